@@ -1,0 +1,132 @@
+"""The parts of a recording, one per forward pass, put together as a Trace."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from torch import Tensor, nn
+
+from ..anatomy import Block
+from ..similarity import distance_and_growth
+from ..trace import Trace
+from .stream import Rows
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """What one forward pass gave: its rows, the sums [4, layer, token] per measure, and what was skipped."""
+
+    rows: Rows
+    sums: dict[str, Tensor]
+    skipped: np.ndarray | None  # bool [token, layer]
+
+    def on_host(self) -> Part:
+        """The same, off the device."""
+        ids = None if self.rows.ids is None else self.rows.ids.cpu()
+        return replace(
+            self,
+            rows=replace(self.rows, ids=ids),
+            sums={measure: abcp.cpu() for measure, abcp in self.sums.items()},
+        )
+
+
+def assemble(
+    parts: Sequence[Part], model: nn.Module, blocks: Sequence[Block], tokenizer: Any, provenance: dict[str, Any]
+) -> Trace:
+    """One Trace of all parts, sorted by sequence and position, without what follows a finished sequence."""
+    tokens = _tokens([part.rows for part in parts], tokenizer)
+    order = np.lexsort((tokens["position"], tokens["sequence"]))
+    order = order[~_after_end(tokens.iloc[order], _end_ids(model))]
+    skipped = np.zeros((len(tokens), len(blocks)), dtype=bool)
+    filled = 0
+    for part in parts:
+        if part.skipped is not None:
+            skipped[filled : filled + len(part.rows)] = part.skipped
+        filled += len(part.rows)
+    measured = {
+        name: _measured(parts, name, len(blocks))[:, :, order] for name in (parts[0].sums if parts else ("ffn",))
+    }
+    config = model.config
+    return Trace(
+        tokens=tokens.iloc[order].drop(columns="stepped").reset_index(drop=True),
+        skipped=skipped[order],
+        **_columns(measured, skipped[order]),
+        model=getattr(config, "_name_or_path", "") or config.model_type,
+        revision=getattr(config, "_commit_hash", None),
+        dtype=str(next(model.parameters()).dtype).removeprefix("torch."),
+        provenance={**_versions(), **provenance},
+    )
+
+
+def _tokens(rows: Sequence[Rows], tokenizer: Any) -> pd.DataFrame:
+    def joined(arrays: list[np.ndarray], kind: type) -> np.ndarray:
+        return np.concatenate([np.zeros(0, dtype=kind), *arrays]).astype(kind)
+
+    ids = joined([r.token_ids() for r in rows], np.int32)
+    decode = joined([r.generated for r in rows], np.int32) > 0
+    return pd.DataFrame(
+        {
+            "sequence": joined([r.sequence for r in rows], np.int32),
+            "position": joined([r.position for r in rows], np.int32),
+            "phase": pd.Categorical.from_codes(decode.astype(int), categories=["prefill", "decode"]),
+            "token_id": ids,
+            "text": texts(ids, tokenizer),
+            "stepped": joined([np.full(len(r), r.stepped) for r in rows], bool),
+        }
+    )
+
+
+def texts(ids: np.ndarray, tokenizer: Any) -> list[str]:
+    """The text of each token, its leading space included; empty without a tokenizer."""
+    if tokenizer is None:
+        return [""] * len(ids)
+    known = {}
+    for number in np.unique(ids).tolist():
+        piece = tokenizer.convert_ids_to_tokens(number) if number >= 0 else None
+        text = tokenizer.convert_tokens_to_string([piece]) if piece is not None else ""
+        known[number] = " " + text if piece and piece.startswith("▁") and text[:1] != " " else text
+    return [known[number] for number in ids.tolist()]
+
+
+def _end_ids(model: nn.Module) -> list[int]:
+    ends = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
+    return [] if ends is None else [ends] if isinstance(ends, int) else list(ends)
+
+
+def _after_end(tokens: pd.DataFrame, ends: list[int]) -> np.ndarray:
+    """Decode steps that a finished sequence sat through while others of its batch went on, bool [token]."""
+    ended = tokens["stepped"] & tokens["token_id"].isin(ends)
+    return ended.groupby(tokens["sequence"]).cummax().to_numpy(dtype=bool)
+
+
+def _measured(parts: Sequence[Part], name: str, layers: int) -> np.ndarray:
+    """The sums of one measure in all parts, float64 [4, layer, token]."""
+    return np.concatenate(
+        [np.zeros((4, layers, 0)), *(part.sums[name].cpu().double().numpy() for part in parts)], axis=-1
+    )
+
+
+def _columns(measured: dict[str, np.ndarray], skipped: np.ndarray) -> dict[str, np.ndarray]:
+    """The arrays of a Trace, float32 [token, layer]."""
+    columns = {}
+    with np.errstate(all="ignore"):  # what is not finite is refused by Trace, by name
+        for name, abcp in measured.items():
+            if name == "naive":
+                a, b, c, _ = abcp
+                columns["naive_cosine"] = np.where(skipped, np.nan, (b / (a * c) ** 0.5).T)
+                continue
+            prefix = "" if name == "ffn" else f"{name}_"
+            distance, growth = (array.T for array in distance_and_growth(abcp))
+            if name == "ffn":
+                distance, growth = (np.where(skipped, np.nan, array) for array in (distance, growth))
+            columns[f"{prefix}distance"], columns[f"{prefix}growth"] = distance, growth
+    return {name: np.ascontiguousarray(array, dtype=np.float32) for name, array in columns.items()}
+
+
+def _versions() -> dict[str, str]:
+    return {name: version(name) for name in ("torch", "transformers")}

@@ -1,0 +1,202 @@
+"""Record given texts, or what the model writes after them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+
+from ..trace import Trace
+from .watching import Recorder, watch
+
+Prompt = str | tuple[str, str]
+
+
+def record(
+    model: nn.Module,
+    tokenizer: Any,
+    prompts: str | Sequence[Prompt],
+    *,
+    max_new_tokens: int = 0,
+    start: int = 0,
+    chat: bool = False,
+    also: Sequence[str] = (),
+    batch_size: int = 8,
+    progress: bool = True,
+) -> Trace:
+    """Record how far every feed-forward block turns the residual stream, for every token of some texts.
+
+    Parameters
+    ----------
+    model, tokenizer
+        As `load` gives them.
+    prompts
+        A text, or several. With ``max_new_tokens=0`` they are read teacher-forced, and a pair (prompt, answer) is
+        read as one text whose answer counts as decode.
+    max_new_tokens
+        Tokens that the model writes after each prompt, greedily, with its own `generate`.
+    start
+        Teacher-forced only: position from which the tokens of a plain text count as decode.
+    chat
+        True wraps each prompt as a user's turn in the tokenizer's chat template.
+    also
+        More to record, as for `watch`: "attention", "block", "naive".
+    batch_size
+        Texts per forward pass; the numbers do not depend on it.
+    progress
+        Show a bar where there is a terminal or a notebook.
+
+    Returns
+    -------
+    Trace
+        One row per token: what was read, and what was written except the last token, which nothing reads.
+
+    Raises
+    ------
+    ValueError
+        No prompts, an empty prompt, a prompt too long for the model's context, no chat template.
+    UnsupportedModel
+        As for `watch`.
+    KeyboardInterrupt
+        As it came, with the partial trace as its attribute `trace`.
+    """
+    if max_new_tokens < 0 or batch_size < 1:
+        raise ValueError(
+            f"expected max_new_tokens >= 0 and batch_size >= 1, got {max_new_tokens} and {batch_size}; "
+            "0 new tokens reads the texts as they are"
+        )
+    rows, starts = encode(model, tokenizer, prompts, start=start, chat=chat, room=max_new_tokens)
+    if max_new_tokens and any(isinstance(prompt, tuple) for prompt in prompts):
+        raise ValueError(
+            "expected plain prompts with max_new_tokens > 0, got a pair (prompt, answer); "
+            "set max_new_tokens=0 to read given answers"
+        )
+    run = _Generation(max_new_tokens) if max_new_tokens else _Reading()
+    batches = [rows[i : i + batch_size] for i in range(0, len(rows), batch_size)]
+    with watch(model, tokenizer=tokenizer, start=None if max_new_tokens else starts, also=also) as recorder:
+        recorder.provenance.update(_provenance(max_new_tokens, chat, starts))
+        for batch in tqdm(batches, desc="recording", disable=None if progress else True, leave=False):
+            run(model, batch)
+    return recorder.trace()
+
+
+def encode(
+    model: nn.Module,
+    tokenizer: Any,
+    prompts: str | Sequence[Prompt],
+    *,
+    start: int = 0,
+    chat: bool = False,
+    room: int = 0,
+) -> tuple[list[list[int]], list[int]]:
+    """Token ids of each prompt, and where its decode part starts.
+
+    Parameters
+    ----------
+    model, tokenizer, prompts, start, chat
+        As for `record`.
+    room
+        Tokens that must still fit into the context behind each prompt.
+
+    Returns
+    -------
+    ids, starts
+        One list of ids and one position per prompt.
+    """
+    prompts = [prompts] if isinstance(prompts, str) else list(prompts)
+    if not prompts:
+        raise ValueError("expected at least one prompt, got none; pass a text or a list of texts")
+    if chat and not getattr(tokenizer, "chat_template", None):
+        raise ValueError(
+            "expected a tokenizer with a chat template for chat=True, got one without; use chat=False and "
+            "write the prompt in the form the model was trained on"
+        )
+    rows, starts = [], []
+    for number, prompt in enumerate(prompts):
+        question, answer = prompt if isinstance(prompt, tuple) else (prompt, "")
+        ids = _ids(tokenizer, question, chat)
+        starts.append(len(ids) if isinstance(prompt, tuple) else start)
+        ids = ids + (tokenizer(answer, add_special_tokens=False).input_ids if answer else [])
+        _check(ids, question, number, context(model), room)
+        rows.append(ids)
+    return rows, starts
+
+
+def context(model: nn.Module) -> int | None:
+    """Tokens that fit into the model's context, or None where its configuration names no limit."""
+    config = model.config.get_text_config()
+    return getattr(config, "max_position_embeddings", None)
+
+
+def padded(rows: Sequence[Sequence[int]], side: str, device: torch.device | str) -> tuple[Tensor, Tensor]:
+    """Rows of ids as one rectangle with its mask, [batch, width] each; needs no pad token, the mask hides it."""
+    width = max(len(row) for row in rows)
+    ids = torch.zeros(len(rows), width, dtype=torch.long)
+    mask = torch.zeros_like(ids)
+    for number, row in enumerate(rows):
+        place = slice(width - len(row), width) if side == "left" else slice(0, len(row))
+        ids[number, place] = torch.tensor(row)
+        mask[number, place] = 1
+    return ids.to(device), mask.to(device)
+
+
+class _Reading:
+    """One forward pass over the given texts, padded on the right, where causal attention cannot see it."""
+
+    def __call__(self, model: nn.Module, batch: list[list[int]]) -> None:
+        ids, mask = padded(batch, "right", input_device(model))
+        with torch.no_grad():
+            model(input_ids=ids, attention_mask=mask, use_cache=False)
+
+
+class _Generation:
+    """The model's own greedy `generate`, padded on the left."""
+
+    def __init__(self, max_new_tokens: int) -> None:
+        self.max_new_tokens = max_new_tokens
+
+    def __call__(self, model: nn.Module, batch: list[list[int]]) -> None:
+        ids, mask = padded(batch, "left", input_device(model))
+        ends = model.generation_config.eos_token_id
+        end = ends[0] if isinstance(ends, list) else ends
+        model.generate(
+            input_ids=ids,
+            attention_mask=mask,
+            max_new_tokens=self.max_new_tokens,
+            do_sample=False,
+            pad_token_id=0 if end is None else end,
+        )
+
+
+def input_device(model: nn.Module) -> torch.device:
+    """Where the model expects its token ids, also when it is spread over devices."""
+    return model.get_input_embeddings().weight.device
+
+
+def _ids(tokenizer: Any, text: str, chat: bool) -> list[int]:
+    if not chat:
+        return tokenizer(text).input_ids
+    turn = [{"role": "user", "content": text}]
+    return tokenizer.apply_chat_template(turn, add_generation_prompt=True, return_dict=True)["input_ids"]
+
+
+def _check(ids: list[int], text: str, number: int, limit: int | None, room: int) -> None:
+    if not text.strip() or not ids:
+        raise ValueError(f"expected prompts with text in them, but prompt {number} is empty; remove it")
+    if limit is not None and len(ids) + room > limit:
+        raise ValueError(
+            f"expected prompts that fit into the model's context of {limit} tokens, but prompt {number} has "
+            f"{len(ids)} tokens and {room} new ones are asked for; shorten it or ask for fewer"
+        )
+
+
+def _provenance(max_new_tokens: int, chat: bool, starts: list[int]) -> dict[str, Any]:
+    if max_new_tokens:
+        return {"mode": "generated", "max_new_tokens": max_new_tokens, "chat": chat}
+    return {"mode": "teacher-forced", "start": starts[0] if len(set(starts)) == 1 else starts, "chat": chat}
+
+
+__all__ = ["Recorder", "context", "encode", "input_device", "padded", "record"]

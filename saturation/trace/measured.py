@@ -1,0 +1,263 @@
+"""The frozen record of a run: distances and growths of every token at every layer.
+
+`distance` is 1 - cos(h, h + FFN(norm(h))), how far a feed-forward block turns the residual stream it enters
+(Jaiswal et al. 2024, arXiv 2404.03865), and `growth` is rho = |FFN| / |h|. A distance is kept, not a cosine,
+since float32 steps by 6e-8 near a cosine of 1 and by far less near a distance of 0.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass, field, fields, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from . import checks, parquet
+from .checks import GROUPS, PHASES, Phase
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Trace:
+    """Distances and growths of every token at every layer.
+
+    Arrays are not copied: they are handed over, and seen through views that cannot be written. The frame is
+    copied, and is to be read only.
+
+    Parameters
+    ----------
+    tokens : pandas.DataFrame, one row per token
+        `sequence` and `position` (int32; the position inside its own sequence, from 0, padding not counted),
+        `phase` ("prefill" or "decode"), `token_id` (int32) and `text` (str, may be empty).
+    distance : float32 [token, layer]
+        1 - cos(h, h + FFN(norm(h))), from 0 to 2; NaN exactly where skipped.
+    growth : float32 [token, layer]
+        |FFN| / |h|; NaN exactly where skipped.
+    skipped : bool [token, layer]
+        Whether the feed-forward block did not run.
+    attention_distance, attention_growth, block_distance, block_growth : float32 [token, layer], optional
+        The same pair for the attention sublayer and for the whole block.
+    naive_cosine : float32 [token, layer], optional
+        cos(norm(h), FFN(norm(h))): the classic mistake, kept only to be shown.
+    model, revision, dtype : str
+        What was measured: name, revision and the precision it ran in.
+    provenance : dict
+        Whatever else JSON can hold. `provenance["complete"]` is False for an interrupted run.
+    kept_layers : tuple of int, optional
+        The model's own numbers of the layers, when not all of them are here (see `select`).
+
+    Raises
+    ------
+    ValueError
+        For a wrong shape or dtype, and for a number that cannot be, named by its layer and token.
+    """
+
+    tokens: pd.DataFrame
+    distance: np.ndarray
+    growth: np.ndarray
+    skipped: np.ndarray
+    attention_distance: np.ndarray | None = None
+    attention_growth: np.ndarray | None = None
+    block_distance: np.ndarray | None = None
+    block_growth: np.ndarray | None = None
+    naive_cosine: np.ndarray | None = None
+    model: str = ""
+    revision: str | None = None
+    dtype: str = ""
+    provenance: dict[str, Any] = field(default_factory=dict)
+    kept_layers: tuple[int, ...] | None = None
+
+    def __post_init__(self) -> None:
+        self._set(tokens=checks.tokens_of(self.tokens), provenance=checks.json_of(self.provenance))
+        shape = np.shape(self.distance)
+        if len(shape) != 2 or shape[0] != len(self.tokens) or shape[1] == 0:
+            raise ValueError(
+                f"distance must be [token, layer] with a row for each of the {len(self.tokens)} rows of "
+                f"tokens and at least one layer, but its shape is {shape}"
+            )
+        self._set(kept_layers=checks.layers_of(self.kept_layers, self.layers))
+        self._set(skipped=checks.frozen("skipped", self.skipped, shape))
+        for name, array in self.groups.items():
+            self._set(**{name: checks.frozen(name, array, shape)})
+            checks.numbers(self, name)
+
+    def _set(self, **values: object) -> None:
+        for name, value in values.items():
+            object.__setattr__(self, name, value)
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    def __repr__(self) -> str:
+        sequences = self.tokens["sequence"].nunique()
+        skipped = f", {self.skipped.mean():.1%} skipped" if self.skipped.any() else ""
+        partial = "" if self.provenance.get("complete", True) else ", incomplete"
+        name = self.model or "an unnamed model"
+        size = f"{len(self)} tokens in {sequences} sequences x {self.layers} layers"
+        return f"<Trace of {name}: {size}{skipped}{partial}>"
+
+    @property
+    def layers(self) -> int:
+        """Number of layers."""
+        return self.distance.shape[1]
+
+    @property
+    def layer_numbers(self) -> np.ndarray:
+        """The model's own number of each layer, from 0, int [layer]."""
+        return np.arange(self.layers) if self.kept_layers is None else np.array(self.kept_layers)
+
+    @property
+    def groups(self) -> dict[str, np.ndarray]:
+        """The arrays of numbers that this trace has, by name, each [token, layer]."""
+        return {name: array for name in GROUPS if (array := getattr(self, name)) is not None}
+
+    @property
+    def _arrays(self) -> dict[str, np.ndarray]:
+        return {**self.groups, "skipped": self.skipped}
+
+    @property
+    def similarity(self) -> np.ndarray:
+        """cos(h, h + FFN(norm(h))), float64 [token, layer]; NaN where skipped."""
+        return 1.0 - self.distance.astype(np.float64)
+
+    @cached_property
+    def decoding(self) -> np.ndarray:
+        """Whether a row belongs to the phase "decode", bool [token]."""
+        return (self.tokens["phase"] == "decode").to_numpy(bool)
+
+    @cached_property
+    def generated(self) -> np.ndarray:
+        """Running number of a decode row inside its sequence, from 1; 0 for prefill rows; int32 [token]."""
+        order = np.argsort(self.tokens["sequence"].to_numpy(), kind="stable")
+        sequence = self.tokens["sequence"].to_numpy()[order]  # [token], equal ones side by side
+        decoding = self.decoding[order]
+        total = np.cumsum(decoding)
+        first = np.searchsorted(sequence, sequence)  # where each row's sequence begins
+        before = total[first] - decoding[first]  # decode rows of earlier sequences
+        counted = np.empty(len(self), np.int32)
+        counted[order] = np.where(decoding, total - before, 0)
+        return counted
+
+    def select(
+        self,
+        *,
+        phase: Phase | None = None,
+        sequence: int | Iterable[int] | None = None,
+        layers: int | Iterable[int] | None = None,
+    ) -> Trace:
+        """Keep the tokens of a phase or of some sequences, and some layers under their own numbers.
+
+        Raises
+        ------
+        ValueError
+            For a phase, sequence or layer that this trace does not have. No tokens of a phase is no error.
+        """
+        keep = np.ones(len(self), bool)  # [token]
+        if phase is not None:
+            checks.known("phase", phase, PHASES)
+            keep &= self.decoding == (phase == "decode")
+        if sequence is not None:
+            there = self.tokens["sequence"].to_numpy()
+            keep &= np.isin(there, checks.known("sequence", sequence, np.unique(there).tolist()))
+        kept, arrays = self.kept_layers, {name: array[keep] for name, array in self._arrays.items()}
+        if layers is not None:
+            kept = tuple(checks.known("layer", layers, self.layer_numbers.tolist()))
+            columns = np.searchsorted(self.layer_numbers, kept)
+            arrays = {name: array[:, columns] for name, array in arrays.items()}
+        changed: dict[str, Any] = {"tokens": self.tokens[keep], "kept_layers": kept, **arrays}
+        return replace(self, **changed)
+
+    @classmethod
+    def concat(cls, traces: Iterable[Trace], *, renumber: bool = True) -> Trace:
+        """Put traces of one model after each other.
+
+        Parameters
+        ----------
+        traces : iterable of Trace
+            At least one, of the same model, revision, dtype and layers, with the same groups of numbers.
+        renumber : bool
+            Number the sequences of each trace after those of the one before; False keeps their numbers, for
+            parts of the same sequences.
+
+        Returns
+        -------
+        Trace
+            Complete only if all are; `provenance["parts"]` holds their provenances.
+        """
+        parts = list(traces)
+        if not parts:
+            raise ValueError("expected at least one trace to concatenate, got none")
+        for number, part in enumerate(parts):
+            checks.kin(parts[0], part, number)
+        frames, offset = [], 0
+        for part in parts:
+            frames.append(part.tokens.assign(sequence=part.tokens["sequence"] + offset))
+            offset = int(frames[-1]["sequence"].max()) + 1 if renumber and len(part) else offset
+        arrays = {name: np.concatenate([getattr(part, name) for part in parts]) for name in parts[0]._arrays}
+        complete = all(part.provenance.get("complete", True) for part in parts)
+        provenance = {"parts": [part.provenance for part in parts], "complete": complete}
+        changed: dict[str, Any] = {"tokens": pd.concat(frames), "provenance": provenance, **arrays}
+        return replace(parts[0], **changed)
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row per token and layer (tidy), as seaborn likes it.
+
+        Returns
+        -------
+        pandas.DataFrame, token x layer rows
+            The columns of `tokens`, then `generated`, `layer`, `distance`, `similarity`, `growth`, `skipped`
+            and the numbers that were recorded on request.
+        """
+        tokens = self.tokens.assign(generated=self.generated)
+        long = tokens.loc[tokens.index.repeat(self.layers)].reset_index(drop=True)
+        arrays = {"distance": self.distance, "similarity": self.similarity, "growth": self.growth}
+        arrays |= {"skipped": self.skipped, **self.groups}
+        layer = np.tile(self.layer_numbers.astype(np.int32), len(self))
+        return long.assign(layer=layer, **{name: array.ravel() for name, array in arrays.items()})
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write one Parquet file, whole or not at all.
+
+        One row per token: the columns of `tokens`, then `distance_00`, ..., `growth_00`, ..., `skipped_00`
+        and so on by the layers' numbers; what is no table is JSON under the key "saturation.trace" of the
+        file's metadata. pandas, polars and R read it as it is.
+
+        Raises
+        ------
+        ValueError
+            If the path does not end in ".parquet".
+        OSError
+            If the path cannot be written; nothing is left there.
+        """
+        parquet.write(self, path)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Trace:
+        """Read a trace that `save` wrote.
+
+        Raises
+        ------
+        FileNotFoundError
+            If there is no such file.
+        ValueError
+            If it is damaged, no trace, or written by a newer version of the format.
+        """
+        return cls(**parquet.read(path))
+
+    def equals(self, other: object) -> bool:
+        """Whether the other is a trace with the same tokens, numbers (NaN equal to NaN) and description."""
+        if not isinstance(other, Trace) or self.groups.keys() != other.groups.keys():
+            return False
+        described = [item.name for item in fields(self) if item.name not in {*GROUPS, "skipped", "tokens"}]
+        return (
+            all(getattr(self, name) == getattr(other, name) for name in described)
+            and self.tokens.equals(other.tokens)
+            and np.array_equal(self.skipped, other.skipped)
+            and all(
+                np.array_equal(array, getattr(other, name), equal_nan=True)
+                for name, array in self.groups.items()
+            )
+        )

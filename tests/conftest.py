@@ -1,0 +1,41 @@
+"""What every test shares. Nothing here imports torch, so tests of the words stay quick."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+os.environ["HF_HUB_OFFLINE"] = "1"  # a test that needs the network is a mistake, and fails as one
+os.environ["MPLBACKEND"] = "agg"  # figures are drawn without a screen
+os.environ["TOKENIZERS_PARALLELISM"] = "false"  # tests start processes; a fork after tokenizing would warn
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    """Folder of the checkout."""
+    return ROOT
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """Folder of real models and data, where the machine has one."""
+    named = os.environ.get("SATURATION_REAL_DATA")
+    if not named:
+        pytest.skip(
+            "SATURATION_REAL_DATA names no folder; this test measures a real model that is not bundled"
+        )
+    return Path(named)
+
+
+@pytest.fixture(autouse=True)
+def _close_figures() -> Iterator[None]:
+    """Close what a test drew, so that no figure outlives its test."""
+    yield
+    if "matplotlib.pyplot" in sys.modules:
+        sys.modules["matplotlib.pyplot"].close("all")

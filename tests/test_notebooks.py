@@ -1,0 +1,88 @@
+"""Every notebook is committed without results and runs from top to bottom."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+
+ROOT = Path(__file__).resolve().parent.parent
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+SECONDS = 180  # for a whole notebook on two cores
+
+every_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+
+
+def traces_of_a_run(notebook: nbformat.NotebookNode) -> list[str]:
+    """What an execution left in a notebook and a commit should not hold."""
+    cells = [(number, cell) for number, cell in enumerate(notebook.cells) if cell.cell_type == "code"]
+    return [
+        *(f"cell {number} holds outputs" for number, cell in cells if cell.outputs),
+        *(
+            f"cell {number} holds an execution count"
+            for number, cell in cells
+            if cell.execution_count is not None
+        ),
+        *(f"cell {number} holds execution times" for number, cell in cells if "execution" in cell.metadata),
+        *(["the notebook holds the state of widgets"] if "widgets" in notebook.metadata else []),
+    ]
+
+
+def test_notebooks_are_found() -> None:
+    assert [path.stem for path in NOTEBOOKS][:1] == ["01_record_saturation"]
+
+
+@every_notebook
+def test_notebook_is_committed_without_results(path: Path) -> None:
+    notebook = nbformat.read(path, as_version=4)
+    nbformat.validate(notebook)
+    assert traces_of_a_run(notebook) == []
+    assert notebook.metadata.kernelspec.name == "python3"
+    assert notebook.cells[0].cell_type == "markdown", (
+        "the first cell tells the reader what the notebook shows"
+    )
+
+
+def test_results_in_a_notebook_are_noticed() -> None:
+    cell = nbformat.v4.new_code_cell("1", execution_count=3, metadata={"execution": {}})
+    cell.outputs = [nbformat.v4.new_output("execute_result", {"text/plain": "1"}, execution_count=3)]
+    notebook = nbformat.v4.new_notebook(cells=[cell], metadata={"widgets": {}})
+    assert traces_of_a_run(notebook) == [
+        "cell 0 holds outputs",
+        "cell 0 holds an execution count",
+        "cell 0 holds execution times",
+        "the notebook holds the state of widgets",
+    ]
+
+
+@pytest.fixture
+def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of notebooks/ to run in, so that what a notebook writes stays out of the checkout."""
+    results = shutil.ignore_patterns("out", "runs", ".*")
+    desk = shutil.copytree(ROOT / "notebooks", tmp_path / "notebooks", ignore=results)
+    if (ROOT / "data").exists():
+        (tmp_path / "data").symlink_to(ROOT / "data")
+    monkeypatch.setenv("PYTHONPATH", str(ROOT), prepend=os.pathsep)
+    for variable in ("IPYTHONDIR", "JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR"):
+        monkeypatch.setenv(variable, str(tmp_path / variable.lower()))  # nobody's own settings
+    monkeypatch.delenv("MPLBACKEND", raising=False)  # the kernel draws inline, as it does for a person
+    return desk
+
+
+def execute(path: Path) -> nbformat.NotebookNode:
+    """Run a notebook where it lies; an error in a cell raises `CellExecutionError` with its traceback."""
+    place = {"metadata": {"path": str(path.parent)}}
+    notebook = nbformat.read(path, as_version=4)
+    return NotebookClient(notebook, timeout=SECONDS, kernel_name="python3", resources=place).execute()
+
+
+@every_notebook
+@pytest.mark.timeout(SECONDS)
+def test_notebook_executes(path: Path, desk: Path) -> None:
+    executed = execute(desk / path.name)
+    code = [cell for cell in executed.cells if cell.cell_type == "code" and cell.source.strip()]
+    assert code and all(cell.execution_count for cell in code)

@@ -1,0 +1,157 @@
+"""The files around the code agree with each other and keep what they promise."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import tomllib
+from pathlib import Path
+
+import pytest
+
+TARGETS = ("demo", "test", "check", "lab", "bench", "clean", "help")
+IGNORED = (
+    ".venv/bin/python",
+    "runs/demo/table.parquet",
+    "out/layers.pdf",
+    "checkpoints/last.pt",
+    "notebooks/out/a.png",
+)
+KEPT = (
+    "saturation/trace.py",
+    "data/demo-model/model.safetensors",
+    "notebooks/01_record_saturation.ipynb",
+    ".ci/run",
+)
+# Absolute paths of one machine; names and slashes stand apart, so that this file is not its own finding.
+MACHINE = re.compile(r"(?<![\w.~}])/(?:" + "|".join(["work", "root", "tmp", "home", "Users"]) + r")/\w")
+
+
+def name_of(requirement: str) -> str:
+    """Package that a requirement asks for, spelled as the index does."""
+    return re.split(r"[\s<>=!~\[;]", requirement.strip(), maxsplit=1)[0].lower().replace("_", "-")
+
+
+def pins_of(lines: list[str]) -> dict[str, str]:
+    """Pinned packages among the lines of a requirements file or of the pip list in environment.yml."""
+    found = (re.fullmatch(r"\s*(?:- )?([\w.-]+)==([\w.]+)\s*", line) for line in lines)
+    return {match[1].lower(): match[2] for match in found if match}
+
+
+def files_of(root: Path) -> list[Path]:
+    """Files that git tracks or would; in an unpacked archive, every file outside the ignored folders."""
+    git = ["git", "-C", str(root), "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    listed = subprocess.run(git, capture_output=True, text=True, check=False)
+    if listed.returncode == 0:
+        return [path for name in listed.stdout.split("\0") if name and (path := root / name).is_file()]
+    hidden = re.compile(
+        r"(^|/)(\.git|\.venv|\.\w+_cache|__pycache__|\.ipynb_checkpoints|runs|out|checkpoints)/"
+    )
+    files = (path for path in root.rglob("*") if path.is_file())
+    return [path for path in files if not hidden.search(path.relative_to(root).as_posix())]
+
+
+def make(folder: Path, *words: str, path: str = "") -> subprocess.CompletedProcess[str]:
+    """What make says it would do, asked afresh: nothing of a `make test` around these tests is passed on."""
+    outer = {"MAKEFLAGS", "MAKELEVEL", "MAKEOVERRIDES", "MFLAGS", "TORCH", "PYTHON"}
+    env = {key: value for key, value in os.environ.items() if key not in outer}
+    env["PATH"] = path + env["PATH"]
+    return subprocess.run(["make", *words], cwd=folder, env=env, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture(scope="module")
+def project(root: Path) -> dict:
+    return tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+
+
+@pytest.fixture(scope="module")
+def pins(root: Path) -> dict[str, str]:
+    return pins_of((root / "requirements.txt").read_text(encoding="utf-8").splitlines())
+
+
+def test_every_dependency_is_pinned_and_nothing_else_is(project: dict, pins: dict[str, str]) -> None:
+    asked = project["dependencies"] + project["optional-dependencies"]["dev"]
+    assert sorted(name_of(requirement) for requirement in asked) == sorted(pins)
+
+
+def test_conda_installs_the_pinned_versions(root: Path, pins: dict[str, str]) -> None:
+    lines = (root / "environment.yml").read_text(encoding="utf-8").splitlines()
+    assert pins_of(lines) == pins
+    assert "      - --editable .[dev]" in lines
+
+
+def test_conda_makes_a_python_that_the_project_accepts(root: Path, project: dict) -> None:
+    text = (root / "environment.yml").read_text(encoding="utf-8")
+    (made,) = re.findall(r"- python=3\.(\d+)$", text, re.MULTILINE)
+    assert int(made) >= int(project["requires-python"].removeprefix(">=3."))
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_make_knows_every_promised_target(root: Path, target: str) -> None:
+    done = make(root, "--dry-run", target)
+    assert done.returncode == 0, done.stderr
+    assert "Nothing to be done" not in done.stdout
+
+
+def test_make_help_lists_every_promised_target(root: Path) -> None:
+    told = make(root, "help").stdout
+    assert set(TARGETS) <= set(re.findall(r"^  make (\w+)", told, re.MULTILINE))
+
+
+@pytest.mark.parametrize(
+    ("choice", "asked"),
+    [
+        ("cpu", "--extra-index-url https://download.pytorch.org/whl/cpu torch=={version}+cpu"),
+        ("cuda", "--extra-index-url https://download.pytorch.org/whl/cu130 torch=={version}+cu130"),
+        ("cu126", "--extra-index-url https://download.pytorch.org/whl/cu126 torch=={version}+cu126"),
+        ("index", ""),
+    ],
+)
+def test_make_asks_for_the_chosen_build_of_torch(
+    root: Path, pins: dict[str, str], tmp_path: Path, choice: str, asked: str
+) -> None:
+    for name in ("Makefile", "pyproject.toml", "requirements.txt"):
+        shutil.copy(root / name, tmp_path)
+    (tmp_path / "uname").write_text("#!/bin/sh\necho Linux\n", encoding="utf-8")
+    (tmp_path / "uname").chmod(0o755)
+    told = make(tmp_path, "--dry-run", "lint", f"TORCH={choice}", path=f"{tmp_path}:").stdout
+    (install,) = (line for line in told.splitlines() if "pip install" in line)
+    between = install.split("-r requirements.txt")[1].split("--editable")[0].strip()
+    assert between == asked.format(version=pins["torch"])
+
+
+def test_make_refuses_an_unknown_build_of_torch(root: Path) -> None:
+    done = make(root, "--dry-run", "demo", "TORCH=gpu")
+    said = done.stderr.strip().partition("*** ")[2]
+    choices = "cpu, cuda or index (leave it out for index)"
+    assert done.returncode == 2
+    assert said == f"TORCH chooses the build of torch and must be {choices}, but is 'gpu'.  Stop."
+
+
+def test_git_ignores_what_runs_leave_behind(root: Path, tmp_path: Path) -> None:
+    shutil.copy(root / ".gitignore", tmp_path)
+    subprocess.run(["git", "init", "--quiet", tmp_path], check=True, capture_output=True)
+    ask = ["git", "-C", str(tmp_path), "check-ignore", *IGNORED, *KEPT]
+    assert subprocess.run(ask, capture_output=True, text=True, check=True).stdout.split() == list(IGNORED)
+
+
+def test_no_file_names_a_path_of_one_machine(root: Path) -> None:
+    found = []
+    files = files_of(root)
+    assert root / "pyproject.toml" in files
+    for path in files:
+        try:
+            lines = path.read_text(encoding="utf-8").splitlines()
+        except UnicodeDecodeError:  # weights and pictures
+            continue
+        where = path.relative_to(root)
+        found += [f"{where}:{n}: {line[:90]}" for n, line in enumerate(lines, 1) if MACHINE.search(line)]
+    assert found == []
+
+
+def test_ci_runs_what_people_run(root: Path) -> None:
+    script = root / ".ci" / "run"
+    assert script.stat().st_mode & 0o111, ".ci/run is not executable"
+    assert script.read_text(encoding="utf-8").splitlines()[-1] == "make test"
