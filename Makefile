@@ -5,7 +5,7 @@
 #   make demo              what the package index itself offers (PyPI: CUDA on Linux, CPU elsewhere)
 #   make demo TORCH=cpu    the CPU build, a far smaller download, from PyTorch's own index
 #   make demo TORCH=cuda   the CUDA build, from PyTorch's own index (or by its label: TORCH=cu126)
-#   make demo TORCH=index  back to what the package index offers
+#   make demo TORCH=index  forget that choice (the build already in .venv stays; make clean removes it)
 # The choice is remembered in .venv until another is made. macOS has one build; there TORCH changes nothing.
 CUDA := cu130
 override TORCH := $(or $(TORCH),$(patsubst .venv/.ready-%,%,$(firstword $(wildcard .venv/.ready-*))),index)

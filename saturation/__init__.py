@@ -70,9 +70,7 @@ def __getattr__(name: str) -> object:
     if name in _HOMES:
         return getattr(import_module(f".{_HOMES[name]}", __name__), name)
     rooms, names = ", ".join(_ROOMS), ", ".join(_HOMES)
-    raise AttributeError(
-        f"saturation has no attribute {name!r}; it has the rooms {rooms} and the names {names}"
-    )
+    raise AttributeError(f"saturation has no attribute {name!r}; it has the rooms {rooms} and the names {names}")
 
 
 def __dir__() -> list[str]:

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -50,6 +50,8 @@ class Block:
         True where the last module of the chain is handed the residual stream and returns the sum (BLOOM).
     overwritten
         True where the layer changes the FFN's output in place after it was returned (Falcon).
+    outputs
+        Length of the tuple that the FFN returns (router scores come second); 0 where it is one tensor.
     """
 
     index: int
@@ -60,12 +62,12 @@ class Block:
     parallel: bool = False
     adds_residual: bool = False
     overwritten: bool = False
+    outputs: int = 0
 
-    def run(self, x: Tensor, *extra: Any, **named: Any) -> Any:
-        """The FFN from its input x [..., hidden] to its output, as the layer itself would run it."""
-        for module in self.chain[:-1]:
-            x = first(module(x))
-        return self.chain[-1](x, *extra, **named)
+    def nothing(self, x: Tensor) -> Any:
+        """What the FFN returns when it adds nothing to x [..., hidden], in the form its layer expects."""
+        output = x.clone() if self.adds_residual else torch.zeros_like(x)
+        return (output, *[None] * (self.outputs - 1)) if self.outputs else output
 
 
 def first(output: Any) -> Any:
@@ -184,6 +186,11 @@ def _find_block(model: nn.Module, index: int, layer: nn.Module, call: _Call) -> 
     with torch.no_grad():
         with _watched(list(layer.children())) as calls:
             output = _copy(first(layer(*call.args, **call.named)))
+        if not bool(output.isfinite().all()):
+            raise ValueError(
+                f"expected finite activations, but layer {index} of {type(model).__name__} gives infinity or NaN for "
+                "token 1 to 4 already; check its weights, and its dtype (float16 overflows where bfloat16 does not)"
+            )
         chain = _heaviest_chain(calls)
         if not chain:
             raise _refusal(model, index, "no part of it reads single tokens and carries weights")
@@ -220,7 +227,7 @@ def _prove(model: nn.Module, block: Block, call: _Call, output: Tensor) -> Block
     """Complete the block from the layer's behaviour on the traced input, or refuse it."""
 
     def layer(replacement: Callable[..., Any]) -> Tensor:
-        with collapsed(block, replacement):
+        with patched(collapsed(block, replacement)):
             return first(block.layer(*call.args, **call.named))
 
     seen: dict[str, Any] = {}
@@ -232,9 +239,6 @@ def _prove(model: nn.Module, block: Block, call: _Call, output: Tensor) -> Block
         seen["residual"] = any(_same(argument, x) for argument in (*extra, *named.values()))
         return seen["added"]
 
-    def silent(x: Tensor, *extra: Any, run: Callable[..., Any], **named: Any) -> Any:
-        return zero_like(run(x, *extra, **named), x if seen["residual"] else None)
-
     if not torch.equal(layer(spy), output):
         raise _refusal(model, block.index, "running its feed-forward part as one piece changes its output")
     x, delta, source = seen["x"], seen["copy"], block.chain[-1]
@@ -243,20 +247,37 @@ def _prove(model: nn.Module, block: Block, call: _Call, output: Tensor) -> Block
         if not found:
             raise _refusal(model, block.index, "its feed-forward part adds the residual stream by itself")
         source, delta = found[-1].module, found[-1].output
-    without = layer(silent)
+    added = seen["added"]
+    block = replace(
+        block,
+        source=source,
+        adds_residual=seen["residual"],
+        overwritten=not torch.equal(first(added), seen["copy"]),
+        outputs=len(added) if isinstance(added, tuple | list) else 0,
+    )
+    without = layer(lambda x, *_, run, **__: block.nothing(x))
     parallel = not torch.equal(without.reshape(x.shape), x)
     multiplier = _multiplier(block.layer, without, output, delta)
     if multiplier is None or (parallel and not _reads_layer_input(call, x, block)):
         raise _refusal(model, block.index, "its feed-forward output is not simply added to the residual stream")
-    overwritten = not torch.equal(first(seen["added"]), seen["copy"])
-    return Block(
-        block.index, block.layer, block.chain, source, multiplier, parallel, seen["residual"], overwritten
-    )
+    return replace(block, multiplier=multiplier, parallel=parallel)
 
 
-@contextmanager
-def collapsed(block: Block, replacement: Callable[..., Any]) -> Iterator[None]:
-    """Run the whole FFN of a layer through ``replacement(x, *extra, run=, **named)`` at the last of its chain."""
+def collapsed(
+    block: Block, replacement: Callable[..., Any], scope: object = True
+) -> dict[nn.Module, Callable[..., Any]]:
+    """Forwards for `patched` under which the whole FFN of a layer runs as one call, where its chain ends.
+
+    Parameters
+    ----------
+    block
+        The feed-forward block.
+    replacement
+        Called as ``replacement(x, *extra, run=run, **named)`` with the FFN's input x [..., hidden] and what the
+        layer hands to the last module besides; ``run`` is the FFN itself.
+    scope
+        While it is false the modules do what they did before.
+    """
     originals = [module.forward for module in block.chain]
 
     def run(x: Tensor, *extra: Any, **named: Any) -> Any:
@@ -264,19 +285,18 @@ def collapsed(block: Block, replacement: Callable[..., Any]) -> Iterator[None]:
             x = first(forward(x))
         return originals[-1](x, *extra, **named)
 
-    def last(x: Tensor, *extra: Any, **named: Any) -> Any:
+    def end(x: Tensor, *extra: Any, **named: Any) -> Any:
         return replacement(x, *extra, run=run, **named)
 
-    passing = {module: (lambda x, *_, **__: x) for module in block.chain[:-1]}
-    with patched({**passing, block.chain[-1]: last}):
-        yield
+    def gated(inside: Callable[..., Any], outside: Callable[..., Any]) -> Callable[..., Any]:
+        return lambda *args, **named: (inside if scope else outside)(*args, **named)
+
+    insides = [_pass_on] * (len(originals) - 1) + [end]
+    return dict(zip(block.chain, map(gated, insides, originals), strict=True))
 
 
-def zero_like(output: Any, residual: Tensor | None = None) -> Any:
-    """An FFN output that adds nothing, in the form of ``output``; `residual` where the FFN adds it by itself."""
-    if isinstance(output, tuple | list):
-        return type(output)((zero_like(output[0], residual), *output[1:]))
-    return torch.zeros_like(output) if residual is None else residual.clone()
+def _pass_on(x: Tensor, *_: Any, **__: Any) -> Tensor:
+    return x
 
 
 def _multiplier(layer: nn.Module, without: Tensor, output: Tensor, delta: Tensor) -> float | None:

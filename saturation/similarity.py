@@ -5,7 +5,7 @@ EMNLP 2024) reads saturation from cos(h, h + f). Near saturation that cosine is 
 computed and kept is `distance` = 1 - cos(h, h + f), from four float32 sums over the hidden dimension::
 
     a = <h, h>    b = <h, f>    c = <f, f>    p = |f - (b/a) h|^2, the part of f that turns h
-    |h + f|^2 = a + 2b + c      cos = (a + b) / sqrt(a |h + f|^2)      1 - cos = p / (|h + f|^2 (1 + cos))
+    |h + f|^2 = (a + b)^2 / a + p      cos = (a + b) / sqrt(a |h + f|^2)      1 - cos = p / (|h + f|^2 (1 + cos))
 
 The last form has no cancellation for cos >= 0, even where f is parallel to h; below 0, 1 - cos is exact enough.
 `growth` = |f| / |h| stands beside it: a cosine near 1 may only say that the residual stream has grown long.
@@ -57,7 +57,7 @@ def distance_and_growth(abcp: Any) -> tuple[Any, Any]:
         Each [...], without unit; distance in [0, 2]. NaN where h or h + f is exactly zero.
     """
     a, b, c, p = abcp
-    length2 = a + 2 * b + c  # |h + f|^2
+    length2 = (a + b) ** 2 / a + p  # |h + f|^2
     cos = (a + b) / (a * length2) ** 0.5
     ahead = cos >= 0
     distance = ahead * (p / (length2 * (1 + abs(cos)))) + (1 - cos) * ~ahead

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from collections.abc import Iterator
@@ -31,6 +32,16 @@ def real_data() -> Path:
             "SATURATION_REAL_DATA names no folder; this test measures a real model that is not bundled"
         )
     return Path(named)
+
+
+@pytest.fixture(scope="session")
+def stories(real_data: Path) -> tuple:
+    """Model and tokenizer of stories260K and its 100 stories; read only."""
+    from saturation import load
+
+    model, tokenizer = load(real_data / "stories260K")
+    given = json.loads((real_data / "tinystories" / "tinystories_100.json").read_text())
+    return model, tokenizer, [text.replace("\n\n", "\n").strip() for text in given]
 
 
 @pytest.fixture(autouse=True)

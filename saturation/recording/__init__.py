@@ -1,7 +1,21 @@
 """Watch a forward pass and change nothing: `record` texts, or `watch` whatever the caller runs."""
 
+from .assembling import end_ids, tokens_of
 from .stream import Rows, Stream
-from .texts import encode, record
-from .watching import Recorder, watch, watching
+from .texts import context, encode, input_device, padded, record
+from .watching import Recorder, listeners, watch
 
-__all__ = ["Recorder", "Rows", "Stream", "encode", "record", "watch", "watching"]
+__all__ = [
+    "Recorder",
+    "Rows",
+    "Stream",
+    "context",
+    "encode",
+    "end_ids",
+    "input_device",
+    "padded",
+    "record",
+    "tokens_of",
+    "watch",
+    "listeners",
+]

@@ -36,12 +36,14 @@ class Part:
 
 
 def assemble(
-    parts: Sequence[Part], model: nn.Module, blocks: Sequence[Block], tokenizer: Any, provenance: dict[str, Any]
+    parts: Sequence[Part],
+    model: nn.Module,
+    blocks: Sequence[Block],
+    tokenizer: Any,
+    provenance: dict[str, Any],
 ) -> Trace:
     """One Trace of all parts, sorted by sequence and position, without what follows a finished sequence."""
-    tokens = _tokens([part.rows for part in parts], tokenizer)
-    order = np.lexsort((tokens["position"], tokens["sequence"]))
-    order = order[~_after_end(tokens.iloc[order], _end_ids(model))]
+    tokens, order = tokens_of([part.rows for part in parts], model, tokenizer)
     skipped = np.zeros((len(tokens), len(blocks)), dtype=bool)
     filled = 0
     for part in parts:
@@ -53,7 +55,7 @@ def assemble(
     }
     config = model.config
     return Trace(
-        tokens=tokens.iloc[order].drop(columns="stepped").reset_index(drop=True),
+        tokens=tokens.iloc[order].drop(columns="generated").reset_index(drop=True),
         skipped=skipped[order],
         **_columns(measured, skipped[order]),
         model=getattr(config, "_name_or_path", "") or config.model_type,
@@ -63,22 +65,31 @@ def assemble(
     )
 
 
-def _tokens(rows: Sequence[Rows], tokenizer: Any) -> pd.DataFrame:
+def tokens_of(rows: Sequence[Rows], model: nn.Module, tokenizer: Any = None) -> tuple[pd.DataFrame, np.ndarray]:
+    """All rows as one frame with a column `generated`, and the order in which a Trace holds them.
+
+    Decode steps that a finished sequence sat through while others of its batch went on are not in that order.
+    """
+
     def joined(arrays: list[np.ndarray], kind: type) -> np.ndarray:
         return np.concatenate([np.zeros(0, dtype=kind), *arrays]).astype(kind)
 
     ids = joined([r.token_ids() for r in rows], np.int32)
-    decode = joined([r.generated for r in rows], np.int32) > 0
-    return pd.DataFrame(
+    generated = joined([r.generated for r in rows], np.int32)
+    tokens = pd.DataFrame(
         {
             "sequence": joined([r.sequence for r in rows], np.int32),
             "position": joined([r.position for r in rows], np.int32),
-            "phase": pd.Categorical.from_codes(decode.astype(int), categories=["prefill", "decode"]),
+            "phase": pd.Categorical.from_codes((generated > 0).astype(int), categories=["prefill", "decode"]),
             "token_id": ids,
             "text": texts(ids, tokenizer),
-            "stepped": joined([np.full(len(r), r.stepped) for r in rows], bool),
+            "generated": generated,
         }
     )
+    stepped = joined([np.full(len(r), r.stepped) for r in rows], bool)
+    order = np.lexsort((tokens["position"], tokens["sequence"]))
+    ended = pd.Series((stepped & np.isin(ids, end_ids(model)))[order])
+    return tokens, order[~ended.groupby(tokens["sequence"].to_numpy()[order]).cummax().to_numpy(dtype=bool)]
 
 
 def texts(ids: np.ndarray, tokenizer: Any) -> list[str]:
@@ -93,15 +104,10 @@ def texts(ids: np.ndarray, tokenizer: Any) -> list[str]:
     return [known[number] for number in ids.tolist()]
 
 
-def _end_ids(model: nn.Module) -> list[int]:
+def end_ids(model: nn.Module) -> list[int]:
+    """Ids of the tokens that end a text, as the model's generation config names them."""
     ends = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
     return [] if ends is None else [ends] if isinstance(ends, int) else list(ends)
-
-
-def _after_end(tokens: pd.DataFrame, ends: list[int]) -> np.ndarray:
-    """Decode steps that a finished sequence sat through while others of its batch went on, bool [token]."""
-    ended = tokens["stepped"] & tokens["token_id"].isin(ends)
-    return ended.groupby(tokens["sequence"]).cummax().to_numpy(dtype=bool)
 
 
 def _measured(parts: Sequence[Part], name: str, layers: int) -> np.ndarray:

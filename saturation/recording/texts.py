@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from ..trace import Trace
-from .watching import Recorder, watch
+from .assembling import end_ids
+from .watching import watch
 
 Prompt = str | tuple[str, str]
 
@@ -160,14 +161,12 @@ class _Generation:
 
     def __call__(self, model: nn.Module, batch: list[list[int]]) -> None:
         ids, mask = padded(batch, "left", input_device(model))
-        ends = model.generation_config.eos_token_id
-        end = ends[0] if isinstance(ends, list) else ends
         model.generate(
             input_ids=ids,
             attention_mask=mask,
             max_new_tokens=self.max_new_tokens,
             do_sample=False,
-            pad_token_id=0 if end is None else end,
+            pad_token_id=next(iter(end_ids(model)), 0),
         )
 
 
@@ -197,6 +196,3 @@ def _provenance(max_new_tokens: int, chat: bool, starts: list[int]) -> dict[str,
     if max_new_tokens:
         return {"mode": "generated", "max_new_tokens": max_new_tokens, "chat": chat}
     return {"mode": "teacher-forced", "start": starts[0] if len(set(starts)) == 1 else starts, "chat": chat}
-
-
-__all__ = ["Recorder", "context", "encode", "input_device", "padded", "record"]

@@ -75,7 +75,7 @@ def watch(
             listening.remove(recorder)
 
 
-def watching(model: nn.Module) -> list[Recorder]:
+def listeners(model: nn.Module) -> list[Recorder]:
     """The recorders that listen to this model in this context."""
     return [recorder for recorder in _RECORDERS.get(model, ()) if recorder.scope]
 

@@ -60,9 +60,7 @@ def _phases(values: pd.Series) -> pd.Categorical:
     codes = np.select([values == phase for phase in PHASES], range(len(PHASES)), -1)
     if (bad := codes < 0).any():
         row = int(np.argmax(bad))
-        raise ValueError(
-            f"tokens['phase'] must be 'prefill' or 'decode', but row {row} has {values.iloc[row]!r}"
-        )
+        raise ValueError(f"tokens['phase'] must be 'prefill' or 'decode', but row {row} has {values.iloc[row]!r}")
     return pd.Categorical.from_codes(codes, categories=PHASES)
 
 
@@ -70,8 +68,7 @@ def _texts(values: pd.Series) -> pd.Series:
     if len(values) and pd.api.types.infer_dtype(values, skipna=False) != "string":
         row = next(row for row, value in enumerate(values) if not isinstance(value, str))
         raise ValueError(
-            f"tokens['text'] must hold text, empty where there is none, but row {row} has "
-            f"{values.iloc[row]!r}"
+            f"tokens['text'] must hold text, empty where there is none, but row {row} has {values.iloc[row]!r}"
         )
     try:
         return values.astype("str").reset_index(drop=True)
@@ -99,8 +96,7 @@ def frozen(name: str, given: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     wanted = np.dtype(bool if name == "skipped" else np.float32)
     if array.shape != shape or array.dtype.kind != wanted.kind or array.dtype.itemsize < wanted.itemsize:
         raise ValueError(
-            f"{name} must be {wanted} [token, layer] of shape {shape}, but it is {array.dtype} of shape "
-            f"{array.shape}"
+            f"{name} must be {wanted} [token, layer] of shape {shape}, but it is {array.dtype} of shape {array.shape}"
         )
     view = array.astype(wanted, copy=False).view()
     view.flags.writeable = False
@@ -113,9 +109,7 @@ def layers_of(given: Iterable[int] | None, layers: int) -> tuple[int, ...] | Non
         return None
     kept = tuple(int(layer) for layer in given)
     if len(kept) != layers or kept != tuple(sorted(set(kept))) or kept[0] < 0:
-        raise ValueError(
-            f"kept_layers must be {layers} different layer numbers from 0, rising, but it is {kept}"
-        )
+        raise ValueError(f"kept_layers must be {layers} different layer numbers from 0, rising, but it is {kept}")
     return kept
 
 

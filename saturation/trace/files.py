@@ -33,8 +33,7 @@ def writing(path: str | os.PathLike[str], what: str) -> Iterator[Path]:
     path = Path(path)
     if not path.parent.is_dir():
         raise FileNotFoundError(
-            f"cannot save {what} to {path}: there is no folder {path.parent}; make it first, or name another "
-            "path"
+            f"cannot save {what} to {path}: there is no folder {path.parent}; make it first, or name another path"
         )
     if path.is_dir():
         raise IsADirectoryError(f"cannot save {what} to {path}: that is a folder; name a file in it")
@@ -45,8 +44,7 @@ def writing(path: str | os.PathLike[str], what: str) -> Iterator[Path]:
     except OSError as error:
         reason = error.strerror or str(error)
         raise type(error)(
-            f"cannot save {what} to {path}: {reason}; nothing was written there, so free the place or name "
-            "another path"
+            f"cannot save {what} to {path}: {reason}; nothing was written there, so free the place or name another path"
         ) from error
     finally:
         part.unlink(missing_ok=True)

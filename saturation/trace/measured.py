@@ -256,8 +256,5 @@ class Trace:
             all(getattr(self, name) == getattr(other, name) for name in described)
             and self.tokens.equals(other.tokens)
             and np.array_equal(self.skipped, other.skipped)
-            and all(
-                np.array_equal(array, getattr(other, name), equal_nan=True)
-                for name, array in self.groups.items()
-            )
+            and all(np.array_equal(array, getattr(other, name), equal_nan=True) for name, array in self.groups.items())
         )

@@ -40,13 +40,9 @@ _TOKENS = pa.schema(
 def write(trace: Trace, path: str | os.PathLike[str]) -> None:
     """Write a trace's file, whole or not at all."""
     if Path(path).suffix != ".parquet":
-        raise ValueError(
-            f"a trace is saved as one Parquet file: expected a path ending in .parquet, got {str(path)!r}"
-        )
+        raise ValueError(f"a trace is saved as one Parquet file: expected a path ending in .parquet, got {str(path)!r}")
     names = _columns(trace)
-    kinds = [
-        (name, pa.bool_() if kind == "skipped" else pa.float32()) for kind in names for name in names[kind]
-    ]
+    kinds = [(name, pa.bool_() if kind == "skipped" else pa.float32()) for kind in names for name in names[kind]]
     schema = pa.schema([*_TOKENS, *kinds], metadata={KEY: json.dumps(_described(trace))})
     floats = [name for name, kind in kinds if kind == pa.float32()]
     with (
@@ -133,9 +129,7 @@ def _tables(file: pq.ParquetFile, about: dict[str, Any]) -> dict[str, Any]:
     """Frame of tokens and arrays [token, layer], read one group of rows at a time."""
     total, layers = file.metadata.num_rows, about["kept_layers"] or list(range(about["layers"]))
     names = _names([*about["numbers"], "skipped"], layers)
-    arrays = {
-        kind: np.empty((total, len(layers)), bool if kind == "skipped" else np.float32) for kind in names
-    }
+    arrays = {kind: np.empty((total, len(layers)), bool if kind == "skipped" else np.float32) for kind in names}
     frames, start = [_TOKENS.empty_table().to_pandas()], 0
     for group in range(file.num_row_groups):
         table = file.read_row_group(group)

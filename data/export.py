@@ -1,0 +1,96 @@
+"""A finished run -> a folder in Hugging Face format, with its training log, loss curve and checksums."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import os
+import platform
+import shutil
+import tempfile
+from pathlib import Path
+
+import torch
+import transformers
+from safetensors.torch import save_file
+from torch import nn
+from transformers import GenerationConfig, PreTrainedTokenizerFast
+
+from data.loss_curve import draw
+
+COLUMNS = ["step", "tokens", "seconds", "learning_rate", "loss", "entry", "story", "problem", "article"]
+CHECKSUMS = "SHA256SUMS"
+
+
+def export(
+    out: Path,
+    *,
+    model: nn.Module,
+    tokenizer: PreTrainedTokenizerFast,
+    lines: list[dict[str, float]],
+    settings: dict[str, object],
+    seconds: float,
+    tokens: int,
+) -> None:
+    """Write the whole folder beside its place, then put it there: never a half-written model."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as made:
+        folder = Path(made) / out.name
+        folder.mkdir()
+        _weights(folder, model)
+        tokenizer.save_pretrained(folder)
+        _log(folder / "training_log.csv", lines)
+        about = {"settings": settings, "tokens_seen": tokens, "seconds": round(seconds, 1), "made_with": _machine(model)}
+        (folder / "training.json").write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
+        draw(folder / "training_log.csv", folder / "loss_curve.png")
+        write_checksums(folder)
+        _replace(folder, out)
+
+
+def _weights(folder: Path, model: nn.Module) -> None:
+    """Weights in bf16 (half the size); the configuration says float32, so that they are loaded as float32."""
+    tied = {"lm_head.weight"} if model.config.tie_word_embeddings else set()
+    state = {name: value.detach().to("cpu", torch.bfloat16).contiguous() for name, value in model.state_dict().items()}
+    kept = {name: value for name, value in state.items() if name not in tied}
+    save_file(kept, folder / "model.safetensors", metadata={"format": "pt"})
+    model.config.architectures = [type(model).__name__]
+    model.config.save_pretrained(folder)
+    config = model.config
+    ids = {key: getattr(config, key) for key in ("bos_token_id", "eos_token_id", "pad_token_id")}
+    GenerationConfig(do_sample=False, max_new_tokens=128, **ids).save_pretrained(folder)
+
+
+def _log(path: Path, lines: list[dict[str, float]]) -> None:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, COLUMNS, restval="", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows({key: f"{value:.6g}" if isinstance(value, float) else value for key, value in line.items()} for line in lines)
+
+
+def _machine(model: nn.Module) -> dict[str, object]:
+    device = next(model.parameters()).device
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
+    return {
+        "device": device.type,
+        "device_name": name,
+        "threads": torch.get_num_threads(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+    }
+
+
+def write_checksums(folder: Path) -> None:
+    """``SHA256SUMS`` of every other file of the folder, as ``sha256sum -c`` reads it."""
+    files = sorted(path for path in folder.iterdir() if path.is_file() and path.name != CHECKSUMS)
+    lines = [f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.name}\n" for path in files]
+    (folder / CHECKSUMS).write_text("".join(lines), encoding="utf-8")
+
+
+def _replace(folder: Path, out: Path) -> None:
+    old = folder.parent / "old"
+    if out.exists():
+        os.replace(out, old)
+    os.replace(folder, out)
+    shutil.rmtree(old, ignore_errors=True)

@@ -1,0 +1,109 @@
+"""Mean and spread of a metric per layer, traces over each other."""
+
+from __future__ import annotations
+
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+
+from saturation.trace import Phase, Trace
+
+from . import scales, style
+from .inputs import Traces, check_quantiles, labelled, summary
+
+
+def layers(
+    traces: Traces,
+    *,
+    ax: Axes | None = None,
+    metric: str = "distance",
+    phase: Phase | None = None,
+    quantiles: tuple[float, float] | None = (0.1, 0.9),
+    cold_start: int = 0,
+    cold_end: int = 0,
+) -> Figure:
+    """Draw the mean of a metric per layer with a band between two quantiles of the tokens.
+
+    The mean is over the tokens whose block ran. Of a distance it is 1 minus the mean cosine, so the curve is that of
+    the mean cosine.
+
+    Parameters
+    ----------
+    traces : Trace, or mapping from label to Trace
+        Several are drawn over each other: models, corpora, phases, trained against untrained. Their numbers of
+        layers may differ.
+    ax : matplotlib.axes.Axes, optional
+        Where to draw; without it a new figure is made.
+    metric : str
+        "distance" (drawn as a cosine), "growth", or a metric recorded on request.
+    phase : "prefill" or "decode", optional
+        Which tokens; all of them by default.
+    quantiles : pair of float, optional
+        Shares of the tokens below the band's two edges; None for no band.
+    cold_start, cold_end : int
+        Layers at either end that are never skipped, shaded.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+
+    Raises
+    ------
+    TypeError, ValueError
+        For anything that cannot be drawn, and why.
+    """
+    check_quantiles(quantiles)
+    chosen = labelled(traces, phase, metric)
+    if ax is None:
+        ax = style.new()[1][0]
+    lines = [curve(ax, label, trace, metric, quantiles, index) for index, (label, trace) in enumerate(chosen.items())]
+    scales.scale(ax, metric, both=True)
+    style.layer_axis(ax, chosen.values())
+    style.grid(ax)
+    ax.set_ylabel(f"mean {scales.METRICS[metric].name}")
+    marks = _cold_regions(ax, chosen, cold_start, cold_end)
+    style.legend(ax, [*lines, *_band_key(quantiles, len(lines)), *marks])
+    return style.figure_of(ax)
+
+
+def curve(ax: Axes, label: str, trace: Trace, metric: str, quantiles: tuple[float, float] | None, index: int) -> Artist:
+    """Draw one trace's mean and band in the look of its place; return the line."""
+    points, look = summary(trace, metric, quantiles), style.look(index)
+    if quantiles is not None:
+        low, high = scales.drawn(metric, points.low), scales.drawn(metric, points.high)
+        ax.fill_between(points.layer, low, high, color=look.colour, alpha=0.18, linewidth=0)
+    options = look.line_options(len(points.layer))
+    return ax.plot(points.layer, scales.drawn(metric, points.mean), label=label or "mean", **options)[0]
+
+
+def _band_key(quantiles: tuple[float, float] | None, traces: int) -> list[Artist]:
+    if quantiles is None:
+        return []
+    colour = style.look(0).colour if traces == 1 else "#808080"
+    low, high = (f"{100 * share:g}" for share in quantiles)
+    return [Patch(facecolor=colour, alpha=0.25, label=f"{low}–{high} % of tokens")]
+
+
+def _cold_regions(ax: Axes, traces: dict[str, Trace], start: int, end: int) -> list[Artist]:
+    """Shade the layers that are never skipped; return what the legend needs."""
+    depths = {len(trace.layer_numbers): trace.layer_numbers for trace in traces.values()}
+    if end and len(depths) > 1:
+        raise ValueError(
+            f"cold_end counts layers from the last, but the traces have {' and '.join(map(str, depths))} layers; draw "
+            "them apart, or leave cold_end out"
+        )
+    first, last = (
+        min(numbers[0] for numbers in depths.values()),
+        max(numbers[-1] for numbers in depths.values()),
+    )
+    if start < 0 or end < 0 or start + end > last + 1:
+        raise ValueError(
+            f"cold_start and cold_end count layers at either end of {last + 1}, but they are {start} and {end}"
+        )
+    spans = [(first - 0.5, start - 0.5), (last - end + 0.5, last + 0.5)]
+    for left, right in spans:
+        if left < right:
+            ax.axvspan(left, right, color=style.COLD, alpha=0.6, linewidth=0, zorder=0)
+    key = Patch(facecolor=style.COLD, alpha=0.6, label="cold layers")
+    return [key] if start or end else []

@@ -1,0 +1,205 @@
+"""Layer x token, with the text along the axis."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from matplotlib import colormaps, patheffects
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.collections import PolyCollection
+from matplotlib.colors import LogNorm, Normalize
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+from saturation.trace import Trace
+
+from . import lettering, scales, style
+from .inputs import labelled
+
+_SHOWN = 64  # tokens, unless asked for more
+_BOUNDARY: dict[str, Any] = {
+    "color": "black",
+    "linewidth": 1.0,
+    "path_effects": [patheffects.withStroke(linewidth=2.6, foreground="white")],
+}
+
+
+def tokens(
+    trace: Trace,
+    *,
+    sequence: int | None = None,
+    start: int = 0,
+    stop: int | None = None,
+    ax: Axes | None = None,
+    metric: str = "distance",
+    limits: tuple[float, float] | None = None,
+    wrap: int = 44,
+) -> Figure:
+    """Draw a metric for every layer and token of a stretch of text.
+
+    Each column is one forward pass, under the token it reads. Brighter is more similar; hatched grey is a block that
+    was skipped; a line stands before the first decoded token. White space shows as · (space), ↵ and ⇥, an empty
+    text as ∅.
+
+    Parameters
+    ----------
+    trace : Trace
+        What was measured.
+    sequence : int, optional
+        Which sequence; the first of the trace by default.
+    start, stop : int
+        Tokens of that sequence to draw; `stop` is 64 tokens on by default, or the end of the sequence.
+    ax : matplotlib.axes.Axes, optional
+        Where to draw, in one line; without it a new figure is made.
+    metric : str
+        "distance" (drawn as a cosine), "growth", or a metric recorded on request.
+    limits : pair of float, optional
+        The metric's values (distances, not cosines) at the ends of the colours; by default 1 % of the cells shown
+        lie beyond each. Give the same to figures that are compared.
+    wrap : int
+        Tokens in a line before the next begins under it: 44 are legible across a page, 20 in a column.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+
+    Raises
+    ------
+    TypeError, ValueError
+        For anything that cannot be drawn, and why.
+    """
+    part, place = _stretch(trace, sequence, start, stop, metric)
+    count = len(place)
+    wrap = count if ax is not None else min(wrap, count)
+    if wrap < 1:
+        raise ValueError(f"expected at least 1 token in a line, got wrap={wrap}")
+    values = scales.drawn(metric, part.groups[metric][place].astype(np.float64))  # [token, layer]
+    lines = [slice(begin, min(begin + wrap, count)) for begin in range(0, count, wrap)]
+    axes = [ax] if ax is not None else style.new(len(lines), height=0.3 + _line_height(part) * len(lines))[1]
+    colours = ScalarMappable(_norm(metric, values, limits), _map(metric))
+    for line, drawn_in in zip(lines, axes, strict=True):
+        _line(drawn_in, part, place[line], values[line], wrap, colours)
+    _colour_bar(axes, colours, metric)
+    _legend(axes[0], part, place)
+    axes[-1].set_xlabel(f"tokens {start} to {start + count - 1} of sequence {part.tokens['sequence'].iloc[0]}")
+    return style.figure_of(axes[0])
+
+
+def _stretch(trace: Trace, sequence: int | None, start: int, stop: int | None, metric: str) -> tuple[Trace, np.ndarray]:
+    """One sequence, and the rows of it to draw."""
+    whole = next(iter(labelled(trace, None, metric).values()))
+    part = whole.select(sequence=int(whole.tokens["sequence"].iloc[0]) if sequence is None else sequence)
+    place = np.arange(len(part))[start : start + _SHOWN if stop is None else stop]
+    if start < 0 or len(place) == 0:
+        raise ValueError(
+            f"nothing to draw: expected tokens from start={start} to stop={stop}, but the sequence has the tokens "
+            f"0 to {len(part) - 1}"
+        )
+    return part, place
+
+
+def _line_height(trace: Trace) -> float:
+    """Inches of one line: the layers, and the labels under them."""
+    longest = min(lettering.LONGEST, max(map(len, trace.tokens["text"]), default=1))
+    return min(max(0.055 * trace.layers, 0.6), 2.2) + 0.062 * longest + 0.1
+
+
+def _map(metric: str) -> Any:
+    """Colours from low to high: similar is bright, for distances as for cosines."""
+    return colormaps["viridis_r" if scales.METRICS[metric].axis != "linear" else "viridis"]
+
+
+def _norm(metric: str, values: np.ndarray, limits: tuple[float, float] | None) -> Normalize:
+    if limits is None and np.isfinite(values).any():
+        limits = tuple(np.nanquantile(values, (0.01, 0.99)))
+    low, high = limits or (0.1, 1.0)
+    if scales.METRICS[metric].axis == "linear":
+        return Normalize(low, high)
+    return LogNorm(low, high if high > low else low * 1.01)
+
+
+def _line(ax: Axes, trace: Trace, place: np.ndarray, values: np.ndarray, wrap: int, colours: ScalarMappable) -> None:
+    """Draw one line of the text: cells, skipped cells, the boundary, tokens along the axis."""
+    layer = np.arange(trace.layers)
+    edges = (-0.5, len(place) - 0.5, -0.5, trace.layers - 0.5)
+    ax.imshow(
+        values.T,  # [layer, token]
+        norm=colours.norm,  # type: ignore[arg-type]
+        cmap=colours.cmap,
+        origin="lower",
+        aspect="auto",
+        extent=edges,
+        interpolation="nearest",
+        rasterized=True,
+    )
+    ax.set_xlim(-0.5, wrap - 0.5)
+    _hatch(ax, trace.skipped[place])
+    decoding = trace.decoding[place]
+    if (starts := _first_decoded(trace)) is not None and place[0] <= starts <= place[-1]:
+        ax.axvline(starts - place[0] - 0.5, **_BOUNDARY)
+    labels = [lettering.visible(text) for text in trace.tokens["text"].iloc[place]]
+    lettered: dict[str, Any] = {"fontsize": style.TOKEN, "fontfamily": lettering.families()}
+    ax.set_xticks(np.arange(len(place)), labels, rotation=90, parse_math=False, **lettered)
+    ax.spines[:].set_visible(False)
+    for tick, decoded in zip(ax.get_xticklabels(), decoding, strict=True):
+        tick.set_color("black" if decoded else "#606060")
+    ax.tick_params(axis="x", length=0, pad=1.5)
+    ax.yaxis.set_major_locator(MaxNLocator(5, integer=True, steps=[1, 2, 4, 5, 10]))
+    if trace.kept_layers is not None:
+        ax.set_yticks(layer, [str(number) for number in trace.layer_numbers])
+    ax.set_ylabel("layer")
+
+
+def _first_decoded(trace: Trace) -> int | None:
+    """Row of the first decoded token, if tokens were given before it."""
+    decoding = trace.decoding
+    return int(np.argmax(decoding)) if decoding.any() and not decoding[0] else None
+
+
+def _hatch(ax: Axes, skipped: np.ndarray) -> None:
+    """Lay a hatch over the cells marked in a [token, layer] mask."""
+    if not skipped.any():
+        return
+    corner = np.array([(-0.5, -0.5), (0.5, -0.5), (0.5, 0.5), (-0.5, 0.5)])
+    cells = np.argwhere(skipped)[:, None, :] + corner  # [cell, corner, (token, layer)]
+    ax.add_collection(PolyCollection(cells, **_SKIPPED), autolim=False)
+
+
+_SKIPPED: dict[str, Any] = {
+    "facecolor": style.SKIPPED,
+    "edgecolor": "white",
+    "hatch": "//////",
+    "linewidth": 0,
+}
+
+
+def _colour_bar(axes: list[Axes], colours: ScalarMappable, metric: str) -> None:
+    kind = scales.METRICS[metric].axis
+    options: dict[str, Any] = {}
+    if kind != "linear":
+        text = scales.cosine_text if kind == "cosine" else scales.number_text
+        options = {"ticks": scales.RoundTicks(), "format": FuncFormatter(text)}
+    figure = style.figure_of(axes[0])
+    tall = 13 * len(axes)  # times as tall as wide
+    bar = figure.colorbar(colours, ax=axes, pad=0.01, fraction=0.05, aspect=tall, extend="both", **options)
+    bar.minorticks_off()
+    bar.ax.yaxis.set_inverted(kind == "cosine")
+    bar.set_label(scales.METRICS[metric].name, fontsize=axes[0].yaxis.label.get_fontsize())
+    bar.ax.tick_params(labelsize=style.tick_size(axes[0]), width=0.6, length=2.5)
+    bar.outline.set_linewidth(0.6)
+
+
+def _legend(ax: Axes, trace: Trace, place: np.ndarray) -> None:
+    keys: list[Artist] = []
+    if (starts := _first_decoded(trace)) is not None and place[0] <= starts <= place[-1]:
+        mark: dict[str, Any] = {"linestyle": "none", "marker": "|", "markersize": 9, "markeredgewidth": 1}
+        keys.append(Line2D([], [], color="black", label="decoding starts", **mark))
+    if trace.skipped[place].any():
+        keys.append(Patch(label="skipped", **_SKIPPED))
+    if keys:
+        style.legend(ax, keys)

@@ -1,0 +1,85 @@
+"""What figures are given: a trace or several under labels, made ready to draw or refused with a sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from saturation.trace import Phase, Trace
+
+from .scales import METRICS
+
+Traces = Trace | Mapping[str, Trace]  # one, or label -> trace: models, corpora, phases, trained against untrained
+
+
+def labelled(traces: Traces, phase: Phase | None, metric: str) -> dict[str, Trace]:
+    """Label -> the tokens of a phase, each trace with tokens and with the metric asked for.
+
+    Raises
+    ------
+    TypeError
+        If this is neither a Trace nor a mapping from labels to traces.
+    ValueError
+        If there is nothing to draw, or a trace lacks the metric.
+    """
+    if metric not in METRICS:
+        raise ValueError(f"expected a metric among {', '.join(METRICS)}, got {metric!r}")
+    given = {traces.model: traces} if isinstance(traces, Trace) else traces
+    if not isinstance(given, Mapping) or not all(isinstance(trace, Trace) for trace in given.values()):
+        raise TypeError(
+            f"figures draw a Trace, or a mapping from a label to each Trace, but got {type(traces).__name__}; write "
+            "figures.layers({'trained': one, 'untrained': other})"
+        )
+    if not given:
+        raise ValueError("nothing to draw: the mapping from labels to traces is empty")
+    return {str(label): _drawable(str(label), trace, phase, metric) for label, trace in given.items()}
+
+
+def _drawable(label: str, trace: Trace, phase: Phase | None, metric: str) -> Trace:
+    name = f"the trace {label!r}" if label else "the trace"
+    if metric not in trace.groups:
+        raise ValueError(
+            f"{name} has no {metric}; it has {', '.join(trace.groups)}, so record it anew with {metric} among `also`"
+        )
+    chosen = trace.select(phase=phase) if phase else trace
+    if len(chosen) == 0:
+        there = "no tokens" if len(trace) == 0 else f"no {phase} tokens among its {len(trace)}"
+        raise ValueError(
+            f"nothing to draw: {name} has {there}; record with max_new_tokens or a start position for decode tokens, "
+            "or draw another phase"
+        )
+    if np.isnan(chosen.groups[metric]).all():
+        raise ValueError(f"nothing to draw: {name} has no {metric}, for every block in it was skipped")
+    return chosen
+
+
+def columns(trace: Trace, metric: str) -> Iterator[np.ndarray]:
+    """Each layer's numbers over the blocks that ran, float64 [token]."""
+    for column in trace.groups[metric].T:
+        yield column[~np.isnan(column)].astype(np.float64)
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Mean and quantiles per layer, each [layer]; NaN where no block of a layer ran."""
+
+    layer: np.ndarray
+    mean: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+
+
+def summary(trace: Trace, metric: str, quantiles: tuple[float, float] | None) -> Summary:
+    """Mean over tokens of each layer, and two quantiles (the mean itself where none are asked)."""
+    rows = [(values.mean(), *np.quantile(values, quantiles or (0.5, 0.5))) if len(values) else (np.nan,) * 3
+            for values in columns(trace, metric)]  # fmt: skip
+    mean, low, high = np.array(rows).T
+    return Summary(trace.layer_numbers, mean, low, high)
+
+
+def check_quantiles(quantiles: tuple[float, float] | None) -> None:
+    """Raise unless these are two rising shares."""
+    if quantiles is not None and not (len(quantiles) == 2 and 0 <= quantiles[0] < quantiles[1] <= 1):
+        raise ValueError(f"expected quantiles as two rising shares such as (0.1, 0.9), or None, got {quantiles}")

@@ -1,0 +1,75 @@
+"""What a reader of the printed page would miss in a figure: text that is cut off, too small or overprinted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import pairwise
+
+from matplotlib.axes import Axes
+from matplotlib.axis import Axis
+from matplotlib.figure import Figure
+from matplotlib.text import Text
+from matplotlib.transforms import Bbox
+
+SMALLEST = 6.0  # points
+_SLACK = 1.5  # points that letters may stand over an edge, or into each other's boxes
+
+
+def faults(figure: Figure) -> list[str]:
+    """Sentences about the text of a figure at its present size, none if all of it can be read.
+
+    The figure must have been laid out, by a draw or a save.
+    """
+    texts = [text for ax in _all_axes(figure) for text in _texts(ax)] + figure.texts
+    texts = [text for text in texts if text.get_visible() and text.get_text().strip()]
+    return [*_small(texts), *_cut(figure, texts), *_crowded(figure)]
+
+
+def _all_axes(figure: Figure) -> list[Axes]:
+    return [part for ax in figure.axes for part in (ax, *ax.child_axes)]  # type: ignore[misc]
+
+
+def _texts(ax: Axes) -> list[Text]:
+    """Every text that is drawn with axes."""
+    legend = ax.get_legend()
+    axes = (ax.xaxis, ax.yaxis)
+    labels = [label for axis in axes for label in (axis.label, *_tick_labels(axis))]
+    return [ax.title, *labels, *ax.texts, *(legend.get_texts() if legend else [])]
+
+
+def _tick_labels(axis: Axis) -> list[Text]:
+    """Labels of the ticks within an axis' limits; those beyond are never drawn."""
+    low, high = sorted(axis.get_view_interval())
+    ticks = [tick for tick in axis.get_major_ticks() if low <= tick.get_loc() <= high]
+    labels = [label for tick in ticks for label in (tick.label1, tick.label2)]
+    return [label for label in labels if label.get_visible() and label.get_text()]
+
+
+def _small(texts: list[Text]) -> Iterator[str]:
+    if small := [text for text in texts if float(text.get_fontsize()) < SMALLEST]:
+        yield f"{len(small)} texts are under {SMALLEST:g} points, {small[0].get_text()!r} among them"
+
+
+def _cut(figure: Figure, texts: list[Text]) -> Iterator[str]:
+    page = figure.bbox.padded(_SLACK * figure.dpi / 72)
+    for text in texts:
+        box = text.get_window_extent()
+        if box.x0 < page.x0 or box.x1 > page.x1 or box.y0 < page.y0 or box.y1 > page.y1:
+            yield f"{text.get_text()!r} is cut off at the edge of the page; make the figure larger"
+
+
+def _crowded(figure: Figure) -> Iterator[str]:
+    slack = _SLACK * figure.dpi / 72
+    for ax in _all_axes(figure):
+        for name, axis in (("x", ax.xaxis), ("y", ax.yaxis)):
+            boxes = [label.get_window_extent() for label in _tick_labels(axis)]
+            if any(_overlap(one, other, slack) for one, other in pairwise(boxes)):
+                yield (
+                    f"the labels along the {name} axis run into each other; make the figure wider, or draw fewer of "
+                    "them in a line (wrap= in figures.tokens)"
+                )
+
+
+def _overlap(one: Bbox, other: Bbox, slack: float) -> bool:
+    common = Bbox.intersection(one, other)
+    return common is not None and common.width > slack and common.height > slack

@@ -1,0 +1,38 @@
+"""Token texts as labels: white space made visible, and no letter that the machine's fonts cannot draw."""
+
+from __future__ import annotations
+
+from functools import cache
+
+from matplotlib import font_manager
+
+LONGEST = 12  # characters of a label
+EMPTY = "∅"
+_UNKNOWN = "□"
+_SIGNS = {" ": "·", "\n": "↵", "\r": "↵", "\t": "⇥"}
+_FALLBACKS = (  # wide coverage, whichever is installed, after the one that comes with matplotlib
+    *("Noto Sans CJK SC", "Noto Sans CJK JP", "Source Han Sans SC", "WenQuanYi Micro Hei"),
+    *("Microsoft YaHei", "Hiragino Sans", "Arial Unicode MS", "Noto Sans Devanagari", "Noto Naskh Arabic"),
+    *("Noto Emoji", "Symbola"),
+)
+
+
+def visible(text: str) -> str:
+    """Label of a token: · for a space, ↵ and ⇥, □ for what no font has, ∅ for nothing, … for the rest."""
+    shown = "".join(_SIGNS.get(letter, letter if ord(letter) in _drawable() else _UNKNOWN) for letter in text)
+    shown = shown if len(shown) <= LONGEST else shown[: LONGEST - 1] + "…"
+    return shown or EMPTY
+
+
+@cache
+def families() -> list[str]:
+    """Names of the fonts that labels are set in, in the order they are tried."""
+    installed = set(font_manager.get_font_names())
+    return ["DejaVu Sans", *(name for name in _FALLBACKS if name in installed)]
+
+
+@cache
+def _drawable() -> frozenset[int]:
+    """Code points that one of the fonts can draw."""
+    paths = [font_manager.findfont(name) for name in families()]
+    return frozenset().union(*(font_manager.get_font(path).get_charmap() for path in paths))

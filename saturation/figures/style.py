@@ -1,0 +1,137 @@
+"""Sizes, colours and new figures. Sizes are set on the artists, so no global setting is read or changed.
+
+Colours are those of Okabe and Ito (Color Universal Design, 2008), told apart by colour-blind readers; each comes
+with a marker and a kind of line of its own, so that a grey print is read as well.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from saturation.trace import Trace
+
+LABEL, TICK, TOKEN = 8.0, 7.0, 6.5  # points; journals ask for 6 at least, and nothing is scaled afterwards
+WIDTH, HEIGHT = 5.5, 2.4  # inches, of a figure until `save` gives it a venue's width
+COLD = "#d9d9d9"
+SKIPPED = "#c8c8c8"
+GRID = "#e6e6e6"
+_LETTERS = 47  # of a legend, that fit across a column
+
+_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+_MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+_LINES = ("-", "--", "-.", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 1)), (0, (8, 2)), (0, (3, 1, 1, 1)))
+
+
+@dataclass(frozen=True)
+class Look:
+    """How one trace is told from the others."""
+
+    colour: str
+    marker: str
+    line: Any
+
+    def line_options(self, points: int) -> dict[str, Any]:
+        """Options of a line through so many points, with at most 24 markers."""
+        return {
+            "color": self.colour,
+            "linestyle": self.line,
+            "linewidth": 1.2,
+            "marker": self.marker,
+            "markersize": 3.2,
+            "markevery": max(1, points // 24),
+        }
+
+
+def look(index: int) -> Look:
+    """Look of the trace at this place; from the eighth on colours return with other markers."""
+    turn, place = divmod(index, len(_COLOURS))
+    marker = _MARKERS[(place + turn) % len(_MARKERS)]
+    return Look(_COLOURS[place], marker, _LINES[(place + 2 * turn) % len(_LINES)])
+
+
+class Paper(Figure):
+    """A figure that a notebook shows whether or not pyplot was ever imported."""
+
+    def _repr_png_(self) -> bytes:
+        buffer = io.BytesIO()
+        self.savefig(buffer, format="png", dpi=160)
+        return buffer.getvalue()
+
+
+def new(rows: int = 1, *, height: float = HEIGHT, **options: Any) -> tuple[Figure, list[Axes]]:
+    """Make a figure of rows of axes, laid out so that nothing is cut at any width."""
+    figure = Paper(figsize=(WIDTH, height), layout="constrained")
+    figure.get_layout_engine().set(w_pad=0.02, h_pad=0.02, hspace=0.03)  # type: ignore[union-attr, call-arg]
+    axes = list(figure.subplots(rows, 1, squeeze=False, **options)[:, 0])
+    for ax in axes:
+        _dress(ax)
+    return figure, axes
+
+
+def _dress(ax: Axes) -> None:
+    ax.tick_params(labelsize=TICK, width=0.6, length=2.5, pad=2)
+    ax.tick_params(which="minor", width=0.4, length=1.5)
+    for side, spine in ax.spines.items():
+        spine.set_linewidth(0.6)
+        spine.set_visible(side in {"left", "bottom"})
+    ax.xaxis.label.set_fontsize(LABEL)
+    ax.yaxis.label.set_fontsize(LABEL)
+
+
+def layer_axis(ax: Axes, traces: Iterable[Trace]) -> None:
+    """Number the x axis by the layers of traces, with room for half a layer at either end."""
+    ends = [end for trace in traces for end in trace.layer_numbers[[0, -1]]]
+    ax.set_xlim(min(ends) - 0.5, max(ends) + 0.5)
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 4, 5, 10]))
+    ax.set_xlabel("layer")
+
+
+def grid(ax: Axes) -> None:
+    """Draw faint lines at the y axis's labels, behind everything."""
+    ax.grid(axis="y", color=GRID, linewidth=0.5)
+    ax.set_axisbelow(True)
+
+
+def legend(ax: Axes, handles: list[Any]) -> None:
+    """Explain the artists above the axes, in as many columns as their labels allow."""
+    lengths = [len(str(handle.get_label())) for handle in handles]
+    fitting = [columns for columns in range(1, len(lengths) + 1) if _length(lengths, columns) <= _LETTERS]
+    ax.legend(
+        handles=handles,
+        ncols=max(fitting, default=1),
+        fontsize=tick_size(ax),
+        frameon=False,
+        loc="lower left",
+        bbox_to_anchor=(0, 1.0),
+        borderaxespad=0.3,
+        borderpad=0,
+        handlelength=2.2,
+        handletextpad=0.5,
+        columnspacing=1.2,
+        labelspacing=0.3,
+    )
+
+
+def _length(lengths: list[int], columns: int) -> int:
+    """Letters across a legend whose entries fill column after column, 6 of them for each handle."""
+    rows = -(-len(lengths) // columns)
+    return sum(max(lengths[start : start + rows]) + 6 for start in range(0, len(lengths), rows))
+
+
+def tick_size(ax: Axes) -> float:
+    """Points of the lesser text in axes, from the size of their labels."""
+    return float(ax.xaxis.label.get_fontsize()) * TICK / LABEL
+
+
+def figure_of(ax: Axes) -> Figure:
+    """The whole figure that axes are in."""
+    figure = ax.get_figure(root=True)
+    assert figure is not None  # axes that were taken out of their figure cannot be drawn in
+    return figure

@@ -1,0 +1,239 @@
+"""Decode text, dense or skipping: a plain loop over prefill and one token at a time."""
+
+from __future__ import annotations
+
+import inspect
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+from transformers import DynamicCache, LogitsProcessorList, TemperatureLogitsWarper, TopPLogitsWarper
+
+from .policies import Policy
+from .recording import encode, end_ids, input_device, padded, watch
+from .skipping import Ledger, skip
+from .trace import Trace
+
+
+@dataclass(frozen=True, eq=False)
+class Runs:
+    """What `generate` gives.
+
+    Attributes
+    ----------
+    texts
+        New text of each prompt, without the prompt and without the end token.
+    ids
+        The new token ids of each prompt, an end token included.
+    trace
+        What was recorded, or None.
+    ledger
+        What was really skipped, or None for a dense run.
+    seconds
+        Wall-clock time by phase: "prefill" and "decode".
+    finished
+        False where a callback stopped the run before its end.
+    """
+
+    texts: list[str]
+    ids: list[list[int]]
+    trace: Trace | None
+    ledger: Ledger | None
+    seconds: dict[str, float]
+    finished: bool = True
+
+    @property
+    def tokens_per_second(self) -> float:
+        """Decoded tokens per second of decode time; the token that prefill gives is not counted."""
+        return sum(max(len(ids) - 1, 0) for ids in self.ids) / max(self.seconds["decode"], 1e-9)
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How the next token is chosen: greedy at temperature 0, else drawn with a generator of each sequence's own."""
+
+    temperature: float = 0.0
+    top_p: float = 1.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.temperature < 0 or not 0 < self.top_p <= 1:
+            raise ValueError(
+                f"expected temperature >= 0 and 0 < top_p <= 1, got {self.temperature} and {self.top_p}; "
+                "temperature 0 is greedy decoding"
+            )
+
+
+def generate(
+    model: nn.Module,
+    tokenizer: Any,
+    prompts: str | Sequence[str],
+    *,
+    policy: Policy | None = None,
+    max_new_tokens: int = 64,
+    sampling: Sampling = Sampling(),
+    chat: bool = False,
+    batch_size: int = 8,
+    record: bool = True,
+    on_token: Callable[[int, int], bool | None] | None = None,
+    progress: bool = True,
+) -> Runs:
+    """Write on after each prompt, skipping feed-forward blocks as a policy says.
+
+    Parameters
+    ----------
+    model, tokenizer
+        As `load` gives them.
+    prompts
+        A text, or several.
+    policy
+        Which blocks to skip; None is the dense model.
+    max_new_tokens
+        New tokens per prompt at most; a sequence ends earlier at the model's end token.
+    sampling
+        Greedy by default; the seed is that of each sequence, so that batching does not change a text.
+    chat
+        True wraps each prompt as a user's turn in the tokenizer's chat template.
+    batch_size
+        Prompts per batch. Above 1 a block's weights are read unless every sequence skips it.
+    record
+        False leaves the trace out.
+    on_token
+        Called with (number of the prompt, token id) for each new token; return True to stop the whole run before
+        its next step.
+    progress
+        Show a bar where there is a terminal or a notebook.
+
+    Returns
+    -------
+    Runs
+        New texts, trace, ledger and timing.
+
+    Raises
+    ------
+    ValueError
+        As for `record` and `skip`.
+    KeyboardInterrupt
+        As it came; the model is as it was.
+    """
+    if max_new_tokens < 1 or batch_size < 1:
+        raise ValueError(f"expected max_new_tokens and batch_size of at least 1, got {max_new_tokens} and {batch_size}")
+    rows, _ = encode(model, tokenizer, prompts, chat=chat, room=max_new_tokens)
+    loop = _Loop(model, max_new_tokens, sampling, on_token or (lambda prompt, token: None))
+    bar = tqdm(total=len(rows), desc="generating", disable=None if progress else True, leave=False)
+    with ExitStack() as stack, torch.no_grad(), bar:
+        ledger = stack.enter_context(skip(model, policy)) if policy is not None else None
+        recorder = stack.enter_context(watch(model, tokenizer=tokenizer)) if record else None
+        if recorder is not None:
+            recorder.provenance.update(_provenance(policy, max_new_tokens, sampling, chat))
+        for first in range(0, len(rows), batch_size):
+            if not loop.run(rows[first : first + batch_size]):
+                break
+            bar.update(min(batch_size, len(rows) - first))
+    loop.ids += [[] for _ in rows[len(loop.ids) :]]
+    return Runs(
+        texts=[tokenizer.decode(ids, skip_special_tokens=True) for ids in loop.ids],
+        ids=loop.ids,
+        trace=recorder.trace(complete=not loop.stopped) if recorder else None,
+        ledger=ledger,
+        seconds=loop.seconds,
+        finished=not loop.stopped,
+    )
+
+
+@dataclass(eq=False)
+class _Loop:
+    """Prefill and decode of one batch after another."""
+
+    model: nn.Module
+    limit: int
+    sampling: Sampling
+    on_token: Callable[[int, int], bool | None]
+    ids: list[list[int]] = field(default_factory=list)
+    seconds: dict[str, float] = field(default_factory=lambda: {"prefill": 0.0, "decode": 0.0})
+    stopped: bool = False
+
+    def run(self, rows: list[list[int]]) -> bool:
+        """Decode one batch; False when the callback stopped the run."""
+        first = len(self.ids)
+        self.ids += [[] for _ in rows]
+        numbers = range(first, first + len(rows))
+        choose = _Chooser(self.sampling, numbers)
+        ends = end_ids(self.model)
+        open_ = set(numbers)
+        for tokens in self._steps(rows, choose):
+            for number, token in zip(numbers, tokens.tolist(), strict=True):
+                if number not in open_:
+                    continue
+                self.ids[number].append(token)
+                self.stopped |= bool(self.on_token(number, token))
+                if token in ends or len(self.ids[number]) == self.limit:
+                    open_.remove(number)
+            if self.stopped or not open_:
+                break
+        return not self.stopped
+
+    def _steps(self, rows: list[list[int]], choose: _Chooser) -> Iterator[Tensor]:
+        """The next token of every sequence, [batch], step by step; what is yielded is fed back."""
+        ids, mask = padded(rows, "left", input_device(self.model))
+        ragged = not bool(mask.all())
+        cache = DynamicCache(config=self.model.config)
+        positions = _takes_positions(self.model)
+        phase = "prefill"
+        while True:
+            began = time.perf_counter()
+            inputs: dict[str, Any] = {"input_ids": ids, "past_key_values": cache, "use_cache": True}
+            if ragged:
+                inputs["attention_mask"] = mask
+                if positions:
+                    inputs["position_ids"] = (mask.cumsum(-1) - 1).clamp(min=0)[:, -ids.shape[1] :]
+            logits = self.model(**inputs, logits_to_keep=1).logits[:, -1]  # [batch, vocabulary]
+            tokens = choose(logits)
+            if tokens.device.type != "cpu":
+                tokens = tokens.cpu()  # waits for the device, so that the clock is right
+            self.seconds[phase] += time.perf_counter() - began
+            yield tokens
+            phase = "decode"
+            ids = tokens[:, None].to(logits.device)
+            if ragged:
+                mask = torch.cat([mask, mask.new_ones(len(mask), 1)], dim=1)
+
+
+class _Chooser:
+    """The next token from the logits; every sequence draws from a generator of its own."""
+
+    def __init__(self, sampling: Sampling, numbers: range) -> None:
+        self.greedy = sampling.temperature == 0
+        if not self.greedy:
+            self.warp = LogitsProcessorList([TemperatureLogitsWarper(sampling.temperature)])
+            if sampling.top_p < 1:
+                self.warp.append(TopPLogitsWarper(sampling.top_p))
+            self.draws = [torch.Generator().manual_seed(sampling.seed * 1_000_003 + number) for number in numbers]
+
+    def __call__(self, logits: Tensor) -> Tensor:
+        if self.greedy:
+            return logits.argmax(dim=-1)
+        chances = self.warp(None, logits.float().cpu()).softmax(dim=-1)  # [batch, vocabulary]
+        drawn = [torch.multinomial(row, 1, generator=own) for row, own in zip(chances, self.draws, strict=True)]
+        return torch.cat(drawn)
+
+
+def _takes_positions(model: nn.Module) -> bool:
+    return "position_ids" in inspect.signature(model.forward).parameters
+
+
+def _provenance(policy: Policy | None, max_new_tokens: int, sampling: Sampling, chat: bool) -> dict[str, Any]:
+    return {
+        "mode": "generated",
+        "policy": policy.to_json() if policy is not None else None,
+        "max_new_tokens": max_new_tokens,
+        "temperature": sampling.temperature,
+        "top_p": sampling.top_p,
+        "seed": sampling.seed,
+        "chat": chat,
+    }

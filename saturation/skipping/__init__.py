@@ -1,0 +1,6 @@
+"""Run forward passes with feed-forward blocks left out, and put everything back."""
+
+from .ledger import Ledger
+from .session import skip
+
+__all__ = ["Ledger", "skip"]

@@ -1,0 +1,89 @@
+"""What a skipping run really did."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+
+import numpy as np
+import pandas as pd
+from torch import nn
+
+from ..anatomy import Block
+from ..policies import Policy, SkipRatios, Steps, skip_ratios
+from ..recording import Rows, tokens_of
+
+
+class Ledger:
+    """What `skip` hands out: which blocks were really left out, filled while the model runs.
+
+    Attributes
+    ----------
+    policy
+        The policy that decided.
+    probes
+        How often a distance was measured to decide, over tokens and layers.
+    """
+
+    def __init__(self, model: nn.Module, blocks: Sequence[Block], policy: Policy) -> None:
+        self.model, self.blocks, self.policy = model, blocks, policy
+        self.probes = 0
+        self._rows: list[Rows] = []
+        self._masks: list[np.ndarray] = []
+
+    def add(self, rows: Rows, skipped: np.ndarray) -> None:
+        """Take down one forward pass: its rows and what was skipped, bool [token, layer]."""
+        self._rows.append(rows)
+        self._masks.append(skipped)
+        self.__dict__.pop("_sorted", None)
+
+    @property
+    def tokens(self) -> pd.DataFrame:
+        """One row per token as in a Trace: sequence, position, phase, token_id, text (empty)."""
+        return self._sorted[0]
+
+    @property
+    def skipped(self) -> np.ndarray:
+        """Which blocks did not run, bool [token, layer]."""
+        return self._sorted[1]
+
+    @cached_property
+    def _sorted(self) -> tuple[pd.DataFrame, np.ndarray]:
+        tokens, order = tokens_of(self._rows, self.model)
+        masks = np.concatenate([np.zeros((0, len(self.blocks)), dtype=bool), *self._masks])
+        return tokens.iloc[order].reset_index(drop=True), masks[order]
+
+    @property
+    def ratios(self) -> SkipRatios:
+        """The three skip ratios: nominal, decode and total."""
+        tokens = self.tokens
+        steps = Steps(tokens["sequence"].to_numpy(), tokens["position"].to_numpy(), tokens["generated"].to_numpy())
+        return skip_ratios(self.skipped, steps, self.policy, len(self.blocks))
+
+    @property
+    def ideal(self) -> float:
+        """Speed-up of the decode steps if time were the bytes of weights read: bytes(dense) / bytes(touched).
+
+        A block's weights are read unless every sequence of the batch skips it in that step.
+        """
+        ffn = np.array([sum(_bytes(module) for module in block.chain) for block in self.blocks])
+        rest = _bytes(self.model) - ffn.sum() - self._untouched()
+        ran = [~mask.all(axis=0) for rows, mask in zip(self._rows, self._masks, strict=True) if rows.stepped]
+        if not ran:
+            return 1.0
+        touched = rest * len(ran) + (np.array(ran) @ ffn).sum()
+        return float((rest + ffn.sum()) * len(ran) / touched)
+
+    def _untouched(self) -> int:
+        """Bytes of an input embedding that no head shares: one row of it is read per token."""
+        table, head = self.model.get_input_embeddings(), self.model.get_output_embeddings()
+        tied = head is not None and head.weight is table.weight
+        return 0 if tied else _bytes(table)
+
+    def __repr__(self) -> str:
+        share = f"{self.ratios.decode:.1%} of decoded FFNs skipped"
+        return f"Ledger({self.policy.describe()}: {len(self.tokens)} tokens, {share})"
+
+
+def _bytes(module: nn.Module) -> int:
+    return sum(p.numel() * p.element_size() for p in module.parameters())

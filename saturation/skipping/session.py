@@ -1,0 +1,226 @@
+"""A policy at work inside a model: each feed-forward block asks it, token by token, whether to run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ..anatomy import Block, collapsed, find_blocks, first
+from ..patching import Scope, hooked, patched, undo
+from ..policies import Policy, Steps, previous_token
+from ..recording import Recorder, Rows, Stream, listeners
+from ..similarity import distance_and_growth, sums
+from .ledger import Ledger
+
+_BUSY: WeakKeyDictionary[nn.Module, object] = WeakKeyDictionary()
+
+
+@contextmanager
+def skip(model: nn.Module, policy: Policy, *, start: int | Sequence[int] | None = None) -> Iterator[Ledger]:
+    """Skip feed-forward blocks of a model in every forward pass that the block runs.
+
+    Works around anything that calls the model: transformers' `generate` (greedy, sampling, beams, padded
+    batches), a pipeline, or a bare forward over given text. A skipped FFN does not run, nor its norm; attention
+    always runs. Only the context that entered is affected, and at the end the model is as it was.
+
+    Parameters
+    ----------
+    model
+        A causal language model of transformers, in eval mode.
+    policy
+        Which blocks to skip, such as `FFNSkip`.
+    start
+        Position from which given text counts as decode (one, or one per sequence), so that policies which leave
+        prefill alone act on teacher-forced text. None: only steps on a filled KV cache are decode.
+
+    Yields
+    ------
+    Ledger
+        What was really skipped, filled while the model runs.
+
+    Raises
+    ------
+    ValueError
+        Where the policy does not fit the model's number of layers.
+    RuntimeError
+        Where another `skip` holds the model.
+    UnsupportedModel
+        Where the model's feed-forward blocks cannot be found.
+
+    Notes
+    -----
+    FFN-SkipLLM (Jaiswal et al., EMNLP 2024). The layer that crosses the threshold has been computed already: the
+    probe is part of the method's cost. A compiled forward does not see the patch; give `generate`
+    ``disable_compile=True`` where it would compile (a static cache on a GPU).
+    """
+    if model in _BUSY:
+        raise RuntimeError(
+            "expected a model that no other skip(...) holds, but this one is being skipped already; leave that "
+            "block first, or combine both rules in one policy"
+        )
+    session = _Session(model, policy, start)
+    forwards = {module: f for block in session.blocks for module, f in session.forwards(block).items()}
+    try:
+        _BUSY[model] = session
+        with patched(forwards), hooked(session.register), session.scope.entered():
+            yield session.ledger
+    finally:
+        undo([lambda: _BUSY.pop(model, None)])
+
+
+class _Session:
+    """One run of `skip`: the stream of tokens, the policy's state in the pass under way, and the ledger."""
+
+    def __init__(self, model: nn.Module, policy: Policy, start: int | Sequence[int] | None) -> None:
+        self.model, self.policy, self.scope = model, policy, Scope()
+        self.blocks = find_blocks(model)
+        policy.check(len(self.blocks))
+        self.ledger = Ledger(model, self.blocks, policy)
+        self._stream = Stream(start)
+        self._carry: list[dict[int, Any]] = [{} for _ in self.blocks]  # per layer: sequence -> last distance
+        self._rows: Rows | None = None
+        self._recorders: list[Recorder] = []
+        self._pending: dict[int, Tensor] = {}  # parallel blocks: the FFN's output until the layer ends
+
+    def register(self, handles: list[Any]) -> None:
+        """Hooks that open and close each pass, and those that parallel blocks need."""
+        handles.append(self.model.register_forward_pre_hook(self._begin, with_kwargs=True))
+        for block in self.blocks:
+            if block.parallel:
+                handles.append(block.layer.register_forward_hook(self._leaving(block)))
+        handles.append(self.model.register_forward_hook(self._end))
+
+    def forwards(self, block: Block) -> dict[nn.Module, Callable[..., Any]]:
+        """The forwards that stand in for the block's modules."""
+
+        def ffn(x: Tensor, *extra: Any, run: Callable[..., Any], **named: Any) -> Any:
+            if self._rows is None:  # a layer called by itself, outside a pass of the whole model
+                return run(x, *extra, **named)
+            return self._ffn(block, self._rows, x, run, extra, named)
+
+        return collapsed(block, ffn, self.scope)
+
+    def _begin(self, module: nn.Module, args: tuple[Any, ...], named: dict[str, Any]) -> None:
+        if self.scope:
+            rows = self._rows = self._stream.read(args, named)
+            steps = Steps(rows.sequence, rows.position, rows.generated)
+            self._state = self.policy.start(steps, len(self.blocks))
+            self._skipped = np.zeros((len(rows), len(self.blocks)), dtype=bool)
+            self._recorders = listeners(self.model)
+            self._pending.clear()
+
+    def _end(self, module: nn.Module, args: Any, output: Any) -> None:
+        if self.scope and self._rows is not None:
+            self.ledger.add(self._rows, self._skipped)
+            self._rows = None
+
+    def _ffn(self, block: Block, rows: Rows, x: Tensor, run: Callable[..., Any], extra: tuple, named: dict) -> Any:
+        """The FFN for those tokens that the policy lets run."""
+        mask = self.policy.skips(self._state, block.index)  # [token]
+        some = bool(mask.any())
+        measure = bool(self._recorders) or self.policy.needs(self._state, block.index)
+        if some:
+            self._skipped[:, block.index] = mask
+        if some and mask.all():
+            if measure:
+                self._measured(block, rows, mask, None)
+            return block.nothing(x)
+        if block.adds_residual and (some or measure):
+            extra, named = _without_residual(x, extra, named)
+        kept = _kept(rows, mask, x) if some else None
+        output = run(x, *extra, **named) if kept is None else _partial(block, x, kept, run, extra, named)
+        if measure and block.parallel:
+            delta = first(output)
+            self._pending[block.index] = delta.clone() if block.overwritten else delta
+        elif measure:
+            self._measured(block, rows, mask, sums(*_pair(block, rows, x, first(output))))
+        if block.adds_residual and (some or measure):
+            return x + output
+        return output
+
+    def _leaving(self, block: Block) -> Callable[..., None]:
+        """A parallel block's residual stream is known when its layer ends: the output without the FFN."""
+
+        def hook(module: nn.Module, args: Any, output: Any) -> None:
+            delta = self._pending.pop(block.index, None) if self.scope else None
+            if delta is not None and self._rows is not None:
+                precise = torch.promote_types(delta.dtype, torch.float32)
+                after = first(output).to(precise)
+                x = after - block.multiplier * delta.reshape(after.shape).to(precise)
+                mask = self._skipped[:, block.index]
+                self._measured(block, self._rows, mask, sums(*_pair(block, self._rows, x, delta)))
+
+        return hook
+
+    def _measured(self, block: Block, rows: Rows, mask: np.ndarray, abcp: Tensor | None) -> None:
+        """Hand a layer's sums [4, token] to the policy and to whoever records; None where nothing ran."""
+        layer = block.index
+        if abcp is None:
+            abcp = torch.full((4, len(rows)), torch.nan)
+        for recorder in self._recorders:
+            recorder.provide(layer, abcp, mask)
+        if not self.policy.needs(self._state, layer):
+            return
+        distance = _distance(abcp)  # [token]
+        distance[mask] = np.nan
+        self.ledger.probes += int(len(mask) - mask.sum())
+        if self.policy.causal:
+            distance = previous_token(distance, rows.sequence, self._carry[layer])
+        self._state = self.policy.step(self._state, layer, distance)
+
+
+def _distance(abcp: Tensor) -> np.ndarray:
+    """1 - cos [token] as a Trace keeps it, so that the live decision and its replay compare the same numbers."""
+    with np.errstate(all="ignore"):
+        return distance_and_growth(abcp.double().cpu().numpy())[0].astype(np.float32)
+
+
+def _pair(block: Block, rows: Rows, x: Tensor, delta: Tensor) -> tuple[Tensor, Tensor]:
+    """Residual stream and what is added to it, [token, hidden] each, without padding."""
+    hidden = x.shape[-1]
+    x, delta = x.reshape(-1, hidden), delta.reshape(-1, hidden)
+    if rows.index is not None:
+        index = torch.from_numpy(rows.index).to(x.device)
+        x, delta = x[index], delta[index]
+    return x, delta if block.multiplier == 1 else delta.to(torch.float32) * block.multiplier
+
+
+def _kept(rows: Rows, mask: np.ndarray, x: Tensor) -> Tensor:
+    """Where in the flattened [batch * width] the tokens stand that run; padding does not."""
+    index = np.flatnonzero(~mask) if rows.index is None else rows.index[~mask]
+    return torch.from_numpy(index).to(x.device)
+
+
+def _partial(block: Block, x: Tensor, kept: Tensor, run: Callable[..., Any], extra: tuple, named: dict) -> Any:
+    """The FFN of some tokens, zero for the others; what it hands out beside (router scores) is left out."""
+    flat = x.reshape(-1, x.shape[-1])  # [batch * width, hidden]
+
+    def pick(argument: Any) -> Any:
+        if torch.is_tensor(argument) and argument.shape[:-1] == x.shape[:-1]:
+            return _shaped(argument.reshape(-1, argument.shape[-1])[kept], x)
+        return argument
+
+    delta = first(run(pick(x), *map(pick, extra), **{name: pick(value) for name, value in named.items()}))
+    full = torch.zeros_like(flat)
+    full[kept] = delta.reshape(-1, x.shape[-1]).to(full.dtype)
+    full = full.reshape(x.shape)
+    return (full, *[None] * (block.outputs - 1)) if block.outputs else full
+
+
+def _shaped(rows: Tensor, like: Tensor) -> Tensor:
+    return rows if like.ndim == 2 else rows.unsqueeze(0)
+
+
+def _without_residual(x: Tensor, extra: tuple, named: dict) -> tuple[tuple, dict]:
+    """The arguments with zeros for the residual stream, so that the FFN's own output comes back."""
+
+    def blank(argument: Any) -> Any:
+        return torch.zeros_like(x) if argument is x else argument
+
+    return tuple(map(blank, extra)), {name: blank(value) for name, value in named.items()}
