@@ -22,8 +22,8 @@ from data.tokens import batch, train_tokenizer
 from data.world import document
 
 log = logging.getLogger("data.training")
-LOG_EVERY = 20  # steps whose mean loss makes one line of the log
-VALIDATE_EVERY = 200  # steps between validation losses
+LOG_EVERY = 25  # steps whose mean loss makes one line of the log
+VALIDATE_EVERY = 250  # steps between validation losses
 VALIDATION_TEXTS = 24  # per kind
 VALIDATION_KINDS = ("entry", "story", "problem", "article")
 
@@ -40,10 +40,10 @@ class Settings:
     vocabulary: int = 1280
     context: int = 1024
     row: int = 256
-    batch_tokens: int = 4096
-    tokens: int = 8_000_000
+    batch_tokens: int = 1024
+    tokens: int = 6_000_000
     minutes: float = 0.0
-    learning_rate: float = 3e-3
+    learning_rate: float = 2e-3
     warmup: float = 0.04
     weight_decay: float = 0.1
     clip: float = 1.0

@@ -18,6 +18,7 @@ from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 
 from .patching import patched
 
@@ -75,7 +76,7 @@ def first(output: Any) -> Any:
     return output[0] if isinstance(output, tuple | list) else output
 
 
-def find_blocks(model: nn.Module) -> tuple[Block, ...]:
+def find_blocks(model: PreTrainedModel) -> tuple[Block, ...]:
     """Find the feed-forward block of every decoder layer.
 
     Parameters
@@ -104,10 +105,10 @@ def find_blocks(model: nn.Module) -> tuple[Block, ...]:
     return blocks
 
 
-_BLOCKS: WeakKeyDictionary[nn.Module, tuple[Block, ...]] = WeakKeyDictionary()
+_BLOCKS: WeakKeyDictionary[PreTrainedModel, tuple[Block, ...]] = WeakKeyDictionary()
 
 
-def decoder_layers(model: nn.Module) -> list[nn.Module]:
+def decoder_layers(model: PreTrainedModel) -> list[nn.Module]:
     """The decoder layers of a causal language model, in order; raises UnsupportedModel where there are none."""
     config = getattr(model, "config", None)
     kind = getattr(config, "model_type", type(model).__name__)
@@ -123,13 +124,19 @@ def decoder_layers(model: nn.Module) -> list[nn.Module]:
             "measurement random; call model.eval() first"
         )
     depth = getattr(config.get_text_config(), "num_hidden_layers", None)
-    stacks = [m for m in model.modules() if isinstance(m, nn.ModuleList) and len(m) == depth]
+    lists = (module for module in model.modules() if isinstance(module, nn.ModuleList))
+    stacks = [stack for stack in lists if len(stack) == depth]
     if not stacks:
         raise UnsupportedModel(
             f"expected a stack of {depth} decoder layers (one nn.ModuleList, as config.num_hidden_layers "
             f"says), found none in {type(model).__name__} ({kind!r}); this model cannot be watched or skipped"
         )
-    return list(max(stacks, key=_weight))
+    return list(max(stacks, key=lambda stack: sum(map(_weight, stack))))
+
+
+def input_device(model: PreTrainedModel) -> torch.device:
+    """Where the model expects its token ids, also when it is spread over devices."""
+    return next(model.get_input_embeddings().parameters()).device
 
 
 # --- one tiny forward, watched ---------------------------------------------------------------------------------
@@ -170,10 +177,9 @@ def _watched(modules: list[nn.Module]) -> Iterator[list[_Call]]:
             handle.remove()
 
 
-def _calls_of_layers(model: nn.Module, layers: list[nn.Module]) -> list[_Call]:
+def _calls_of_layers(model: PreTrainedModel, layers: list[nn.Module]) -> list[_Call]:
     """How each decoder layer is called when the model reads four tokens."""
-    device = model.get_input_embeddings().weight.device
-    ids = torch.tensor([[1, 2, 3, 4]], device=device) % model.config.get_text_config().vocab_size
+    ids = torch.tensor([[1, 2, 3, 4]], device=input_device(model)) % model.config.get_text_config().vocab_size
     with torch.no_grad(), _watched(layers) as calls:
         model(input_ids=ids, use_cache=False)
     by_layer = {id(call.module): call for call in calls}
@@ -182,7 +188,7 @@ def _calls_of_layers(model: nn.Module, layers: list[nn.Module]) -> list[_Call]:
     return [by_layer[id(layer)] for layer in layers]
 
 
-def _find_block(model: nn.Module, index: int, layer: nn.Module, call: _Call) -> Block:
+def _find_block(model: PreTrainedModel, index: int, layer: nn.Module, call: _Call) -> Block:
     with torch.no_grad():
         with _watched(list(layer.children())) as calls:
             output = _copy(first(layer(*call.args, **call.named)))
@@ -223,7 +229,7 @@ def _writer(calls: list[_Call], reader: _Call) -> _Call | None:
 # --- and the proof ---------------------------------------------------------------------------------------------
 
 
-def _prove(model: nn.Module, block: Block, call: _Call, output: Tensor) -> Block:
+def _prove(model: PreTrainedModel, block: Block, call: _Call, output: Tensor) -> Block:
     """Complete the block from the layer's behaviour on the traced input, or refuse it."""
 
     def layer(replacement: Callable[..., Any]) -> Tensor:
@@ -341,7 +347,7 @@ def _weight(module: nn.Module) -> int:
     return sum(parameter.numel() for parameter in module.parameters() if parameter.ndim > 1)
 
 
-def _refusal(model: nn.Module, index: int, reason: str) -> UnsupportedModel:
+def _refusal(model: PreTrainedModel, index: int, reason: str) -> UnsupportedModel:
     kind = model.config.model_type
     return UnsupportedModel(
         f"expected decoder layers whose feed-forward output is added to the residual stream, but in layer "

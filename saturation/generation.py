@@ -10,12 +10,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from tqdm.auto import tqdm
-from transformers import DynamicCache, LogitsProcessorList, TemperatureLogitsWarper, TopPLogitsWarper
+from transformers import DynamicCache, LogitsProcessorList, PreTrainedModel, TemperatureLogitsWarper, TopPLogitsWarper
 
+from .anatomy import input_device
 from .policies import Policy
-from .recording import encode, end_ids, input_device, padded, watch
+from .recording import encode, end_ids, padded, watch
 from .skipping import Ledger, skip
 from .trace import Trace
 
@@ -70,7 +71,7 @@ class Sampling:
 
 
 def generate(
-    model: nn.Module,
+    model: PreTrainedModel,
     tokenizer: Any,
     prompts: str | Sequence[str],
     *,
@@ -150,7 +151,7 @@ def generate(
 class _Loop:
     """Prefill and decode of one batch after another."""
 
-    model: nn.Module
+    model: PreTrainedModel
     limit: int
     sampling: Sampling
     on_token: Callable[[int, int], bool | None]
@@ -210,7 +211,7 @@ class _Chooser:
     def __init__(self, sampling: Sampling, numbers: range) -> None:
         self.greedy = sampling.temperature == 0
         if not self.greedy:
-            self.warp = LogitsProcessorList([TemperatureLogitsWarper(sampling.temperature)])
+            self.warp: Any = LogitsProcessorList([TemperatureLogitsWarper(sampling.temperature)])
             if sampling.top_p < 1:
                 self.warp.append(TopPLogitsWarper(sampling.top_p))
             self.draws = [torch.Generator().manual_seed(sampling.seed * 1_000_003 + number) for number in numbers]
@@ -223,7 +224,7 @@ class _Chooser:
         return torch.cat(drawn)
 
 
-def _takes_positions(model: nn.Module) -> bool:
+def _takes_positions(model: PreTrainedModel) -> bool:
     return "position_ids" in inspect.signature(model.forward).parameters
 
 

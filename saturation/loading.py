@@ -62,7 +62,7 @@ def load(
     local = Path(source).is_dir()
     try:
         tokenizer = AutoTokenizer.from_pretrained(source, local_files_only=local, **shared)
-        model = AutoModelForCausalLM.from_pretrained(
+        model: Any = AutoModelForCausalLM.from_pretrained(
             source,
             dtype=dtype,
             device_map=device_map,
@@ -73,7 +73,7 @@ def load(
     except (OSError, ValueError) as error:
         raise LoadingError(_advice(str(name), error)) from error
     if device_map is None:
-        model.to(device)
+        model.to(device=device)
     return model.eval().requires_grad_(False), tokenizer
 
 
@@ -94,15 +94,15 @@ def untrained(source: PreTrainedModel | str | Path, *, seed: int | None = None) 
         In eval mode, with the type and device of a given model, else float32 on the CPU.
     """
     if isinstance(source, PreTrainedModel):
-        config, like = source.config, next(source.parameters())
+        config, dtype, device = source.config, source.dtype, source.device
     else:
-        config, like = AutoConfig.from_pretrained(_source(source)), torch.empty(0)
+        config, dtype, device = AutoConfig.from_pretrained(_source(source)), torch.float32, torch.device("cpu")
     seed = getattr(config, "init_seed", 0) if seed is None else seed
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
     model.config._name_or_path = f"{config._name_or_path or config.model_type}, untrained (seed {seed})"
-    return model.to(like.device, like.dtype).eval().requires_grad_(False)
+    return model.to(device=device, dtype=dtype).eval().requires_grad_(False)
 
 
 def _source(name: str | Path) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import partial
 from typing import Any
 
 from torch import nn
@@ -31,7 +32,7 @@ def patched(forwards: Mapping[nn.Module, Callable[..., Any]]) -> Iterator[None]:
             module.forward = forward
         yield
     finally:
-        undo([lambda m=module, f=forward: _put_back(m, f) for module, forward in before.items()])
+        undo([partial(_put_back, module, forward) for module, forward in before.items()])
 
 
 def _put_back(module: nn.Module, forward: Any) -> None:

@@ -72,9 +72,7 @@ def test_the_frame_and_the_provenance_are_copies() -> None:
 
 def test_generated_counts_the_decode_rows_of_each_sequence_even_when_rows_are_mixed() -> None:
     frame = traces.tokens(3, 6, 2)
-    shuffled = frame.sort_values(
-        ["position", "sequence"]
-    )  # as a batch is recorded: one step of each sequence
+    shuffled = frame.sort_values(["position", "sequence"])  # as a batch is recorded: one step of each sequence
     numbers = traces.distances(len(frame), 2)
     trace = Trace(shuffled, numbers, numbers, np.zeros(numbers.shape, bool))
     assert list(trace.generated) == [0] * 6 + [1] * 3 + [2] * 3 + [3] * 3 + [4] * 3
@@ -90,12 +88,8 @@ def test_generated_is_the_same_after_a_selection() -> None:
 def test_repr_says_what_is_there() -> None:
     trace = traces.trace(provenance={"complete": False})
     assert repr(trace) == "<Trace of made-up: 60 tokens in 3 sequences x 16 layers, incomplete>"
-    marked = replace(
-        trace.select(layers=[2, 3], sequence=0), skipped=np.ones((20, 2), bool), **_all_nan(20, 2)
-    )
-    assert (
-        repr(marked) == "<Trace of made-up: 20 tokens in 1 sequences x 2 layers, 100.0% skipped, incomplete>"
-    )
+    marked = replace(trace.select(layers=[2, 3], sequence=0), skipped=np.ones((20, 2), bool), **_all_nan(20, 2))
+    assert repr(marked) == "<Trace of made-up: 20 tokens in 1 sequences x 2 layers, 100.0% skipped, incomplete>"
 
 
 def _all_nan(tokens: int, layers: int) -> dict[str, np.ndarray]:
@@ -209,13 +203,11 @@ def test_to_frame_is_tidy() -> None:
         ),
         (
             2.5,
-            "impossible distance at layer 3, token 25 (sequence 1, position 5, 'cat'): expected 0 to 2, "
-            "got 2.5",
+            "impossible distance at layer 3, token 25 (sequence 1, position 5, 'cat'): expected 0 to 2, got 2.5",
         ),
         (
             -0.5,
-            "impossible distance at layer 3, token 25 (sequence 1, position 5, 'cat'): expected 0 to 2, "
-            "got -0.5",
+            "impossible distance at layer 3, token 25 (sequence 1, position 5, 'cat'): expected 0 to 2, got -0.5",
         ),
     ],
 )
@@ -228,9 +220,7 @@ def test_a_number_that_cannot_be_is_named_by_layer_and_token(number: float, sent
 
 def test_a_layer_is_named_by_its_own_number() -> None:
     trace = traces.trace().select(layers=[5, 11])
-    with pytest.raises(
-        ValueError, match=r"^impossible growth at layer 11, token 2 .* expected 0 to inf, got -1"
-    ):
+    with pytest.raises(ValueError, match=r"^impossible growth at layer 11, token 2 .* expected 0 to inf, got -1"):
         replace(trace, growth=changed(trace.growth, 2, 1, -1))
 
 
@@ -307,8 +297,7 @@ def test_wrong_shapes_and_types(name: str, array: np.ndarray, sentence: str) -> 
         (
             "token_id",
             [0, 2**31],
-            "tokens['token_id'] must hold whole numbers from -1 to 2147483647, but row 1 has "
-            "2147483648 (int64)",
+            "tokens['token_id'] must hold whole numbers from -1 to 2147483647, but row 1 has 2147483648 (int64)",
         ),
         (
             "sequence",
@@ -318,9 +307,7 @@ def test_wrong_shapes_and_types(name: str, array: np.ndarray, sentence: str) -> 
     ],
 )
 def test_wrong_tokens(column: str, values: list[Any], sentence: str) -> None:
-    frame = traces.tokens(1, 2, 1).assign(
-        **{column: pd.Series(values, dtype=object if column == "text" else None)}
-    )
+    frame = traces.tokens(1, 2, 1).assign(**{column: pd.Series(values, dtype=object if column == "text" else None)})
     numbers = traces.distances(2)
     with refused(sentence):
         Trace(frame, numbers, numbers, np.zeros(numbers.shape, bool))
@@ -436,8 +423,7 @@ def test_a_suffix_other_than_parquet_is_refused(tmp_path: Path) -> None:
 def test_a_missing_folder_is_named(tmp_path: Path) -> None:
     path = tmp_path / "none" / "a.parquet"
     with refused(
-        f"cannot save the trace to {path}: there is no folder {path.parent}; make it first, or name "
-        "another path",
+        f"cannot save the trace to {path}: there is no folder {path.parent}; make it first, or name another path",
         FileNotFoundError,
     ):
         traces.trace().save(path)

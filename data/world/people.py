@@ -168,7 +168,7 @@ def _possessive(sentence: str, pronoun: str, fact: str) -> str:
 
 
 def _article(sentence: str) -> str:
-    for vowel in "aeio":
+    for vowel in "aeiou":
         sentence = sentence.replace(f" a {vowel}", f" an {vowel}").replace(f"As a {vowel}", f"As an {vowel}")
     return sentence
 

@@ -93,10 +93,8 @@ def _cold_regions(ax: Axes, traces: dict[str, Trace], start: int, end: int) -> l
             f"cold_end counts layers from the last, but the traces have {' and '.join(map(str, depths))} layers; draw "
             "them apart, or leave cold_end out"
         )
-    first, last = (
-        min(numbers[0] for numbers in depths.values()),
-        max(numbers[-1] for numbers in depths.values()),
-    )
+    ends = [end for numbers in depths.values() for end in (numbers[0], numbers[-1])]
+    first, last = min(ends), max(ends)
     if start < 0 or end < 0 or start + end > last + 1:
         raise ValueError(
             f"cold_start and cold_end count layers at either end of {last + 1}, but they are {start} and {end}"
@@ -104,6 +102,5 @@ def _cold_regions(ax: Axes, traces: dict[str, Trace], start: int, end: int) -> l
     spans = [(first - 0.5, start - 0.5), (last - end + 0.5, last + 0.5)]
     for left, right in spans:
         if left < right:
-            ax.axvspan(left, right, color=style.COLD, alpha=0.6, linewidth=0, zorder=0)
-    key = Patch(facecolor=style.COLD, alpha=0.6, label="cold layers")
-    return [key] if start or end else []
+            ax.axvspan(left, right, zorder=0, **style.COLD)
+    return [Patch(label="cold layers", **style.COLD)] if start or end else []

@@ -115,9 +115,10 @@ def _map(metric: str) -> Any:
 
 
 def _norm(metric: str, values: np.ndarray, limits: tuple[float, float] | None) -> Normalize:
-    if limits is None and np.isfinite(values).any():
-        limits = tuple(np.nanquantile(values, (0.01, 0.99)))
-    low, high = limits or (0.1, 1.0)
+    if limits is not None and not limits[0] < limits[1]:
+        raise ValueError(f"expected limits as two rising values of {metric}, got {limits}")
+    ran = values[np.isfinite(values)]
+    low, high = limits or (tuple(np.quantile(ran, (0.01, 0.99))) if len(ran) else (0.1, 1.0))
     if scales.METRICS[metric].axis == "linear":
         return Normalize(low, high)
     return LogNorm(low, high if high > low else low * 1.01)

@@ -16,10 +16,8 @@ _SLACK = 1.5  # points that letters may stand over an edge, or into each other's
 
 
 def faults(figure: Figure) -> list[str]:
-    """Sentences about the text of a figure at its present size, none if all of it can be read.
-
-    The figure must have been laid out, by a draw or a save.
-    """
+    """Lay out a figure at its present size; sentences about its text, none if all of it can be read."""
+    figure.draw_without_rendering()
     texts = [text for ax in _all_axes(figure) for text in _texts(ax)] + figure.texts
     texts = [text for text in texts if text.get_visible() and text.get_text().strip()]
     return [*_small(texts), *_cut(figure, texts), *_crowded(figure)]
@@ -52,10 +50,13 @@ def _small(texts: list[Text]) -> Iterator[str]:
 
 def _cut(figure: Figure, texts: list[Text]) -> Iterator[str]:
     page = figure.bbox.padded(_SLACK * figure.dpi / 72)
-    for text in texts:
-        box = text.get_window_extent()
-        if box.x0 < page.x0 or box.x1 > page.x1 or box.y0 < page.y0 or box.y1 > page.y1:
-            yield f"{text.get_text()!r} is cut off at the edge of the page; make the figure larger"
+    boxes = [text.get_window_extent() for text in texts]
+    inside = [page.x0 <= box.x0 and box.x1 <= page.x1 and page.y0 <= box.y0 and box.y1 <= page.y1 for box in boxes]
+    if cut := [text for text, whole in zip(texts, inside, strict=True) if not whole]:
+        yield (
+            f"{len(cut)} texts are cut off at the edge of the page, {cut[0].get_text()!r} among them; make the "
+            "figure larger or the text shorter"
+        )
 
 
 def _crowded(figure: Figure) -> Iterator[str]:

@@ -75,8 +75,9 @@ def save(
     size = (inches(venue, width) if venue else figure.get_figwidth(), height or figure.get_figheight())
     with writing(path, "the figure") as part, _ONE_AT_A_TIME, _sized(figure, size):
         figure.savefig(part, format=path.suffix[1:].lower(), dpi=300, metadata=_UNDATED[path.suffix.lower()])
-        for fault in faults(figure):
-            logger.warning("%s: %s", path, fault)
+        found = faults(figure)
+    for fault in found:
+        logger.warning("%s: %s", path, fault)
 
 
 @contextmanager

@@ -19,10 +19,10 @@ from saturation.trace import Trace
 
 LABEL, TICK, TOKEN = 8.0, 7.0, 6.5  # points; journals ask for 6 at least, and nothing is scaled afterwards
 WIDTH, HEIGHT = 5.5, 2.4  # inches, of a figure until `save` gives it a venue's width
-COLD = "#d9d9d9"
+COLD: dict[str, Any] = {"facecolor": "#f0f0f0", "edgecolor": "#cccccc", "hatch": "....", "linewidth": 0}
 SKIPPED = "#c8c8c8"
 GRID = "#e6e6e6"
-_LETTERS = 47  # of a legend, that fit across a column
+_LETTERS = 44  # of a legend, that fit across a column
 
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X")

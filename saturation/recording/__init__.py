@@ -2,7 +2,7 @@
 
 from .assembling import end_ids, tokens_of
 from .stream import Rows, Stream
-from .texts import context, encode, input_device, padded, record
+from .texts import context, encode, padded, record
 from .watching import Recorder, listeners, watch
 
 __all__ = [
@@ -12,10 +12,9 @@ __all__ = [
     "context",
     "encode",
     "end_ids",
-    "input_device",
+    "listeners",
     "padded",
     "record",
     "tokens_of",
     "watch",
-    "listeners",
 ]

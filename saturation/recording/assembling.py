@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from torch import Tensor, nn
+from torch import Tensor
+from transformers import PreTrainedModel
 
 from ..anatomy import Block
 from ..similarity import distance_and_growth
@@ -37,7 +38,7 @@ class Part:
 
 def assemble(
     parts: Sequence[Part],
-    model: nn.Module,
+    model: PreTrainedModel,
     blocks: Sequence[Block],
     tokenizer: Any,
     provenance: dict[str, Any],
@@ -65,7 +66,7 @@ def assemble(
     )
 
 
-def tokens_of(rows: Sequence[Rows], model: nn.Module, tokenizer: Any = None) -> tuple[pd.DataFrame, np.ndarray]:
+def tokens_of(rows: Sequence[Rows], model: PreTrainedModel, tokenizer: Any = None) -> tuple[pd.DataFrame, np.ndarray]:
     """All rows as one frame with a column `generated`, and the order in which a Trace holds them.
 
     Decode steps that a finished sequence sat through while others of its batch went on are not in that order.
@@ -104,7 +105,7 @@ def texts(ids: np.ndarray, tokenizer: Any) -> list[str]:
     return [known[number] for number in ids.tolist()]
 
 
-def end_ids(model: nn.Module) -> list[int]:
+def end_ids(model: PreTrainedModel) -> list[int]:
     """Ids of the tokens that end a text, as the model's generation config names them."""
     ends = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
     return [] if ends is None else [ends] if isinstance(ends, int) else list(ends)
@@ -117,7 +118,7 @@ def _measured(parts: Sequence[Part], name: str, layers: int) -> np.ndarray:
     )
 
 
-def _columns(measured: dict[str, np.ndarray], skipped: np.ndarray) -> dict[str, np.ndarray]:
+def _columns(measured: dict[str, np.ndarray], skipped: np.ndarray) -> dict[str, Any]:
     """The arrays of a Trace, float32 [token, layer]."""
     columns = {}
     with np.errstate(all="ignore"):  # what is not finite is refused by Trace, by name

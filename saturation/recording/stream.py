@@ -82,10 +82,11 @@ class Stream:
         self._begun += self._batch
         self._batch = batch
         self._length = np.zeros(batch, dtype=np.int64)
-        asked = self._asked
+        asked = _NEVER if self._asked is None else self._asked
         if isinstance(asked, Sequence):
-            asked = np.asarray(asked[self._begun : self._begun + batch], dtype=np.int64)
-        self._start = np.full(batch, _NEVER) if asked is None else np.broadcast_to(asked, batch).copy()
+            self._start = np.asarray(asked[self._begun : self._begun + batch], dtype=np.int64)
+        else:
+            self._start = np.full(batch, asked, dtype=np.int64)
 
     def _step(self, ids: Tensor | None) -> Rows:
         position = self._length

@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from tqdm.auto import tqdm
+from transformers import PreTrainedModel
 
+from ..anatomy import input_device
 from ..trace import Trace
 from .assembling import end_ids
 from .watching import watch
@@ -17,7 +19,7 @@ Prompt = str | tuple[str, str]
 
 
 def record(
-    model: nn.Module,
+    model: PreTrainedModel,
     tokenizer: Any,
     prompts: str | Sequence[Prompt],
     *,
@@ -85,7 +87,7 @@ def record(
 
 
 def encode(
-    model: nn.Module,
+    model: PreTrainedModel,
     tokenizer: Any,
     prompts: str | Sequence[Prompt],
     *,
@@ -126,7 +128,7 @@ def encode(
     return rows, starts
 
 
-def context(model: nn.Module) -> int | None:
+def context(model: PreTrainedModel) -> int | None:
     """Tokens that fit into the model's context, or None where its configuration names no limit."""
     config = model.config.get_text_config()
     return getattr(config, "max_position_embeddings", None)
@@ -147,7 +149,7 @@ def padded(rows: Sequence[Sequence[int]], side: str, device: torch.device | str)
 class _Reading:
     """One forward pass over the given texts, padded on the right, where causal attention cannot see it."""
 
-    def __call__(self, model: nn.Module, batch: list[list[int]]) -> None:
+    def __call__(self, model: PreTrainedModel, batch: list[list[int]]) -> None:
         ids, mask = padded(batch, "right", input_device(model))
         with torch.no_grad():
             model(input_ids=ids, attention_mask=mask, use_cache=False)
@@ -159,7 +161,7 @@ class _Generation:
     def __init__(self, max_new_tokens: int) -> None:
         self.max_new_tokens = max_new_tokens
 
-    def __call__(self, model: nn.Module, batch: list[list[int]]) -> None:
+    def __call__(self, model: Any, batch: list[list[int]]) -> None:
         ids, mask = padded(batch, "left", input_device(model))
         model.generate(
             input_ids=ids,
@@ -168,11 +170,6 @@ class _Generation:
             do_sample=False,
             pad_token_id=next(iter(end_ids(model)), 0),
         )
-
-
-def input_device(model: nn.Module) -> torch.device:
-    """Where the model expects its token ids, also when it is spread over devices."""
-    return model.get_input_embeddings().weight.device
 
 
 def _ids(tokenizer: Any, text: str, chat: bool) -> list[int]:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from threading import get_ident
 from typing import Any
 from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 
 from ..anatomy import Block, find_blocks, first
 from ..patching import Scope, hooked
@@ -21,15 +21,16 @@ from .assembling import Part, assemble
 from .stream import Rows, Stream
 
 EXTRAS = ("attention", "block", "naive")
+ROLES = ("x", "delta", "before", "after", "naive_in", "naive_out")
 LARGE = 1 << 16  # elements of one activation above which it is summed at once, not kept to the end of the pass
 HELD = 1 << 22  # numbers that wait on the device before they are moved to the host
 
-_RECORDERS: WeakKeyDictionary[nn.Module, list[Recorder]] = WeakKeyDictionary()
+_RECORDERS: WeakKeyDictionary[PreTrainedModel, list[Recorder]] = WeakKeyDictionary()
 
 
 @contextmanager
 def watch(
-    model: nn.Module,
+    model: PreTrainedModel,
     *,
     tokenizer: Any = None,
     start: int | Sequence[int] | None = None,
@@ -75,25 +76,25 @@ def watch(
             listening.remove(recorder)
 
 
-def listeners(model: nn.Module) -> list[Recorder]:
+def listeners(model: PreTrainedModel) -> list[Recorder]:
     """The recorders that listen to this model in this context."""
     return [recorder for recorder in _RECORDERS.get(model, ()) if recorder.scope]
 
 
-@dataclass(eq=False)
 class _Pass:
     """One forward pass under way: tensors kept by role and layer until they are summed."""
 
-    rows: Rows
-    kept: defaultdict[str, dict[int, Tensor]] = field(default_factory=lambda: defaultdict(dict))
-    summed: defaultdict[str, dict[int, Tensor]] = field(default_factory=lambda: defaultdict(dict))
-    skipped: np.ndarray | None = None  # bool [token, layer], where a skipping run says so
+    def __init__(self, rows: Rows, layers: int) -> None:
+        self.rows, self.thread = rows, get_ident()
+        self.kept: dict[str, list[Any]] = {role: [None] * layers for role in ROLES}
+        self.summed: dict[str, dict[int, Tensor]] = {}
+        self.skipped: np.ndarray | None = None  # bool [token, layer], where a skipping run says so
 
 
 class Recorder:
     """What `watch` hands out; `trace()` gives everything recorded so far."""
 
-    def __init__(self, model: nn.Module, tokenizer: Any, start: Any, also: Sequence[str]) -> None:
+    def __init__(self, model: PreTrainedModel, tokenizer: Any, start: Any, also: Sequence[str]) -> None:
         if unknown := [name for name in also if name not in EXTRAS]:
             raise ValueError(f"expected also= to name any of {', '.join(EXTRAS)}, got {unknown[0]!r}; leave it out")
         self.model, self.tokenizer = model, tokenizer
@@ -133,101 +134,111 @@ class Recorder:
             if now.skipped is None:
                 now.skipped = np.zeros((len(now.rows), len(self.blocks)), dtype=bool)
             now.skipped[:, layer] = skipped
-            now.summed["ffn"][layer] = abcp
+            now.summed.setdefault("ffn", {})[layer] = abcp
 
     # --- hooks: they read, and return nothing ------------------------------------------------------------------
 
     def register(self, handles: list[Any]) -> None:
         """Put the hooks on the model; each handle joins `handles` as soon as it is made."""
         handles.append(self.model.register_forward_pre_hook(self._begin, with_kwargs=True))
-        whole = {"attention", "block"} & set(self.measures)
+        around = bool({"attention", "block"} & set(self.measures))
         for block in self.blocks:
-            self._keep(handles, block, block.chain[0], x="input")
+            whole = around or block.parallel
+            self._keep(handles, block, block.chain[0], "x", "input")
             if "naive" in self.measures:
                 heavy = [m for m in block.chain if any(p.ndim > 1 for p in m.parameters())]
-                self._keep(handles, block, heavy[0], naive_in="input")
                 raw = block.source if block.adds_residual else heavy[-1]
-                self._keep(handles, block, raw, naive_out="output")
-            self._keep(handles, block, block.source, delta="output")
-            if block.parallel or whole:
-                self._keep(handles, block, block.layer, before="input", after="output")
-            last = block.layer if block.parallel or whole else block.source
-            handles.append(last.register_forward_hook(self._settling(block)))
+                self._keep(handles, block, heavy[0], "naive_in", "input")
+                self._keep(handles, block, raw, "naive_out", "output")
+            self._keep(handles, block, block.source, "delta", "output", last=not whole)
+            if whole:
+                self._keep(handles, block, block.layer, "before", "input")
+                self._keep(handles, block, block.layer, "after", "output", last=True)
         handles.append(self.model.register_forward_hook(self._end))
 
     def _begin(self, module: nn.Module, args: tuple[Any, ...], named: dict[str, Any]) -> None:
         if self.scope:
-            self._now = _Pass(self._stream.read(args, named))
+            self._now = _Pass(self._stream.read(args, named), len(self.blocks))
 
-    def _keep(self, handles: list[Any], block: Block, module: nn.Module, **roles: str) -> None:
-        """Keep a module's first input or its output under the name of its role."""
-        layer, clone = block.index, block.overwritten
+    def _keep(
+        self, handles: list[Any], block: Block, module: nn.Module, role: str, side: str, last: bool = False
+    ) -> None:
+        """Keep a module's input or output under the name of its role; the last of a layer may sum it up."""
+        layer, clone, output_side = block.index, block.overwritten, side == "output"
 
         def hook(module: nn.Module, args: tuple[Any, ...], named: dict[str, Any], output: Any) -> None:
-            if (now := self._now) is None or not self.scope:
+            now = self._now
+            if now is None or now.thread != get_ident():  # someone else calls the model meanwhile
                 return
-            for role, side in roles.items():
-                tensor = first(output) if side == "output" else args[0] if args else named["hidden_states"]
-                now.kept[role][layer] = tensor.clone() if clone else tensor
+            tensor = first(output) if output_side else args[0] if args else named["hidden_states"]
+            now.kept[role][layer] = tensor.clone() if clone else tensor
+            if last and tensor.numel() > LARGE:
+                self._settle(now, layer)
 
         handles.append(module.register_forward_hook(hook, with_kwargs=True))
 
-    def _settling(self, block: Block) -> Callable[..., None]:
-        """Sum a large activation as soon as its layer has all that is needed."""
-
-        def hook(module: nn.Module, args: Any, output: Any) -> None:
-            if (now := self._now) is not None and self.scope and now.kept["x"][block.index].numel() > LARGE:
-                for measure in self.measures:
-                    if block.index not in now.summed[measure]:
-                        residual, delta = _pair(measure, now, block)
-                        now.summed[measure][block.index] = sums(residual, delta)
-                for tensors in now.kept.values():
-                    tensors.pop(block.index, None)
-
-        return hook
+    def _settle(self, now: _Pass, layer: int) -> None:
+        """Sum a large activation at once, so that no pass holds those of all layers."""
+        for measure in self.measures:
+            done = now.summed.setdefault(measure, {})
+            if layer not in done:
+                done[layer] = sums(*_pair(measure, now, self.blocks[layer : layer + 1]))[:, 0]
+        for tensors in now.kept.values():
+            tensors[layer] = None
 
     def _end(self, module: nn.Module, args: Any, output: Any) -> None:
-        if (now := self._now) is None or not self.scope:
+        now = self._now
+        if now is None or now.thread != get_ident():
             return
         self._now = None
-        measured = {measure: _gather(measure, now, self.blocks) for measure in self.measures}
+        measured = {measure: self._gather(measure, now) for measure in self.measures}
         self._parts.append(Part(now.rows, measured, now.skipped))
         self._held += 4 * len(now.rows) * len(self.blocks) * len(self.measures)
         if self._held > HELD:
             self._parts = [part.on_host() for part in self._parts]
             self._held = 0
 
+    def _gather(self, measure: str, now: _Pass) -> Tensor:
+        """The sums of one measure in all layers, [4, layer, token]."""
+        done = now.summed.get(measure)
+        if not done:  # the usual decode step: one batched sum over all layers
+            return sums(*_pair(measure, now, self.blocks))
+        for layer, block in enumerate(self.blocks):
+            if layer not in done:
+                done[layer] = sums(*_pair(measure, now, (block,)))[:, 0]
+        device = done[0].device
+        return torch.stack([done[layer].to(device) for layer in range(len(self.blocks))], dim=1)
 
-def _gather(measure: str, now: _Pass, blocks: Sequence[Block]) -> Tensor:
-    """The sums of one measure in all layers, [4, layer, token]."""
-    done = now.summed[measure]
-    if not done:  # the usual decode step: one batched sum over all layers
-        pairs = [_pair(measure, now, block) for block in blocks]
-        device = pairs[0][0].device
-        residual = torch.stack([x.to(device, non_blocking=True) for x, _ in pairs])
-        return sums(residual, torch.stack([delta.to(device, non_blocking=True) for _, delta in pairs]))
-    columns = [done[b.index] if b.index in done else sums(*_pair(measure, now, b)) for b in blocks]
-    return torch.stack([column.to(columns[0].device) for column in columns], dim=1)
 
-
-def _pair(measure: str, now: _Pass, block: Block) -> tuple[Tensor, Tensor]:
-    """The residual stream and what is added to it, each [token, hidden], real tokens only."""
-    kept = {role: _rows(tensors[block.index], now.rows) for role, tensors in now.kept.items()}
+def _pair(measure: str, now: _Pass, blocks: Sequence[Block]) -> tuple[Tensor, Tensor]:
+    """The residual stream and what is added to it, [layer, token, hidden] each, without padding."""
     if measure == "naive":
-        return kept["naive_in"], kept["naive_out"]
+        return _stacked("naive_in", now, blocks), _stacked("naive_out", now, blocks)
     if measure == "block":
-        return kept["before"], _precise(kept["after"]) - _precise(kept["before"])
-    x, delta = kept["x"], kept["delta"]
-    if block.parallel:  # attention is added with the FFN: the stream the FFN turns is the output without it
-        x = _precise(kept["after"]) - block.multiplier * _precise(delta)
+        before, after = _stacked("before", now, blocks), _stacked("after", now, blocks)
+        return before, _precise(after) - _precise(before)
+    delta = _stacked("delta", now, blocks)
+    if any(block.multiplier != 1 for block in blocks):
+        factors = torch.tensor([block.multiplier for block in blocks], device=delta.device)
+        delta = _precise(delta) * factors[:, None, None]
+    if blocks[0].parallel:  # attention is added with the FFN: the stream the FFN turns is the output without it
+        x = _precise(_stacked("after", now, blocks)) - _precise(delta)
+    else:
+        x = _stacked("x", now, blocks)
     if measure == "attention":
-        return kept["before"], _precise(x) - _precise(kept["before"])
-    return x, delta if block.multiplier == 1 else _precise(delta) * block.multiplier
+        before = _precise(_stacked("before", now, blocks))
+        return before, _precise(x) - before
+    return x, delta
 
 
-def _rows(tensor: Tensor, rows: Rows) -> Tensor:
-    flat = tensor.reshape(-1, tensor.shape[-1])  # [batch * width, hidden]
-    return flat if rows.index is None else flat[torch.from_numpy(rows.index).to(flat.device)]
+def _stacked(role: str, now: _Pass, blocks: Sequence[Block]) -> Tensor:
+    """What was kept under a role, [layer, token, hidden], real tokens only."""
+    tensors = [now.kept[role][block.index] for block in blocks]
+    if tensors[0].device != tensors[-1].device:
+        tensors = [tensor.to(tensors[0].device) for tensor in tensors]
+    flat = torch.stack(tensors).flatten(1, -2)  # [layer, batch * width, hidden]
+    index = now.rows.index
+    return flat if index is None else flat[:, torch.from_numpy(index).to(flat.device)]
 
 
 def _precise(tensor: Tensor) -> Tensor:

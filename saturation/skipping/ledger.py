@@ -8,6 +8,7 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 from torch import nn
+from transformers import PreTrainedModel
 
 from ..anatomy import Block
 from ..policies import Policy, SkipRatios, Steps, skip_ratios
@@ -25,7 +26,7 @@ class Ledger:
         How often a distance was measured to decide, over tokens and layers.
     """
 
-    def __init__(self, model: nn.Module, blocks: Sequence[Block], policy: Policy) -> None:
+    def __init__(self, model: PreTrainedModel, blocks: Sequence[Block], policy: Policy) -> None:
         self.model, self.blocks, self.policy = model, blocks, policy
         self.probes = 0
         self._rows: list[Rows] = []

@@ -10,6 +10,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 import torch
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 
 from ..anatomy import Block, collapsed, find_blocks, first
 from ..patching import Scope, hooked, patched, undo
@@ -18,11 +19,11 @@ from ..recording import Recorder, Rows, Stream, listeners
 from ..similarity import distance_and_growth, sums
 from .ledger import Ledger
 
-_BUSY: WeakKeyDictionary[nn.Module, object] = WeakKeyDictionary()
+_BUSY: WeakKeyDictionary[PreTrainedModel, object] = WeakKeyDictionary()
 
 
 @contextmanager
-def skip(model: nn.Module, policy: Policy, *, start: int | Sequence[int] | None = None) -> Iterator[Ledger]:
+def skip(model: PreTrainedModel, policy: Policy, *, start: int | Sequence[int] | None = None) -> Iterator[Ledger]:
     """Skip feed-forward blocks of a model in every forward pass that the block runs.
 
     Works around anything that calls the model: transformers' `generate` (greedy, sampling, beams, padded
@@ -77,7 +78,7 @@ def skip(model: nn.Module, policy: Policy, *, start: int | Sequence[int] | None 
 class _Session:
     """One run of `skip`: the stream of tokens, the policy's state in the pass under way, and the ledger."""
 
-    def __init__(self, model: nn.Module, policy: Policy, start: int | Sequence[int] | None) -> None:
+    def __init__(self, model: PreTrainedModel, policy: Policy, start: int | Sequence[int] | None) -> None:
         self.model, self.policy, self.scope = model, policy, Scope()
         self.blocks = find_blocks(model)
         policy.check(len(self.blocks))
