@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
-import os
 import platform
 import shutil
 import tempfile
@@ -41,7 +40,8 @@ def export(
         _weights(folder, model)
         tokenizer.save_pretrained(folder)
         _log(folder / "training_log.csv", lines)
-        about = {"settings": settings, "tokens_seen": tokens, "seconds": round(seconds, 1), "made_with": _machine(model)}
+        about = {"settings": settings, "tokens_seen": tokens, "seconds": round(seconds, 1)}
+        about["made_with"] = _machine(model)
         (folder / "training.json").write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
         draw(folder / "training_log.csv", folder / "loss_curve.png")
         write_checksums(folder)
@@ -65,7 +65,8 @@ def _log(path: Path, lines: list[dict[str, float]]) -> None:
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, COLUMNS, restval="", lineterminator="\n")
         writer.writeheader()
-        writer.writerows({key: f"{value:.6g}" if isinstance(value, float) else value for key, value in line.items()} for line in lines)
+        for line in lines:
+            writer.writerow({key: f"{value:.6g}" if isinstance(value, float) else value for key, value in line.items()})
 
 
 def _machine(model: nn.Module) -> dict[str, object]:
@@ -91,6 +92,6 @@ def write_checksums(folder: Path) -> None:
 def _replace(folder: Path, out: Path) -> None:
     old = folder.parent / "old"
     if out.exists():
-        os.replace(out, old)
-    os.replace(folder, out)
+        out.replace(old)
+    folder.replace(out)
     shutil.rmtree(old, ignore_errors=True)

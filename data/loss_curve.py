@@ -40,7 +40,8 @@ def _losses(ax: Axes, lines: pd.DataFrame) -> None:
     ax.plot(millions, lines["loss"], color="#555555", linewidth=1.2, label="training, all kinds")
     for kind, colour in COLOURS.items():
         seen = lines[kind].notna()
-        ax.plot(millions[seen], lines[kind][seen], color=colour, marker="o", markersize=3, linewidth=1.2, label=f"held-out {NAMES[kind]}")
+        style = {"color": colour, "marker": "o", "markersize": 3, "linewidth": 1.2}
+        ax.plot(millions[seen], lines[kind][seen], label=f"held-out {NAMES[kind]}", **style)
     ax.set(yscale="log", ylabel="loss (nats per token)", title="The demo model learns the bundled world")
     ax.yaxis.set_major_formatter("{x:g}")
     ax.yaxis.set_minor_formatter(_few)

@@ -1,4 +1,4 @@
-"""From documents to token ids: the tokenizer of the world, and training batches that are a pure function of (seed, step)."""
+"""From documents to token ids: the tokenizer, and training batches that are a pure function of (seed, step)."""
 
 from __future__ import annotations
 
@@ -52,7 +52,9 @@ def load_tokenizer(folder: str | Path) -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast.from_pretrained(folder)
 
 
-def batch(tokenizer: PreTrainedTokenizerFast, *, seed: int, step: int, tokens: int, context: int, row: int) -> torch.Tensor:
+def batch(
+    tokenizer: PreTrainedTokenizerFast, *, seed: int, step: int, tokens: int, context: int, row: int
+) -> torch.Tensor:
     """The batch of a step, int64 [row, position + 1]: rows of whole documents, the last of each cut at the row's end.
 
     The documents are drawn afresh for every step from a generator seeded by (seed, step): a run that resumes at

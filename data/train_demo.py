@@ -48,9 +48,8 @@ def parser() -> argparse.ArgumentParser:
         made.add_argument(option, type=type(field.default), default=field.default, help=HELP[field.name])
     made.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="cpu, cuda or cuda:N")
     made.add_argument("--out", type=Path, default=HERE / "demo-model", help="folder of the finished model")
-    made.add_argument(
-        "--checkpoint", type=Path, default=HERE.parent / "checkpoints" / "demo.pt", help="file to go on from after a kill"
-    )
+    unfinished = HERE.parent / "checkpoints" / "demo.pt"
+    made.add_argument("--checkpoint", type=Path, default=unfinished, help="file to go on from after a kill")
     return made
 
 

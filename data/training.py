@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-import os
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -137,13 +136,15 @@ def validation_losses(
     return losses
 
 
-def save_checkpoint(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, run: Run, settings: Settings) -> None:
+def save_checkpoint(
+    path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, run: Run, settings: Settings
+) -> None:
     """Write the state beside its place and move it there, so that a kill leaves the old one or the new one."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_suffix(".part")
     state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "run": asdict(run)}
     torch.save(state | {"settings": asdict(settings)}, part)
-    os.replace(part, path)
+    part.replace(path)
 
 
 def load_checkpoint(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, settings: Settings) -> Run:
@@ -151,22 +152,19 @@ def load_checkpoint(path: Path, model: nn.Module, optimizer: torch.optim.Optimiz
     if not path.exists():
         return Run()
     state = torch.load(path, map_location="cpu", weights_only=True)
-    if _decisive(state["settings"]) != _decisive(asdict(settings)):
+    different = _difference(state["settings"], asdict(settings))
+    if different:
         raise ValueError(
-            f"The checkpoint {path} belongs to a run with other settings ({_difference(state['settings'], asdict(settings))}). "
-            "Give the same settings to go on with it, another --checkpoint, or delete it to start afresh."
+            f"expected a checkpoint of a run with these settings, but that of {path} has {different}: "
+            "give its settings to go on with it, give another --checkpoint, or delete it to start afresh"
         )
     model.load_state_dict(state["model"])
     optimizer.load_state_dict(state["optimizer"])
     return Run(**state["run"])
 
 
-def _decisive(settings: dict) -> dict:
-    return {key: value for key, value in settings.items() if key not in ("threads", "checkpoint_minutes")}
-
-
 def _difference(theirs: dict, ours: dict) -> str:
-    keys = [key for key in _decisive(ours) if theirs.get(key) != ours[key]]
+    keys = [key for key in ours if key not in ("threads", "checkpoint_minutes") and theirs.get(key) != ours[key]]
     return ", ".join(f"{key} {theirs.get(key)} instead of {ours[key]}" for key in keys)
 
 
@@ -194,7 +192,8 @@ def train(
         except KeyboardInterrupt:
             save_checkpoint(checkpoint, model, optimizer, run, settings)
             raise
-    export(out, model=model, tokenizer=tokenizer, lines=run.lines, settings=asdict(settings), seconds=run.seconds, tokens=run.tokens)
+    seen = {"lines": run.lines, "seconds": run.seconds, "tokens": run.tokens}
+    export(out, model=model, tokenizer=tokenizer, settings=asdict(settings), **seen)
     checkpoint.unlink(missing_ok=True)
     return run
 
@@ -217,7 +216,12 @@ def _loop(model, optimizer, tokenizer, run: Run, settings: Settings, device, che
 
 def _batch(tokenizer, step: int, settings: Settings) -> torch.Tensor:
     return batch(
-        tokenizer, seed=settings.seed, step=step, tokens=settings.batch_tokens, context=settings.context, row=settings.row
+        tokenizer,
+        seed=settings.seed,
+        step=step,
+        tokens=settings.batch_tokens,
+        context=settings.context,
+        row=settings.row,
     )
 
 

@@ -322,11 +322,13 @@ def test_distribution_marks_each_layers_median_and_spread(skipping: Trace) -> No
 
 
 def test_a_density_has_the_right_shape() -> None:
-    """Of a normal sample: its peak at the mean, and half of it at 1.18 standard deviations."""
-    sample = np.random.default_rng(0).normal(-2, 0.3, 100_000)
-    place, density = violins._density(sample)
-    expected = np.exp(-0.5 * ((place + 2) / 0.3) ** 2)
-    assert np.abs(density - expected).max() < 0.04
+    """Of a normal sample that of the normal; of two points, two of Silverman's Gaussians."""
+    place, density = violins._density(np.random.default_rng(0).normal(-2, 0.3, 100_000))
+    assert np.abs(density - np.exp(-0.5 * ((place + 2) / 0.3) ** 2)).max() < 0.04
+    place, density = violins._density(np.repeat([0.0, 1.0], 50))
+    width = 0.9 * min(0.5, 1 / 1.34) * 100**-0.2
+    expected = np.exp(-0.5 * (place / width) ** 2) + np.exp(-0.5 * ((place - 1) / width) ** 2)
+    assert np.abs(density - expected).max() < 0.05
 
 
 def test_two_traces_share_a_violin_and_more_stand_beside_each_other(trained: Trace, untrained: Trace) -> None:
@@ -339,6 +341,12 @@ def test_two_traces_share_a_violin_and_more_stand_beside_each_other(trained: Tra
     assert (left, middle, middle_too, right) == (3.54, 4.0, 4.0, 4.46)
     three = reach(figures.distribution(pair | {"again": trained.select(layers=4)}))
     assert all(one[1] <= two[0] for one, two in pairwise(three))
+
+
+def test_the_legend_of_distributions_shows_their_markers(trained: Trace, untrained: Trace) -> None:
+    ax = figures.distribution({"trained": trained, "untrained": untrained}).axes[0]
+    assert legend_texts(ax) == ["trained", "untrained", "median, 10–90 %"]
+    assert [handle.get_marker() for handle in ax.get_legend().legend_handles][:2] == ["o", "s"]
 
 
 def test_distribution_of_some_layers(trained: Trace) -> None:

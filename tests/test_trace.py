@@ -245,6 +245,8 @@ def test_attention_runs_where_the_feed_forward_block_is_skipped() -> None:
     replace(trace, attention_distance=trace.distance)
     with pytest.raises(ValueError, match=r"^non-finite attention_distance at layer"):
         replace(trace, attention_distance=np.full((60, 16), np.nan, np.float32))
+    with pytest.raises(ValueError, match=r"^non-finite attention_distance at layer"):
+        replace(trace, attention_distance=np.where(trace.skipped, np.float32(np.inf), trace.distance))
 
 
 @pytest.mark.parametrize(
@@ -454,6 +456,15 @@ def test_an_unwritable_path_leaves_what_stood_there(tmp_path: Path, monkeypatch:
         traces.trace(seed=2).save(path)
     assert Trace.load(path).equals(traces.trace(seed=1))
     assert [item.name for item in tmp_path.iterdir()] == ["a.parquet"]
+
+
+def test_a_reader_of_the_older_file_is_not_disturbed(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    traces.trace(seed=1).save(path)
+    whole = path.read_bytes()
+    with path.open("rb") as reader:
+        traces.trace(seed=2).save(path)
+        assert reader.read() == whole
 
 
 def test_writing_cleans_up_after_an_interrupt(tmp_path: Path) -> None:

@@ -18,45 +18,74 @@ LENGTHS = {"short": 1, "medium": 4, "long": 9}  # details told around the event
 # Each event: how the article opens, how it goes on, how it ends, and the summary.
 EVENTS = {
     "flood": (
-        ["After {n} days of rain the river rose in {town} and flooded {place}.",
-         "In {town} the water came on {day} night, and by dawn {place} was flooded."],
-        ["It happened on {day}. \"We had no time to save anything,\" said {name}, the {role}.",
-         "{name}, the {role}, rang the bell to warn everyone that {day}."],
+        [
+            "After {n} days of rain the river rose in {town} and flooded {place}.",
+            "In {town} the water came on {day} night, and by dawn {place} was flooded.",
+        ],
+        [
+            'It happened on {day}. "We had no time to save anything," said {name}, the {role}.',
+            "{name}, the {role}, rang the bell to warn everyone that {day}.",
+        ],
         ["{name} promised {m} coins for the families.", "The council will pay {m} coins for repairs, said {name}."],
         "On {day} a flood hit {place} in {town}. {name} said that {m} coins will be paid.",
     ),
     "fire": (
-        ["A fire broke out at {place} in {town} on {day}.", "People in {town} woke up on {day} to the smell of smoke from {place}."],
+        [
+            "A fire broke out at {place} in {town} on {day}.",
+            "People in {town} woke up on {day} to the smell of smoke from {place}.",
+        ],
         ["{name}, the {role}, saw the flames first.", "It was {name}, the {role}, who called for help."],
-        ["It took {n} hours to put it out, and the damage is {m} coins.",
-         "The damage is put at {m} coins. The fire burned for {n} hours."],
+        [
+            "It took {n} hours to put it out, and the damage is {m} coins.",
+            "The damage is put at {m} coins. The fire burned for {n} hours.",
+        ],
         "On {day} a fire burned at {place} in {town}. {name} saw it, and the damage is {m} coins.",
     ),
     "feast": (
-        ["The great {food} feast of {town} will be held at {place} on {day}.",
-         "{town} is getting ready: on {day} everyone will meet at {place} for the {food} feast."],
-        ["\"It will be the best one in {n} years,\" said {name}, the {role}.", "{name}, the {role}, has planned it for {n} months."],
+        [
+            "The great {food} feast of {town} will be held at {place} on {day}.",
+            "{town} is getting ready: on {day} everyone will meet at {place} for the {food} feast.",
+        ],
+        [
+            '"It will be the best one in {n} years," said {name}, the {role}.',
+            "{name}, the {role}, has planned it for {n} months.",
+        ],
         ["More than {m} guests are expected.", "The town hopes for {m} guests."],
         "A {food} feast will be held at {place} in {town} on {day}. {name} planned it, and {m} guests will come.",
     ),
     "find": (
-        ["A chest with {m} old coins was found at {place} in {town}.", "Workers in {town} dug up {m} old coins at {place}."],
-        ["{name}, the {role}, opened it on {day}.", "On {day} it was shown to {name}, the {role}, who could not believe it."],
-        ["The coins are {n} hundred years old and will go to the museum.",
-         "They may be {n} hundred years old. The museum wants to keep them."],
+        [
+            "A chest with {m} old coins was found at {place} in {town}.",
+            "Workers in {town} dug up {m} old coins at {place}.",
+        ],
+        [
+            "{name}, the {role}, opened it on {day}.",
+            "On {day} it was shown to {name}, the {role}, who could not believe it.",
+        ],
+        [
+            "The coins are {n} hundred years old and will go to the museum.",
+            "They may be {n} hundred years old. The museum wants to keep them.",
+        ],
         "On {day} {m} old coins were found at {place} in {town}. {name} saw them, and the museum will keep them.",
     ),
     "theft": (
-        ["A thief took a {colour} {thing} from {place} in {town} on {day}.",
-         "In {town} somebody stole the famous {colour} {thing} on {day}. It had stood at {place} for {n} years."],
+        [
+            "A thief took a {colour} {thing} from {place} in {town} on {day}.",
+            "In {town} somebody stole the famous {colour} {thing} on {day}. It had stood at {place} for {n} years.",
+        ],
         ["{name}, the {role}, saw a man run away.", "The only witness is {name}, the {role}."],
         ["Whoever brings it back will get {m} coins.", "There is a reward of {m} coins."],
         "On {day} a {colour} {thing} was stolen at {place} in {town}. {name} saw the thief, and the reward is {m} coins.",
     ),
     "school": (
-        ["A new school will open its doors at {place} in {town} next {day}.",
-         "The children of {town} will have a new school at {place}. It opens on {day}."],
-        ["{name}, the {role}, worked for it for {n} years.", "\"We waited {n} years for this,\" said {name}, the {role}."],
+        [
+            "A new school will open its doors at {place} in {town} next {day}.",
+            "The children of {town} will have a new school at {place}. It opens on {day}.",
+        ],
+        [
+            "{name}, the {role}, worked for it for {n} years.",
+            '"We waited {n} years for this," said {name}, the {role}.',
+        ],
         ["There is room for {m} children.", "The school can take {m} children."],
         "A new school opens at {place} in {town} on {day}. {name} worked for it, and {m} children can go there.",
     ),
@@ -69,8 +98,8 @@ DETAILS = [
     "The market was closed in the morning.",
     "Children talked of nothing else.",
     "A reporter spoke to several neighbours.",
-    "\"I have lived here all my life,\" said one of them.",
-    "\"We must help each other,\" said another.",
+    '"I have lived here all my life," said one of them.',
+    '"We must help each other," said another.',
     "The bakery gave out bread and tea.",
     "The road was full of carts until the evening.",
     "The bells were heard in the next village.",

@@ -39,7 +39,9 @@ def split_of(key: str) -> str:
     return SPLITS[max(0, part - (PARTS - len(SPLITS)))]
 
 
-def document(rng: np.random.Generator, split: str = "train", kind: str | None = None, home: World | None = None) -> Document:
+def document(
+    rng: np.random.Generator, split: str = "train", kind: str | None = None, home: World | None = None
+) -> Document:
     """The next document of a split, of one kind or of kinds mixed by ``SHARES``."""
     kind = KINDS[int(rng.choice(len(KINDS), p=[SHARES[kind] for kind in KINDS]))] if kind is None else kind
     if kind == "question":

@@ -7,7 +7,6 @@ text to be compared with them; a line with ``text`` is read, teacher-forced, for
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -125,9 +124,9 @@ def write(out: str | Path) -> dict[Path, int]:
     for task in TASKS:
         path, made = Path(out) / f"{task.__name__}.jsonl", lines(task)
         part = path.with_suffix(".part")
-        part.write_text("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in made), encoding="utf-8", newline="\n")
-        os.replace(part, path)
+        part.write_text(
+            "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in made), encoding="utf-8", newline="\n"
+        )
+        part.replace(path)
         written[path] = len(made)
     return written
-
-

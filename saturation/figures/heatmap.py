@@ -136,7 +136,6 @@ def _line(ax: Axes, trace: Trace, place: np.ndarray, values: np.ndarray, wrap: i
         aspect="auto",
         extent=edges,
         interpolation="nearest",
-        rasterized=True,
     )
     ax.set_xlim(-0.5, wrap - 0.5)
     _hatch(ax, trace.skipped[place])

@@ -7,9 +7,9 @@ from collections.abc import Iterable
 import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
+from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.patches import Patch
 
 from saturation.trace import Phase, Trace
 
@@ -111,8 +111,21 @@ def _density(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _keys(labels: list[str]) -> list[Artist]:
+    """Legend: each trace's violin with its marker, so that a grey print tells them apart; then what the bars mean."""
     looks = [(label, style.look(index)) for index, label in enumerate(labels)]
-    shapes: list[Artist] = [Patch(facecolor=look.colour, alpha=0.45, label=label or "tokens") for label, look in looks]
-    colour = looks[0][1].colour if len(labels) == 1 else "#606060"
-    bar = Line2D([], [], color=colour, marker="o", markersize=2.6, linewidth=0.9, label="median, 10–90 %")
-    return [*shapes, bar]
+    keys: list[Artist] = [
+        Line2D(
+            [],
+            [],
+            color=to_rgba(look.colour, 0.45),
+            linewidth=6,
+            solid_capstyle="butt",
+            marker=look.marker,
+            markersize=2.6,
+            markerfacecolor=look.colour,
+            markeredgecolor=look.colour,
+            label=label or "tokens",
+        )
+        for label, look in looks
+    ]
+    return [*keys, Line2D([], [], color="#606060", linewidth=0.9, marker=".", label="median, 10–90 %")]

@@ -1,0 +1,191 @@
+"""FFN baselines: blocks left out at random, or the same ones for every token."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from ..trace import Trace
+from .rule import Policy, Steps
+
+
+@dataclass(frozen=True)
+class RandomFFN(Policy):
+    """Skip blocks drawn at random, by a counter: the draw depends on seed, sequence, position and layer alone.
+
+    Parameters
+    ----------
+    ratio
+        Share of all FFN blocks to skip, so that it compares across policies: round(ratio * layers) of them.
+    seed
+        Of the draw.
+    cold_start, cold_end
+        Layers at either end that always run.
+    per
+        "token" draws anew for each token, "run" once for all.
+    decode_only
+        True leaves prefill alone; as a baseline it acts on every token.
+    """
+
+    ratio: float
+    seed: int = 0
+    cold_start: int = 0
+    cold_end: int = 0
+    per: Literal["token", "run"] = "token"
+    decode_only: bool = False
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.ratio < 1 or min(self.cold_start, self.cold_end) < 0:
+            raise ValueError(
+                f"expected a ratio in [0, 1) and cold regions of at least 0 layers, got {self.ratio}, "
+                f"{self.cold_start} and {self.cold_end}; ratio 0.25 skips a quarter of all FFN blocks"
+            )
+        if self.per not in ("token", "run"):
+            raise ValueError(f"expected per to be 'token' or 'run', got {self.per!r}; choose one")
+
+    def check(self, layers: int) -> None:
+        """Raise ValueError where more blocks would be skipped than the cold regions leave."""
+        allowed = len(self.skippable(layers))
+        if self._count(layers) > allowed or not allowed:
+            raise ValueError(
+                f"expected at least {max(self._count(layers), 1)} layers to choose from, but cold_start="
+                f"{self.cold_start} and cold_end={self.cold_end} leave {allowed} of {layers}; make them or the ratio "
+                "smaller"
+            )
+
+    def skippable(self, layers: int) -> range:
+        """Layers between the cold regions."""
+        return range(self.cold_start, layers - self.cold_end)
+
+    def eligible(self, steps: Steps) -> np.ndarray:
+        """Every token, or decoded ones only, bool [token]."""
+        return steps.decode if self.decode_only else np.ones(len(steps.sequence), dtype=bool)
+
+    def start(self, steps: Steps, layers: int) -> np.ndarray:
+        """What is skipped, bool [token, layer]."""
+        chosen = np.zeros((len(steps.sequence), layers), dtype=bool)
+        allowed = np.array(self.skippable(layers))
+        if self.per == "run":
+            draw = _noise(self.seed, allowed)[None]  # [1, allowed]
+        else:
+            draw = _noise(self.seed, steps.sequence[:, None], steps.position[:, None], allowed)  # [token, allowed]
+        rank = draw.argsort(axis=1).argsort(axis=1)
+        chosen[:, allowed] = rank < self._count(layers)
+        return chosen & self.eligible(steps)[:, None]
+
+    def skips(self, state: np.ndarray, layer: int) -> np.ndarray:
+        """Whether the block of this layer is skipped, bool [token]."""
+        return state[:, layer]
+
+    def describe(self) -> str:
+        """A few words for a legend."""
+        return f"random FFN, {self.ratio:.0%}" + (" once" if self.per == "run" else "")
+
+    def _count(self, layers: int) -> int:
+        return round(self.ratio * layers)
+
+
+@dataclass(frozen=True)
+class StaticFFN(Policy):
+    """Skip the same blocks for every token ("no input-adaptivity").
+
+    Parameters
+    ----------
+    layers
+        Numbers of the layers whose FFN is skipped, from 0.
+    decode_only
+        True leaves prefill alone; as a baseline it acts on every token.
+    """
+
+    layers: tuple[int, ...] = ()
+    decode_only: bool = False
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "layers", tuple(int(layer) for layer in self.layers))
+        if len(set(self.layers)) < len(self.layers) or min(self.layers, default=0) < 0:
+            raise ValueError(f"expected different layer numbers from 0, got {self.layers}; correct them")
+
+    def check(self, layers: int) -> None:
+        """Raise ValueError where a layer is named that the model does not have."""
+        if max(self.layers, default=-1) >= layers:
+            raise ValueError(
+                f"expected layers of a model with {layers}, numbered from 0 to {layers - 1}, got {max(self.layers)}; "
+                "leave it out"
+            )
+
+    def skippable(self, layers: int) -> tuple[int, ...]:
+        """The layers it skips."""
+        return self.layers
+
+    def eligible(self, steps: Steps) -> np.ndarray:
+        """Every token, or decoded ones only, bool [token]."""
+        return steps.decode if self.decode_only else np.ones(len(steps.sequence), dtype=bool)
+
+    def start(self, steps: Steps, layers: int) -> np.ndarray:
+        """Tokens at which the layers are skipped, bool [token]."""
+        return self.eligible(steps)
+
+    def skips(self, state: np.ndarray, layer: int) -> np.ndarray:
+        """Whether the block of this layer is skipped, bool [token]."""
+        return state if layer in self.layers else np.zeros(len(state), dtype=bool)
+
+    def describe(self) -> str:
+        """A few words for a legend."""
+        return f"static FFN, layers {', '.join(map(str, sorted(self.layers))) or 'none'}"
+
+    @classmethod
+    def fit(
+        cls,
+        trace: Trace,
+        *,
+        ratio: float | None = None,
+        count: int | None = None,
+        cold_start: int = 0,
+        cold_end: int = 0,
+        decode_only: bool = False,
+    ) -> StaticFFN:
+        """The blocks of highest mean similarity on a calibration trace.
+
+        Parameters
+        ----------
+        trace
+            A dense trace; all its tokens count.
+        ratio, count
+            How many: a share of all layers, or a number. Give one.
+        cold_start, cold_end
+            Layers at either end that are never chosen.
+        decode_only
+            As for `StaticFFN`.
+
+        Returns
+        -------
+        StaticFFN
+        """
+        if (ratio is None) == (count is None):
+            raise ValueError(f"expected either ratio= or count=, got {ratio} and {count}; give one of them")
+        count = round((ratio or 0) * trace.layers) if count is None else count
+        allowed = np.arange(cold_start, trace.layers - cold_end)
+        if not 0 <= count <= len(allowed):
+            raise ValueError(
+                f"expected to choose between 0 and {len(allowed)} layers, those that the cold regions leave of "
+                f"{trace.layers}, got {count}; choose fewer"
+            )
+        mean = np.nanmean(trace.distance[:, allowed].astype(np.float64), axis=0)  # [allowed]
+        chosen = allowed[np.argsort(mean, kind="stable")[:count]]
+        return cls(layers=tuple(sorted(chosen.tolist())), decode_only=decode_only)
+
+
+def _noise(seed: int, *counters: np.ndarray) -> np.ndarray:
+    """Uniform 64-bit noise of the counters, broadcast together (splitmix64's finaliser, Steele et al. 2014)."""
+    state = np.uint64(seed % (1 << 64))
+    for counter in counters:
+        state = _mixed(state ^ _mixed(np.asarray(counter).astype(np.uint64) + np.uint64(0x9E3779B97F4A7C15)))
+    return state
+
+
+def _mixed(z: np.ndarray) -> np.ndarray:
+    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return z ^ (z >> np.uint64(31))

@@ -1,0 +1,241 @@
+"""FFN-SkipLLM: skip feed-forward blocks once one of them hardly turned the residual stream."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+
+from ..trace import Trace
+from .cold import cold_regions
+from .rule import Policy, Steps
+
+Threshold = float | None | tuple[float | None, ...]
+
+
+class _State(NamedTuple):
+    remaining: np.ndarray  # int [token]: blocks still to be skipped from here on
+    eligible: np.ndarray  # bool [token]
+    any: bool
+    limits: tuple[float | None, ...]  # greatest distance that counts as saturated, by layer; None: no probe
+    end: int  # first layer of the cold end
+
+
+@dataclass(frozen=True)
+class FFNSkip(Policy):
+    """FFN-SkipLLM (Jaiswal et al., EMNLP 2024, arXiv 2404.03865), with every option that the paper leaves open.
+
+    At each token, the first block whose cosine reaches the threshold is the last to run: the blocks behind it are
+    skipped until the cold end, or the next `horizon` of them. State starts afresh at every token.
+
+    Parameters
+    ----------
+    threshold
+        Cosine from which a block counts as saturated, in [-1, 1]; None never skips; a tuple has one per layer.
+    cold_start, cold_end
+        Layers at either end that always run; the layers between may be probed and skipped.
+    warmup
+        Tokens at the start that run in full.
+    warmup_on
+        "generated": the pass that consumes generated token n (1 for the first) may skip only if n > warmup.
+        "position": the token at position p (from 0) may skip only if p + 1 > warmup.
+    horizon
+        Blocks to skip after the threshold is reached, before probing again; None is all until the cold end.
+    prefill
+        True skips in prefill too, where only a warm-up on positions counts.
+    causal
+        True decides from the distances of the previous token, so that nothing is read back late on a GPU.
+    layers
+        Number of layers of the model that the policy was fitted for; None fits any.
+
+    Raises
+    ------
+    ValueError
+        For options that cannot be.
+    """
+
+    threshold: Threshold
+    cold_start: int = 0
+    cold_end: int = 0
+    warmup: int = 25
+    warmup_on: Literal["generated", "position"] = "generated"
+    horizon: int | None = None
+    prefill: bool = False
+    causal: bool = False
+    layers: int | None = None
+
+    def __post_init__(self) -> None:
+        for value in self.threshold if isinstance(self.threshold, tuple) else (self.threshold,):
+            if value is not None and not -1 <= value <= 1:
+                raise ValueError(
+                    f"expected a threshold that is a cosine in [-1, 1], or None to never skip, got {value}; "
+                    "a saturated block has a cosine such as 0.999"
+                )
+        if min(self.cold_start, self.cold_end, self.warmup) < 0 or (self.horizon is not None and self.horizon < 1):
+            raise ValueError(
+                "expected cold_start, cold_end and warmup of at least 0 and a horizon of at least 1 or None, got "
+                f"{self.cold_start}, {self.cold_end}, {self.warmup} and {self.horizon}; correct them"
+            )
+        if self.warmup_on not in ("generated", "position"):
+            raise ValueError(f"expected warmup_on to be 'generated' or 'position', got {self.warmup_on!r}; choose one")
+
+    def check(self, layers: int) -> None:
+        """Raise ValueError where the policy does not fit a model with so many layers."""
+        if self.layers not in (None, layers):
+            raise ValueError(
+                f"expected a model with {self.layers} layers, for which this policy was fitted, got one with {layers}; "
+                "fit it anew on a trace of this model"
+            )
+        if isinstance(self.threshold, tuple) and len(self.threshold) != layers:
+            raise ValueError(
+                f"expected one threshold per layer, {layers} of them, got {len(self.threshold)}; give one for all, "
+                "or None for layers that shall not be probed"
+            )
+        if self.cold_start + self.cold_end >= layers:
+            raise ValueError(
+                f"expected cold regions that leave layers to skip, but cold_start={self.cold_start} and "
+                f"cold_end={self.cold_end} cover all {layers} layers; make them smaller"
+            )
+
+    def skippable(self, layers: int) -> range:
+        """Layers between the cold regions."""
+        return range(self.cold_start, layers - self.cold_end)
+
+    def eligible(self, steps: Steps) -> np.ndarray:
+        """Decoded tokens past the warm-up, and prefill if asked for, bool [token]."""
+        if self.warmup_on == "position":
+            late = steps.position + 1 > self.warmup
+            return late if self.prefill else late & steps.decode
+        late = steps.generated > self.warmup
+        return late | ~steps.decode if self.prefill else late & steps.decode
+
+    def start(self, steps: Steps, layers: int) -> _State:
+        """State before the first layer."""
+        eligible = self.eligible(steps)
+        remaining = np.zeros(len(eligible), dtype=np.int64)
+        return _State(remaining, eligible, bool(eligible.any()), _limits(self, layers), layers - self.cold_end)
+
+    def skips(self, state: _State, layer: int) -> np.ndarray:
+        """Whether the block of this layer is skipped, bool [token]."""
+        return state.remaining > 0 if layer < state.end else np.zeros(len(state.remaining), dtype=bool)
+
+    def needs(self, state: _State, layer: int) -> bool:
+        """Whether a token still probes here and there is a block behind that it could skip."""
+        if state.limits[layer] is None:
+            return False
+        if self.causal:  # the next token decides by it, whatever this one may do
+            return True
+        return state.any and bool((state.eligible & (state.remaining == 0)).any())
+
+    def step(self, state: _State, layer: int, distance: np.ndarray) -> _State:
+        """One layer on: a token that skips has one block fewer to go, one that reached the threshold starts."""
+        if not state.any:
+            return state
+        limit = state.limits[layer]
+        going = state.remaining > 0
+        reached = False if limit is None else state.eligible & (distance <= limit)
+        remaining = np.where(going, state.remaining - 1, np.where(reached, self.horizon or _ALL, 0))
+        return state._replace(remaining=remaining)
+
+    def describe(self) -> str:
+        """A few words for a legend."""
+        if isinstance(self.threshold, tuple):
+            rule = "FFN-SkipLLM, cosine per layer"
+        elif self.threshold is None:
+            return "FFN-SkipLLM, never"
+        else:
+            rule = f"FFN-SkipLLM, cosine {_nines(self.threshold)}"
+        rule += f", next {self.horizon}" if self.horizon else ""
+        return rule + (", causal" if self.causal else "") + (f", warm-up {self.warmup}" if self.warmup else "")
+
+    @classmethod
+    def fit(
+        cls,
+        trace: Trace,
+        *,
+        ratio: float | None = None,
+        percentile: float | None = None,
+        cold_start: int | None = None,
+        cold_end: int | None = None,
+        **options: Any,
+    ) -> FFNSkip:
+        """A policy whose threshold meets a target on a recorded trace.
+
+        Parameters
+        ----------
+        trace
+            A dense trace with decoded tokens.
+        ratio
+            Target `decode` skip ratio that `replay` predicts; the fitted policy comes as near as it can from below.
+        percentile
+            Instead: the threshold is this percentile of the recorded similarity, over decoded tokens past the
+            warm-up and the layers that may be skipped.
+        cold_start, cold_end
+            Given, or None to find them with `cold_regions`.
+        options
+            The other options of `FFNSkip`.
+
+        Returns
+        -------
+        FFNSkip
+            With plain numbers, for models with as many layers as the trace.
+
+        Raises
+        ------
+        ValueError
+            Without exactly one target, or where no decoded token of the trace is past the warm-up.
+        """
+        from .replaying import threshold_for
+
+        if (ratio is None) == (percentile is None):
+            raise ValueError(
+                f"expected either ratio= or percentile= as the target, got {ratio} and {percentile}; give one of them"
+            )
+        found = cold_regions(trace) if None in (cold_start, cold_end) else (0, 0)
+        policy = cls(
+            threshold=None,
+            cold_start=found[0] if cold_start is None else cold_start,
+            cold_end=found[1] if cold_end is None else cold_end,
+            layers=trace.layers,
+            **options,
+        )
+        policy.check(trace.layers)
+        steps = Steps.of(trace)
+        rows = policy.eligible(steps) & steps.decode
+        if not rows.any():
+            raise ValueError(
+                f"expected decoded tokens past the warm-up of {policy.warmup}, but the trace has none; record more new "
+                "tokens (max_new_tokens), give a start position, or fit with a smaller warmup"
+            )
+        if percentile is not None:
+            if not 0 <= percentile <= 100:
+                raise ValueError(f"expected a percentile between 0 and 100, got {percentile}; 90 skips the top tenth")
+            cells = trace.distance[rows][:, list(policy.skippable(trace.layers))].astype(np.float64)
+            return replace(policy, threshold=1 - float(np.nanpercentile(cells, 100 - percentile)))
+        assert ratio is not None
+        if not 0 <= ratio < 1:
+            raise ValueError(f"expected a skip ratio in [0, 1), got {ratio}; 0.25 skips a quarter of all FFN blocks")
+        return replace(policy, threshold=threshold_for(policy, trace, ratio))
+
+
+_ALL = 1 << 40  # more blocks than any model has
+
+
+@lru_cache(maxsize=1024)
+def _limits(policy: FFNSkip, layers: int) -> tuple[float | None, ...]:
+    """Greatest distance that counts as saturated, float64 by layer; None where no probe could skip anything."""
+    given = policy.threshold if isinstance(policy.threshold, tuple) else (policy.threshold,) * layers
+    probed = policy.skippable(layers)[:-1]  # behind the last one there is nothing to skip
+    return tuple(
+        None if value is None or layer not in probed else np.float64(1) - np.float64(value)
+        for layer, value in enumerate(given)
+    )
+
+
+def _nines(cosine: float) -> str:
+    """A cosine with as many digits as tell it from 1."""
+    distance = 1 - cosine
+    digits = 3 if distance <= 0 else max(3, 2 - int(np.floor(np.log10(distance))))
+    return f"{cosine:.{digits}f}".rstrip("0").rstrip(".") if digits > 3 else f"{cosine:g}"

@@ -1,0 +1,152 @@
+"""A policy on a recorded trace: which blocks it would have skipped, without running a model.
+
+On a dense trace this *predicts*: a block that is left out shifts the similarities of those behind it, so that the
+live run skips somewhat more or less. On the trace of a skipping run it reproduces what that run did.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from ..trace import Trace
+from .ffnskip import FFNSkip, _limits
+from .ratios import SkipRatios, ratios_of, skip_ratios
+from .rule import Policy, Steps, previous_token
+
+
+@dataclass(frozen=True, eq=False)
+class Replay:
+    """What a policy would have skipped.
+
+    Attributes
+    ----------
+    skipped
+        bool [token, layer].
+    ratios
+        Its predicted skip ratios.
+    """
+
+    skipped: np.ndarray
+    ratios: SkipRatios
+
+
+def replay(policy: Policy, trace: Trace) -> Replay:
+    """Decide every token of a trace by a policy.
+
+    Parameters
+    ----------
+    policy
+        Of any kind.
+    trace
+        Dense (the result is a prediction), or of a skipping run (the result is what that run did).
+
+    Returns
+    -------
+    Replay
+
+    Raises
+    ------
+    ValueError
+        Where the policy does not fit the trace's number of layers.
+    """
+    policy.check(trace.layers)
+    steps = Steps.of(trace)
+    state = policy.start(steps, trace.layers)
+    skipped = np.zeros((len(trace), trace.layers), dtype=bool)
+    for layer in range(trace.layers):
+        skipped[:, layer] = policy.skips(state, layer)
+        distance = (
+            np.where(skipped[:, layer], np.nan, trace.distance[:, layer])
+            if not policy.causal
+            else (previous_token(trace.distance[:, layer], steps.sequence, {}))
+        )
+        state = policy.step(state, layer, distance)
+    return Replay(skipped, skip_ratios(skipped, steps, policy, trace.layers))
+
+
+def replay_thresholds(policy: FFNSkip, trace: Trace, thresholds: Sequence[float]) -> pd.DataFrame:
+    """Predicted skip ratios of one rule at many thresholds.
+
+    Parameters
+    ----------
+    policy
+        The rule; its own threshold does not matter.
+    trace
+        A recorded trace.
+    thresholds
+        Cosines.
+
+    Returns
+    -------
+    DataFrame
+        One row per threshold: `threshold`, `nominal`, `decode`, `total`.
+    """
+    if policy.horizon is not None or policy.causal:
+        rows: list[Any] = [replay(replace(policy, threshold=float(t)), trace).ratios for t in thresholds]
+    else:
+        steps = Steps.of(trace)
+        lowest = critical(policy, trace)
+        decoded = np.sort(lowest[steps.decode].ravel())
+        prefill = np.sort(lowest[~steps.decode].ravel())
+        limits = 1 - np.asarray(thresholds, dtype=np.float64)
+        rows = [
+            ratios_of(float(d), float(d + p), steps, policy, trace.layers)
+            for d, p in zip(
+                np.searchsorted(decoded, limits, "right"), np.searchsorted(prefill, limits, "right"), strict=True
+            )
+        ]
+    table = pd.DataFrame(rows, columns=SkipRatios._fields)
+    table.insert(0, "threshold", np.asarray(thresholds, dtype=np.float64))
+    return table
+
+
+def critical(policy: FFNSkip, trace: Trace) -> np.ndarray:
+    """The distance limit from which each block is skipped, float64 [token, layer]; infinite where it never is.
+
+    For the horizon "until the cold end" a block is skipped at threshold t exactly where `critical <= 1 - t`: it is
+    the running minimum of the distance over the probed layers before. This turns a replay into one comparison.
+    """
+    policy = replace(policy, threshold=-1.0)
+    policy.check(trace.layers)
+    if policy.horizon is not None or policy.causal:
+        raise ValueError(
+            "expected a rule that skips until the cold end and decides from its own token's distances, got "
+            f"{policy.describe()!r}; use replay, which takes every rule"
+        )
+    lowest = np.full((len(trace), trace.layers), np.inf)
+    eligible = policy.eligible(Steps.of(trace))
+    running = np.full(len(trace), np.inf)
+    limits = _limits(policy, trace.layers)
+    for layer in policy.skippable(trace.layers):
+        lowest[:, layer] = running
+        if limits[layer] is not None:
+            distance = trace.distance[:, layer].astype(np.float64)
+            running = np.where(eligible, np.fmin(running, distance), np.inf)
+    return lowest
+
+
+def threshold_for(policy: FFNSkip, trace: Trace, ratio: float) -> float | None:
+    """The lowest threshold at which the predicted `decode` ratio does not exceed the target; None never skips."""
+    limits = np.unique(trace.distance[np.isfinite(trace.distance)].astype(np.float64))
+    if policy.horizon is None and not policy.causal:
+        lowest = critical(policy, trace)[trace.decoding]
+        limits, counts = np.unique(lowest[np.isfinite(lowest)], return_counts=True)
+        fits = int(np.searchsorted(counts.cumsum(), ratio * trace.layers * trace.decoding.sum(), "right"))
+        return _cosine(limits[fits - 1]) if fits else None
+    low, high = 0, len(limits)  # number of leading limits that fit; a higher limit never skips fewer blocks
+    while low < high:
+        middle = (low + high + 1) // 2
+        predicted = replay(replace(policy, threshold=_cosine(limits[middle - 1])), trace).ratios.decode
+        low, high = (middle, high) if predicted <= ratio else (low, middle - 1)
+    return _cosine(limits[low - 1]) if low else None
+
+
+def _cosine(limit: float) -> float:
+    """The threshold whose limit 1 - threshold is just not below the given one, whatever the rounding."""
+    threshold = 1 - float(limit)
+    return threshold if 1 - threshold >= limit else float(np.nextafter(threshold, -np.inf))

@@ -1,0 +1,156 @@
+"""What every policy is, and how the live run and the replay ask it."""
+
+from __future__ import annotations
+
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+import numpy as np
+
+from ..trace import Trace
+
+
+@dataclass(frozen=True, eq=False)
+class Steps:
+    """The tokens a policy decides about, grouped by sequence and in order, [token] each.
+
+    Attributes
+    ----------
+    sequence, position
+        Number of the sequence, and of the token inside it from 0.
+    generated
+        0 in prefill; n >= 1 where the pass consumes generated token number n.
+    """
+
+    sequence: np.ndarray
+    position: np.ndarray
+    generated: np.ndarray
+
+    @classmethod
+    def of(cls, trace: Trace) -> Steps:
+        """The tokens of a trace."""
+        return cls(trace.tokens["sequence"].to_numpy(), trace.tokens["position"].to_numpy(), trace.generated)
+
+    @property
+    def decode(self) -> np.ndarray:
+        """Which tokens are decoded, bool [token]."""
+        return self.generated > 0
+
+
+class Policy(ABC):
+    """Which feed-forward blocks to skip.
+
+    The caller asks, for the tokens of one forward pass or of a whole trace at once::
+
+        policy.check(layers)
+        state = policy.start(steps, layers)
+        for layer in range(layers):
+            skip = policy.skips(state, layer)  # [token]
+            # the block runs where it is not skipped; if policy.needs(state, layer), its distance is measured
+            state = policy.step(state, layer, distance)  # [token], NaN where skipped or not measured
+
+    Attributes
+    ----------
+    causal
+        True: `step` is given the distances of the previous token of each sequence (`previous_token`), so that a
+        decision never waits for a number of its own token.
+    """
+
+    causal = False
+
+    def __init_subclass__(cls) -> None:
+        _POLICIES[cls.__name__] = cls
+
+    @abstractmethod
+    def skippable(self, layers: int) -> range | tuple[int, ...]:
+        """Layers that may be skipped at all, of a model with so many."""
+
+    @abstractmethod
+    def eligible(self, steps: Steps) -> np.ndarray:
+        """Tokens at which blocks may be skipped, bool [token]."""
+
+    @abstractmethod
+    def start(self, steps: Steps, layers: int) -> Any:
+        """State before the first layer."""
+
+    @abstractmethod
+    def skips(self, state: Any, layer: int) -> np.ndarray:
+        """Whether the block of this layer is skipped, bool [token]."""
+
+    @abstractmethod
+    def describe(self) -> str:
+        """A few words for a legend."""
+
+    def check(self, layers: int) -> None:
+        """Raise ValueError where the policy does not fit a model with so many layers."""
+
+    def needs(self, state: Any, layer: int) -> bool:
+        """Whether the distance of this layer must be measured."""
+        return False
+
+    def step(self, state: Any, layer: int, distance: np.ndarray) -> Any:
+        """State after this layer; `distance` [token] is NaN where the block did not run."""
+        return state
+
+    def to_json(self) -> str:
+        """The policy as JSON text; `from_json` reads it."""
+        return json.dumps({"policy": type(self).__name__, **asdict(self)})  # type: ignore[call-overload]
+
+
+_POLICIES: dict[str, type[Policy]] = {}
+
+
+def from_json(source: str | Mapping[str, Any]) -> Policy:
+    """The policy that `Policy.to_json` wrote.
+
+    Parameters
+    ----------
+    source
+        JSON text, or the mapping it holds.
+
+    Returns
+    -------
+    Policy
+
+    Raises
+    ------
+    ValueError
+        For an unknown policy or option, with the known ones.
+    """
+    given = dict(json.loads(source) if isinstance(source, str) else source)
+    kind = _POLICIES.get(given.pop("policy", ""))
+    if kind is None:
+        raise ValueError(f"expected a 'policy' among {', '.join(_POLICIES)}, got {source!r}; name one of them")
+    known = [option.name for option in fields(kind)]  # type: ignore[arg-type]
+    if unknown := [name for name in given if name not in known]:
+        raise ValueError(
+            f"expected options of {kind.__name__} among {', '.join(known)}, got {unknown[0]!r}; correct it"
+        )
+    return kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in given.items()})
+
+
+def previous_token(distance: np.ndarray, sequence: np.ndarray, carry: dict[int, Any]) -> np.ndarray:
+    """The distance of the token before, within each sequence.
+
+    Parameters
+    ----------
+    distance, sequence
+        Of the tokens of this pass, [token], grouped by sequence and in order.
+    carry
+        Last distance of each sequence before this pass; brought up to date in place.
+
+    Returns
+    -------
+    numpy.ndarray
+        [token]; NaN where a sequence has no token before.
+    """
+    before = np.empty_like(distance)
+    before[1:] = distance[:-1]
+    first = np.flatnonzero(np.append(True, sequence[1:] != sequence[:-1]))[: len(distance)]
+    before[first] = [carry.get(number, np.nan) for number in sequence[first].tolist()]
+    last = np.append(first[1:], len(distance))[: len(first)] - 1
+    carry.update(zip(sequence[last].tolist(), distance[last].tolist(), strict=True))
+    return before
