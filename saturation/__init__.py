@@ -11,6 +11,7 @@ This page is the map: a room imports only rooms above it, never one below. tests
                  recording    watch a forward pass and change nothing
                  skipping     run with blocks left out, then put everything back
                  generation   decode text, dense or skipping
+    experiments  quality      scores of a run: how well a model, dense or skipping, predicts given text
     faces        figures      a Trace or a table becomes a figure fit for a paper
                  cli          the command `saturation`
 
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from . import loading as loading
     from . import patching as patching
     from . import policies as policies
+    from . import quality as quality
     from . import recording as recording
     from . import similarity as similarity
     from . import skipping as skipping
@@ -58,6 +60,7 @@ _ROOMS = {  # room -> the names it lends to `saturation`
     "recording": ("record",),
     "skipping": ("skip",),
     "generation": ("generate",),
+    "quality": (),
     "figures": (),
     "cli": (),
 }

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from .patching import patched
+from .patching import Hooks, patched
 
 MIXES_TOKENS = ("cache", "past", "mask", "position", "alibi", "state")  # in the names of a mixer's arguments
 
@@ -169,12 +169,11 @@ def _watched(modules: list[nn.Module]) -> Iterator[list[_Call]]:
     def keep(module: nn.Module, args: tuple[Any, ...], named: dict[str, Any], output: Any) -> None:
         calls.append(_Call(module, args, named, first(output)))
 
-    handles = [module.register_forward_hook(keep, with_kwargs=True) for module in modules]
-    try:
+    hooks = Hooks()
+    with hooks.held():
+        for module in modules:
+            hooks.after(module, keep)
         yield calls
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def _calls_of_layers(model: PreTrainedModel, layers: list[nn.Module]) -> list[_Call]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
@@ -19,6 +20,8 @@ from .policies import Policy
 from .recording import encode, end_ids, padded, watch
 from .skipping import Ledger, skip
 from .trace import Trace
+
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,6 +128,7 @@ def generate(
     if max_new_tokens < 1 or batch_size < 1:
         raise ValueError(f"expected max_new_tokens and batch_size of at least 1, got {max_new_tokens} and {batch_size}")
     rows, _ = encode(model, tokenizer, prompts, chat=chat, room=max_new_tokens)
+    _warn_of_warmup(policy, max_new_tokens)
     loop = _Loop(model, max_new_tokens, sampling, on_token or (lambda prompt, token: None))
     bar = tqdm(total=len(rows), desc="generating", disable=None if progress else True, leave=False)
     with ExitStack() as stack, torch.no_grad(), bar:
@@ -226,6 +230,18 @@ class _Chooser:
 
 def _takes_positions(model: PreTrainedModel) -> bool:
     return "position_ids" in inspect.signature(model.forward).parameters
+
+
+def _warn_of_warmup(policy: Policy | None, max_new_tokens: int) -> None:
+    """The last new token is consumed by no pass, so n reaches max_new_tokens - 1."""
+    warmup = getattr(policy, "warmup", 0)
+    if getattr(policy, "warmup_on", "") == "generated" and warmup >= max_new_tokens - 1 > 0:
+        _LOG.warning(
+            "nothing will be skipped: the warm-up of %d generated tokens is not over before the last of %d; "
+            "use a smaller warmup or more new tokens",
+            warmup,
+            max_new_tokens,
+        )
 
 
 def _provenance(policy: Policy | None, max_new_tokens: int, sampling: Sampling, chat: bool) -> dict[str, Any]:

@@ -18,52 +18,78 @@ _MISSING = object()
 
 
 @contextmanager
+def ensured(restore: Callable[[], object]) -> Iterator[None]:
+    """Call ``restore``, which must bear to be called twice, at the end of the block, come what may."""
+    interrupt: KeyboardInterrupt | None = None
+    try:
+        yield
+    finally:
+        while True:  # no call stands between here and the inner try, so no interrupt can slip in
+            try:
+                restore()
+                break
+            except KeyboardInterrupt as stop:
+                interrupt = stop
+        if interrupt is not None:
+            raise interrupt
+
+
+@contextmanager
 def patched(forwards: Mapping[nn.Module, Callable[..., Any]]) -> Iterator[None]:
-    """Replace the forward of modules; instance attributes (accelerate keeps its hook there) come back as they were.
+    """Replace the forward of modules for the length of the block.
 
     Parameters
     ----------
     forwards
-        For each module the callable that stands in for its forward.
+        For each module the callable that stands in for its forward. Instance attributes (accelerate keeps its hook
+        there) come back as they were.
     """
     before = {module: vars(module).get("forward", _MISSING) for module in forwards}
-    try:
+    with ensured(partial(_put_back, before)):
         for module, forward in forwards.items():
             module.forward = forward
         yield
-    finally:
-        undo([partial(_put_back, module, forward) for module, forward in before.items()])
 
 
-def _put_back(module: nn.Module, forward: Any) -> None:
-    if forward is _MISSING:
-        vars(module).pop("forward", None)
-    else:
-        module.forward = forward
+def _put_back(before: Mapping[nn.Module, Any]) -> None:
+    for module, forward in before.items():
+        if forward is _MISSING:
+            vars(module).pop("forward", None)
+        else:
+            module.forward = forward
 
 
-@contextmanager
-def hooked(register: Callable[[list[Any]], None]) -> Iterator[None]:
-    """Hooks that ``register`` puts into a list as it makes them; all are removed at the end."""
-    handles: list[Any] = []
-    try:
-        register(handles)
-        yield
-    finally:
-        undo([handle.remove for handle in handles])
+class Hooks:
+    """Forward hooks that are all taken off at the end of a `with` block."""
 
+    def __init__(self) -> None:
+        self._made: list[tuple[nn.Module, Callable[..., Any]]] = []
 
-def undo(steps: list[Callable[[], Any]]) -> None:
-    """Do every step, each of which may be done twice; an interrupt meanwhile is raised after the last one."""
-    interrupt: KeyboardInterrupt | None = None
-    while steps:
-        try:
-            steps[-1]()
-            steps.pop()
-        except KeyboardInterrupt as error:
-            interrupt = error
-    if interrupt is not None:
-        raise interrupt
+    def before(self, module: nn.Module, hook: Callable[..., None]) -> None:
+        """Call ``hook(module, args, named)`` before each forward of the module."""
+        self._made.append((module, hook))
+        module.register_forward_pre_hook(hook, with_kwargs=True)
+
+    def after(self, module: nn.Module, hook: Callable[..., None]) -> None:
+        """Call ``hook(module, args, named, output)`` after each forward of the module."""
+        self._made.append((module, hook))
+        module.register_forward_hook(hook, with_kwargs=True)
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """The block at whose end the hooks are gone, those too whose registration was interrupted."""
+        with ensured(self._take_off):
+            yield
+
+    def _take_off(self) -> None:
+        for module, hook in self._made:
+            for hooks, marks in (
+                (module._forward_hooks, module._forward_hooks_with_kwargs),
+                (module._forward_pre_hooks, module._forward_pre_hooks_with_kwargs),
+            ):
+                for key in [key for key, value in hooks.items() if value is hook]:
+                    marks.pop(key, None)
+                    del hooks[key]
 
 
 _ENTERED: ContextVar[tuple[object, ...]] = ContextVar("saturation_entered", default=())
@@ -75,11 +101,12 @@ class Scope:
     @contextmanager
     def entered(self) -> Iterator[None]:
         """Mark the calling context as inside until the end of the block."""
-        _ENTERED.set((*_ENTERED.get(), self))
-        try:
+        with ensured(self._leave):
+            _ENTERED.set((*_ENTERED.get(), self))
             yield
-        finally:
-            _ENTERED.set(tuple(scope for scope in _ENTERED.get() if scope is not self))
+
+    def _leave(self) -> None:
+        _ENTERED.set(tuple(scope for scope in _ENTERED.get() if scope is not self))
 
     def __bool__(self) -> bool:
         return self in _ENTERED.get()

@@ -13,7 +13,6 @@ from transformers import AutoConfig, AutoModel, AutoModelForMaskedLM
 import saturation as st
 from saturation import similarity
 from saturation.anatomy import UnsupportedModel, find_blocks
-from saturation.patching import hooked
 from tests.families import FAMILIES, HIDDEN, LAYERS, TOKENS, VOCABULARY, build
 from tests.tokens import FIRST, Words
 
@@ -218,12 +217,13 @@ def test_large_and_small_passes_measure_the_same(monkeypatch):
 
 def test_the_classic_mistake_is_recorded_as_such():
     model = build("llama")
-    trace, layer = read(model, ids(), also=("naive",)), build("llama").model.layers[1]
+    trace, layer = read(model, ids(), also=("naive",)), model.model.layers[1]
     seen = {}
-    with hooked(
-        lambda handles: handles.append(layer.mlp.register_forward_hook(lambda m, a, o: seen.update(x=a[0], f=o)))
-    ):
+    handle = layer.mlp.register_forward_hook(lambda m, a, o: seen.update(x=a[0], f=o))
+    try:
         read(model, ids())
+    finally:
+        handle.remove()
     expected = torch.cosine_similarity(seen["x"], seen["f"], dim=-1)[0]
     np.testing.assert_allclose(trace.naive_cosine[:, 1], expected.numpy(), rtol=1e-4, atol=1e-6)
 

@@ -75,7 +75,8 @@ EVENTS = {
         ],
         ["{name}, the {role}, saw a man run away.", "The only witness is {name}, the {role}."],
         ["Whoever brings it back will get {m} coins.", "There is a reward of {m} coins."],
-        "On {day} a {colour} {thing} was stolen at {place} in {town}. {name} saw the thief, and the reward is {m} coins.",
+        "On {day} a {colour} {thing} was stolen at {place} in {town}. "
+        "{name} saw the thief, and the reward is {m} coins.",
     ),
     "school": (
         [

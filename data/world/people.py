@@ -99,7 +99,7 @@ class World:
 
 @lru_cache(maxsize=4)
 def world(seed: int = SEED, people: int = PEOPLE) -> World:
-    """The world of a seed. The first sixth of the people is held out; they are drawn at random, so any sixth would do."""
+    """The world of a seed. The first sixth of the people is held out: they are drawn at random, any sixth would do."""
     rng = np.random.default_rng(seed)
     first = words.GIRLS + words.BOYS
     chosen = rng.choice(len(first) * len(words.SURNAMES), size=people, replace=False)

@@ -179,7 +179,7 @@ class StaticFFN(Policy):
 
 def _noise(seed: int, *counters: np.ndarray) -> np.ndarray:
     """Uniform 64-bit noise of the counters, broadcast together (splitmix64's finaliser, Steele et al. 2014)."""
-    state = np.uint64(seed % (1 << 64))
+    state = np.asarray(seed % (1 << 64), dtype=np.uint64)
     for counter in counters:
         state = _mixed(state ^ _mixed(np.asarray(counter).astype(np.uint64) + np.uint64(0x9E3779B97F4A7C15)))
     return state

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from ..anatomy import Block, find_blocks, first
-from ..patching import Scope, hooked
+from ..patching import Hooks, Scope, ensured
 from ..similarity import sums
 from ..trace import Trace
 from .assembling import Part, assemble
@@ -25,7 +25,7 @@ ROLES = ("x", "delta", "before", "after", "naive_in", "naive_out")
 LARGE = 1 << 16  # elements of one activation above which it is summed at once, not kept to the end of the pass
 HELD = 1 << 22  # numbers that wait on the device before they are moved to the host
 
-_RECORDERS: WeakKeyDictionary[PreTrainedModel, list[Recorder]] = WeakKeyDictionary()
+_RECORDERS: WeakKeyDictionary[PreTrainedModel, set[Recorder]] = WeakKeyDictionary()
 
 
 @contextmanager
@@ -64,16 +64,16 @@ def watch(
         As it came, with the partial trace as its attribute `trace`, marked incomplete.
     """
     recorder = Recorder(model, tokenizer, start, also)
-    listening = _RECORDERS.setdefault(model, [])
-    with hooked(recorder.register), recorder.scope.entered():
-        listening.append(recorder)
+    listening = _RECORDERS.setdefault(model, set())
+    hooks = Hooks()
+    with hooks.held(), recorder.scope.entered(), ensured(lambda: listening.discard(recorder)):
+        listening.add(recorder)
+        recorder.register(hooks)
         try:
             yield recorder
         except KeyboardInterrupt as stop:
             stop.trace = recorder.trace(complete=False)  # type: ignore[attr-defined]
             raise
-        finally:
-            listening.remove(recorder)
 
 
 def listeners(model: PreTrainedModel) -> list[Recorder]:
@@ -138,31 +138,29 @@ class Recorder:
 
     # --- hooks: they read, and return nothing ------------------------------------------------------------------
 
-    def register(self, handles: list[Any]) -> None:
-        """Put the hooks on the model; each handle joins `handles` as soon as it is made."""
-        handles.append(self.model.register_forward_pre_hook(self._begin, with_kwargs=True))
+    def register(self, hooks: Hooks) -> None:
+        """Put the hooks on the model."""
+        hooks.before(self.model, self._begin)
         around = bool({"attention", "block"} & set(self.measures))
         for block in self.blocks:
             whole = around or block.parallel
-            self._keep(handles, block, block.chain[0], "x", "input")
+            self._keep(hooks, block, block.chain[0], "x", "input")
             if "naive" in self.measures:
                 heavy = [m for m in block.chain if any(p.ndim > 1 for p in m.parameters())]
                 raw = block.source if block.adds_residual else heavy[-1]
-                self._keep(handles, block, heavy[0], "naive_in", "input")
-                self._keep(handles, block, raw, "naive_out", "output")
-            self._keep(handles, block, block.source, "delta", "output", last=not whole)
+                self._keep(hooks, block, heavy[0], "naive_in", "input")
+                self._keep(hooks, block, raw, "naive_out", "output")
+            self._keep(hooks, block, block.source, "delta", "output", last=not whole)
             if whole:
-                self._keep(handles, block, block.layer, "before", "input")
-                self._keep(handles, block, block.layer, "after", "output", last=True)
-        handles.append(self.model.register_forward_hook(self._end))
+                self._keep(hooks, block, block.layer, "before", "input")
+                self._keep(hooks, block, block.layer, "after", "output", last=True)
+        hooks.after(self.model, self._end)
 
     def _begin(self, module: nn.Module, args: tuple[Any, ...], named: dict[str, Any]) -> None:
         if self.scope:
             self._now = _Pass(self._stream.read(args, named), len(self.blocks))
 
-    def _keep(
-        self, handles: list[Any], block: Block, module: nn.Module, role: str, side: str, last: bool = False
-    ) -> None:
+    def _keep(self, hooks: Hooks, block: Block, module: nn.Module, role: str, side: str, last: bool = False) -> None:
         """Keep a module's input or output under the name of its role; the last of a layer may sum it up."""
         layer, clone, output_side = block.index, block.overwritten, side == "output"
 
@@ -175,7 +173,7 @@ class Recorder:
             if last and tensor.numel() > LARGE:
                 self._settle(now, layer)
 
-        handles.append(module.register_forward_hook(hook, with_kwargs=True))
+        hooks.after(module, hook)
 
     def _settle(self, now: _Pass, layer: int) -> None:
         """Sum a large activation at once, so that no pass holds those of all layers."""
@@ -186,7 +184,7 @@ class Recorder:
         for tensors in now.kept.values():
             tensors[layer] = None
 
-    def _end(self, module: nn.Module, args: Any, output: Any) -> None:
+    def _end(self, module: nn.Module, args: Any, named: Any, output: Any) -> None:
         now = self._now
         if now is None or now.thread != get_ident():
             return

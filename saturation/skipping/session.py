@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from ..anatomy import Block, collapsed, find_blocks, first
-from ..patching import Scope, hooked, patched, undo
+from ..patching import Hooks, Scope, ensured, patched
 from ..policies import Policy, Steps, previous_token
 from ..recording import Recorder, Rows, Stream, listeners
 from ..similarity import distance_and_growth, sums
@@ -67,12 +67,11 @@ def skip(model: PreTrainedModel, policy: Policy, *, start: int | Sequence[int] |
         )
     session = _Session(model, policy, start)
     forwards = {module: f for block in session.blocks for module, f in session.forwards(block).items()}
-    try:
+    hooks = Hooks()
+    with ensured(lambda: _BUSY.pop(model, None)), patched(forwards), hooks.held(), session.scope.entered():
         _BUSY[model] = session
-        with patched(forwards), hooked(session.register), session.scope.entered():
-            yield session.ledger
-    finally:
-        undo([lambda: _BUSY.pop(model, None)])
+        session.register(hooks)
+        yield session.ledger
 
 
 class _Session:
@@ -89,13 +88,13 @@ class _Session:
         self._recorders: list[Recorder] = []
         self._pending: dict[int, Tensor] = {}  # parallel blocks: the FFN's output until the layer ends
 
-    def register(self, handles: list[Any]) -> None:
+    def register(self, hooks: Hooks) -> None:
         """Hooks that open and close each pass, and those that parallel blocks need."""
-        handles.append(self.model.register_forward_pre_hook(self._begin, with_kwargs=True))
+        hooks.before(self.model, self._begin)
         for block in self.blocks:
             if block.parallel:
-                handles.append(block.layer.register_forward_hook(self._leaving(block)))
-        handles.append(self.model.register_forward_hook(self._end))
+                hooks.after(block.layer, self._leaving(block))
+        hooks.after(self.model, self._end)
 
     def forwards(self, block: Block) -> dict[nn.Module, Callable[..., Any]]:
         """The forwards that stand in for the block's modules."""
@@ -114,9 +113,10 @@ class _Session:
             self._state = self.policy.start(steps, len(self.blocks))
             self._skipped = np.zeros((len(rows), len(self.blocks)), dtype=bool)
             self._recorders = listeners(self.model)
+            self._unknown = np.full(len(rows), np.nan, dtype=np.float32)
             self._pending.clear()
 
-    def _end(self, module: nn.Module, args: Any, output: Any) -> None:
+    def _end(self, module: nn.Module, args: Any, named: Any, output: Any) -> None:
         if self.scope and self._rows is not None:
             self.ledger.add(self._rows, self._skipped)
             self._rows = None
@@ -129,17 +129,18 @@ class _Session:
         if some:
             self._skipped[:, block.index] = mask
         if some and mask.all():
-            if measure:
-                self._measured(block, rows, mask, None)
+            self._measured(block, rows, mask, None)
             return block.nothing(x)
         if block.adds_residual and (some or measure):
             extra, named = _without_residual(x, extra, named)
         kept = _kept(rows, mask, x) if some else None
         output = run(x, *extra, **named) if kept is None else _partial(block, x, kept, run, extra, named)
-        if measure and block.parallel:
+        if not measure:
+            self._advance(block.index, rows, self._unknown)
+        elif block.parallel:
             delta = first(output)
             self._pending[block.index] = delta.clone() if block.overwritten else delta
-        elif measure:
+        else:
             self._measured(block, rows, mask, sums(*_pair(block, rows, x, first(output))))
         if block.adds_residual and (some or measure):
             return x + output
@@ -148,7 +149,7 @@ class _Session:
     def _leaving(self, block: Block) -> Callable[..., None]:
         """A parallel block's residual stream is known when its layer ends: the output without the FFN."""
 
-        def hook(module: nn.Module, args: Any, output: Any) -> None:
+        def hook(module: nn.Module, args: Any, named: Any, output: Any) -> None:
             delta = self._pending.pop(block.index, None) if self.scope else None
             if delta is not None and self._rows is not None:
                 precise = torch.promote_types(delta.dtype, torch.float32)
@@ -160,17 +161,21 @@ class _Session:
         return hook
 
     def _measured(self, block: Block, rows: Rows, mask: np.ndarray, abcp: Tensor | None) -> None:
-        """Hand a layer's sums [4, token] to the policy and to whoever records; None where nothing ran."""
+        """Hand a layer's sums [4, token] to whoever records and its distances to the policy; None: nothing ran."""
         layer = block.index
-        if abcp is None:
-            abcp = torch.full((4, len(rows)), torch.nan)
-        for recorder in self._recorders:
-            recorder.provide(layer, abcp, mask)
-        if not self.policy.needs(self._state, layer):
-            return
+        if self._recorders:
+            given = torch.full((4, len(rows)), torch.nan) if abcp is None else abcp
+            for recorder in self._recorders:
+                recorder.provide(layer, given, mask)
+        if abcp is None or not self.policy.needs(self._state, layer):
+            return self._advance(layer, rows, self._unknown)
         distance = _distance(abcp)  # [token]
         distance[mask] = np.nan
         self.ledger.probes += int(len(mask) - mask.sum())
+        return self._advance(layer, rows, distance)
+
+    def _advance(self, layer: int, rows: Rows, distance: np.ndarray) -> None:
+        """One layer on; a causal policy is given the distances of the tokens before."""
         if self.policy.causal:
             distance = previous_token(distance, rows.sequence, self._carry[layer])
         self._state = self.policy.step(self._state, layer, distance)

@@ -1,0 +1,171 @@
+"""The main job on the bundled model, from one command: record, skip, draw."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from .. import figures
+from ..loading import DEMO, load, untrained
+from ..policies import FFNSkip, Policy, RandomFFN, StaticFFN, cold_regions, replay
+from ..quality import losses, mean_loss, rise
+from ..recording import record
+from ..trace import Trace
+
+TASKS = DEMO.parent / "tasks"
+RATIOS = (0.05, 0.15, 0.25, 0.35)  # of all FFN blocks, as in Table 3 of the paper
+SEEDS = (0, 1, 2)  # of the random baseline
+TEXTS = 64  # validation texts that are scored
+
+
+def demonstrate(out: Path, say: Callable[[str], None]) -> list[Path]:
+    """Measure the bundled model and write traces, tables and figures.
+
+    Parameters
+    ----------
+    out
+        Folder for what is written; made if it is not there.
+    say
+        Called with each line that a reader should see.
+
+    Returns
+    -------
+    list of Path
+        The files, in the order in which they were written.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    files = _Files(out)
+    model, tokenizer = load("demo")
+    control = untrained(model)
+    say("A real trained model at toy scale (data/README.md); its numbers are measured here, now.")
+
+    say("1/4 recording: held-out texts read by the trained and the untrained model, and text the model writes")
+    texts = _lines("validation", "text")[:TEXTS]
+    read = record(model, tokenizer, texts, also=("attention", "block", "naive"))
+    before = record(control, tokenizer, texts, also=("naive",))
+    written = record(model, tokenizer, _lines("calibration", "prompt"), max_new_tokens=64)
+    calibration = record(model, tokenizer, _lines("calibration", "text"))
+    for name, trace in {"read": read, "untrained": before, "written": written}.items():
+        files.trace(name, trace)
+
+    say("2/4 leaving out one feed-forward block at a time")
+    dense = losses(model, tokenizer, texts)
+    layers = _one_by_one(model, control, tokenizer, texts, dense, read, before)
+    files.table("layers", layers)
+    say(_text(layers))
+
+    say(f"3/4 skipping {', '.join(f'{r:.0%}' for r in RATIOS)} of all blocks: the paper's rule, static, random")
+    tradeoff = _tradeoff(model, tokenizer, texts, dense, calibration)
+    files.table("tradeoff", tradeoff)
+    mean, low, high = mean_loss(dense)
+    say(f"loss of the dense model: {mean:.4f} nats per token [{low:.4f}, {high:.4f}]; what skipping adds to it:")
+    say(_text(tradeoff))
+
+    say("4/4 drawing, PDF and PNG at the width of an ACL column or page")
+    start, end = cold_regions(calibration)
+    pair = {"trained": read, "untrained": before}
+    files.figure("layers", figures.layers(pair, cold_start=start, cold_end=end))
+    files.figure("growth", figures.growth(pair))
+    files.figure("distribution", figures.distribution(read), width="text")
+    files.figure("tokens", figures.tokens(written, sequence=0), width="text")
+    files.figure("tradeoff", figures.tradeoff(tradeoff))
+
+    say("\nWritten:")
+    for path in files.written:
+        say(f"  {path}")
+    say("\nOpen next: notebooks/01_record_saturation.ipynb (make lab), where the same is done step by step.")
+    return files.written
+
+
+def _one_by_one(
+    model: Any, control: Any, tokenizer: Any, texts: list[str], dense: pd.DataFrame, read: Trace, before: Trace
+) -> pd.DataFrame:
+    """Cosine, growth and the rise of the loss without each single FFN, trained beside untrained."""
+    blank = losses(control, tokenizer, texts)
+    rows = []
+    for layer in range(read.layers):
+        policy = StaticFFN(layers=(layer,))
+        mean, low, high = rise(losses(model, tokenizer, texts, policy=policy), dense)
+        untrained_rise, _, _ = rise(losses(control, tokenizer, texts, policy=policy), blank)
+        rows.append(
+            {
+                "layer": layer,
+                "cosine": read.similarity[:, layer].mean(),
+                "rho": read.growth[:, layer].mean(),
+                "loss rise": mean,
+                "low": low,
+                "high": high,
+                "untrained cosine": before.similarity[:, layer].mean(),
+                "untrained rho": before.growth[:, layer].mean(),
+                "untrained loss rise": untrained_rise,
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def _tradeoff(model: Any, tokenizer: Any, texts: list[str], dense: pd.DataFrame, calibration: Trace) -> pd.DataFrame:
+    """Loss against skipped blocks: one row per policy."""
+    rows = []
+    for name, policy in _policies(calibration):
+        table = losses(model, tokenizer, texts, policy=policy)
+        mean, low, high = rise(table, dense)
+        rows.append(
+            {
+                "policy": name,
+                "setting": policy.describe(),
+                "predicted": replay(policy, calibration).ratios.decode,
+                "ratio": table["skipped"].sum() / table["blocks"].sum(),
+                "loss": mean,
+                "low": low,
+                "high": high,
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def _policies(calibration: Trace) -> Iterable[tuple[str, Policy]]:
+    """The paper's rule and its two FFN baselines at each ratio, fitted on the calibration trace."""
+    start, end = cold_regions(calibration)
+    for ratio in RATIOS:
+        yield "FFN-SkipLLM", FFNSkip.fit(calibration, ratio=ratio, cold_start=start, cold_end=end, warmup=0)
+        yield "static", StaticFFN.fit(calibration, ratio=ratio, cold_start=start, cold_end=end)
+        for seed in SEEDS:
+            yield "random", RandomFFN(ratio, seed=seed, cold_start=start, cold_end=end)
+
+
+class _Files:
+    """Writes into one folder and remembers what."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.written: list[Path] = []
+
+    def trace(self, name: str, trace: Trace) -> None:
+        path = self.folder / f"{name}.parquet"
+        trace.save(path)
+        self.written.append(path)
+
+    def table(self, name: str, table: pd.DataFrame) -> None:
+        path = self.folder / f"{name}.csv"
+        table.to_csv(path, index=False)
+        self.written.append(path)
+
+    def figure(self, name: str, figure: Any, width: Any = "column") -> None:
+        for suffix in ("pdf", "png"):
+            path = self.folder / f"{name}.{suffix}"
+            figures.save(figure, path, venue="acl", width=width)
+            self.written.append(path)
+
+
+def _lines(name: str, field: str) -> list[str]:
+    """One field of every line of a bundled file."""
+    lines = (TASKS / f"{name}.jsonl").read_text(encoding="utf-8").splitlines()
+    return [json.loads(line)[field] for line in lines]
+
+
+def _text(table: pd.DataFrame) -> str:
+    return table.to_string(index=False, float_format=lambda value: f"{value:.4f}")
