@@ -36,10 +36,14 @@ def quartiles(ratio: pd.Series) -> tuple[float, float, float]:
 
 def machine() -> str:
     """What the numbers were measured on."""
-    model = next(
-        (line.split(":")[1].strip() for line in open("/proc/cpuinfo") if line.startswith("model name")),  # noqa: SIM115, PTH123
-        platform.processor(),
-    ) if platform.system() == "Linux" else platform.processor()
+    model = (
+        next(
+            (line.split(":")[1].strip() for line in open("/proc/cpuinfo") if line.startswith("model name")),  # noqa: SIM115, PTH123
+            platform.processor(),
+        )
+        if platform.system() == "Linux"
+        else platform.processor()
+    )
     return (
         f"{model}, {torch.get_num_threads()} threads; Python {platform.python_version()}, "
         f"torch {version('torch')}, transformers {version('transformers')}"
