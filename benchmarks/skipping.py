@@ -28,6 +28,12 @@ class Numbers:
     def __call__(self, text: str, **_: Any) -> SimpleNamespace:
         return SimpleNamespace(input_ids=[int(word) for word in text.split()])
 
+    def convert_ids_to_tokens(self, number: int) -> str:
+        return str(number)
+
+    def convert_tokens_to_string(self, pieces: list[str]) -> str:
+        return " ".join(pieces)
+
     def decode(self, ids: list[int], **_: Any) -> str:
         return " ".join(map(str, ids))
 

@@ -136,7 +136,11 @@ def decoder_layers(model: PreTrainedModel) -> list[nn.Module]:
 
 def input_device(model: PreTrainedModel) -> torch.device:
     """Where the model expects its token ids, also when it is spread over devices."""
-    return next(model.get_input_embeddings().parameters()).device
+    table = model.get_input_embeddings()
+    device = next(table.parameters()).device
+    if device.type == "meta":  # offloaded: accelerate brings the weights to its execution device
+        device = torch.device(table._hf_hook.execution_device)
+    return device
 
 
 # --- one tiny forward, watched ---------------------------------------------------------------------------------

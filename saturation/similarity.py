@@ -49,7 +49,7 @@ def distance_and_growth(abcp: Any) -> tuple[Any, Any]:
     Parameters
     ----------
     abcp
-        The result of `sums`, [4, ...]: a tensor or a numpy array; only arithmetic is used.
+        The result of `sums`, [4, ...]: a tensor, a numpy array or four floats; only arithmetic is used.
 
     Returns
     -------
@@ -59,8 +59,7 @@ def distance_and_growth(abcp: Any) -> tuple[Any, Any]:
     a, b, c, p = abcp
     length2 = (a + b) ** 2 / a + p  # |h + f|^2
     cos = (a + b) / (a * length2) ** 0.5
-    ahead = cos >= 0
-    distance = ahead * (p / (length2 * (1 + abs(cos)))) + (1 - cos) * ~ahead
+    distance = (cos >= 0) * (p / (length2 * (1 + abs(cos)))) + (cos < 0) * (1 - cos)
     return distance, (c / a) ** 0.5
 
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import copy
 import gc
 import signal
 from functools import cache
 from threading import Thread
 
+import accelerate
 import numpy as np
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, DynamicCache, LlamaConfig
+from transformers import AutoModelForCausalLM, DynamicCache, LlamaConfig, pipeline
 
 import saturation as st
 from saturation.policies import previous_token
@@ -102,8 +104,6 @@ def test_law_4_holds_for_given_text_with_a_start(family):
 @EVERY_FAMILY
 @pytest.mark.parametrize("layer", range(LAYERS))
 def test_law_10_skipping_a_layer_equals_an_ffn_that_adds_zero(family, layer):
-    import copy
-
     model = build(family)
     silent = copy.deepcopy(model)
     block = st.anatomy.find_blocks(silent)[layer]
@@ -189,6 +189,31 @@ def test_our_loop_writes_what_generate_writes(family, name):
         out = model.generate(tokens, attention_mask=mask, max_new_tokens=6, do_sample=False, pad_token_id=0)
     for number, written in enumerate(runs.ids):
         assert out[number, tokens.shape[1] :].tolist()[: len(written)] == written
+
+
+def test_an_offloaded_model_skips_alike_and_keeps_its_hooks():
+    offloaded = copy.deepcopy(build("llama"))
+    accelerate.cpu_offload(offloaded, execution_device="cpu")
+    before = forwards_and_hooks(offloaded)
+    runs = [
+        st.generate(model, Words(), PROMPTS, policy=POLICIES["rule"], max_new_tokens=6)
+        for model in (build("llama"), offloaded)
+    ]
+    assert runs[0].ids == runs[1].ids
+    assert np.array_equal(runs[0].ledger.skipped, runs[1].ledger.skipped)
+    assert forwards_and_hooks(offloaded) == before
+
+
+def test_skip_works_around_a_pipeline():
+    model, tokenizer = st.load("demo")
+    policy = st.FFNSkip(threshold=0.99, warmup=0)
+    pipe = pipeline("text-generation", model=model, tokenizer=tokenizer, device="cpu")
+    prompt, options = "Question: Where", {"max_new_tokens": 8, "do_sample": False, "return_full_text": False}
+    with st.skip(model, policy) as ledger:
+        written = pipe(prompt, **options)[0]["generated_text"]
+    runs = st.generate(model, tokenizer, prompt, policy=policy, max_new_tokens=8)
+    assert written == runs.texts[0]
+    assert ledger.skipped.sum() == runs.ledger.skipped.sum() > 0
 
 
 # --- an implementation written out by hand ------------------------------------------------------------------------

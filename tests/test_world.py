@@ -227,11 +227,16 @@ def test_rouge_l_on_lins_example():
 # ------------------------------------------------------------------------------------------------ training
 
 
+def places(folder: Path) -> dict:
+    """Where a run of the trainer reads and writes."""
+    return {"device": CPU, "out": folder / "model", "checkpoint": folder / "run.pt", "progress": False}
+
+
 @pytest.fixture(scope="module")
 def unbroken(tmp_path_factory):
     """A tiny run from start to end: its folder and its record."""
     folder = tmp_path_factory.mktemp("unbroken")
-    run = train(TINY, device=CPU, out=folder / "model", checkpoint=folder / "run.pt", progress=False)
+    run = train(TINY, **places(folder))
     return folder / "model", run
 
 
@@ -249,48 +254,37 @@ def killed_at(step: int, error: type[BaseException] = Kill):
 
 def test_a_killed_run_goes_on_to_the_same_loss_and_the_same_weights(unbroken, tmp_path):
     folder, whole = unbroken
-    paths = {"out": tmp_path / "model", "checkpoint": tmp_path / "run.pt", "device": CPU, "progress": False}
     with pytest.raises(Kill):
-        train(TINY, after_step=killed_at(7), **paths)
-    assert not paths["out"].exists() and paths["checkpoint"].exists()
-    resumed = train(TINY, **paths)
+        train(TINY, after_step=killed_at(7), **places(tmp_path))
+    assert [path.name for path in tmp_path.iterdir()] == ["run.pt"]
+    resumed = train(TINY, **places(tmp_path))
     assert resumed.step == whole.step == 12
     assert [line["loss"] for line in resumed.lines] == [line["loss"] for line in whole.lines]
     assert (tmp_path / "model/model.safetensors").read_bytes() == (folder / "model.safetensors").read_bytes()
-    assert not paths["checkpoint"].exists(), "a finished run leaves no checkpoint"
+    assert [path.name for path in tmp_path.iterdir()] == ["model"], "a finished run leaves no checkpoint"
 
 
 def test_ctrl_c_leaves_a_checkpoint_and_no_model(tmp_path):
     patient = replace(TINY, checkpoint_minutes=60.0)
     with pytest.raises(KeyboardInterrupt):
-        train(
-            patient,
-            device=CPU,
-            out=tmp_path / "model",
-            checkpoint=tmp_path / "run.pt",
-            after_step=killed_at(3, KeyboardInterrupt),
-            progress=False,
-        )
+        train(patient, after_step=killed_at(3, KeyboardInterrupt), **places(tmp_path))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["run.pt"]
 
 
 def test_a_checkpoint_of_other_settings_is_refused(tmp_path):
-    paths = {"out": tmp_path / "model", "checkpoint": tmp_path / "run.pt", "device": CPU, "progress": False}
     with pytest.raises(Kill):
-        train(TINY, after_step=killed_at(2), **paths)
+        train(TINY, after_step=killed_at(2), **places(tmp_path))
     with pytest.raises(ValueError) as caught:
-        train(replace(TINY, clip=2.0), **paths)
+        train(replace(TINY, clip=2.0), **places(tmp_path))
     assert str(caught.value) == (
-        f"expected a checkpoint of a run with these settings, but that of {tmp_path / 'run.pt'} has clip 1.0 instead of 2.0: "
+        "expected a checkpoint of a run with these settings, "
+        f"but that of {tmp_path / 'run.pt'} has clip 1.0 instead of 2.0: "
         "give its settings to go on with it, give another --checkpoint, or delete it to start afresh"
     )
 
 
 def test_a_run_can_end_by_the_clock(tmp_path):
-    run = train(
-        replace(TINY, minutes=1e-6), device=CPU, out=tmp_path / "model", checkpoint=tmp_path / "run.pt", progress=False
-    )
-    assert run.step == 1
+    assert train(replace(TINY, minutes=1e-6), **places(tmp_path)).step == 1
 
 
 def test_batches_are_a_function_of_seed_and_step_alone():

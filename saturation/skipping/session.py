@@ -125,7 +125,8 @@ class _Session:
         """The FFN for those tokens that the policy lets run."""
         mask = self.policy.skips(self._state, block.index)  # [token]
         some = bool(mask.any())
-        measure = bool(self._recorders) or self.policy.needs(self._state, block.index)
+        self._needed = self.policy.needs(self._state, block.index)
+        measure = self._needed or bool(self._recorders)
         if some:
             self._skipped[:, block.index] = mask
         if some and mask.all():
@@ -167,7 +168,7 @@ class _Session:
             given = torch.full((4, len(rows)), torch.nan) if abcp is None else abcp
             for recorder in self._recorders:
                 recorder.provide(layer, given, mask)
-        if abcp is None or not self.policy.needs(self._state, layer):
+        if abcp is None or not self._needed:
             return self._advance(layer, rows, self._unknown)
         distance = _distance(abcp)  # [token]
         distance[mask] = np.nan
@@ -183,6 +184,8 @@ class _Session:
 
 def _distance(abcp: Tensor) -> np.ndarray:
     """1 - cos [token] as a Trace keeps it, so that the live decision and its replay compare the same numbers."""
+    if abcp.shape[1] == 1 and bool(abcp[0, 0]):  # one decoded token: plain floats are quickest
+        return np.array([distance_and_growth(abcp[:, 0].tolist())[0]], dtype=np.float32)
     with np.errstate(all="ignore"):
         return distance_and_growth(abcp.double().cpu().numpy())[0].astype(np.float32)
 
