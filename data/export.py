@@ -54,6 +54,7 @@ def _weights(folder: Path, model: nn.Module) -> None:
     state = {name: value.detach().to("cpu", torch.bfloat16).contiguous() for name, value in model.state_dict().items()}
     kept = {name: value for name, value in state.items() if name not in tied}
     save_file(kept, folder / "model.safetensors", metadata={"format": "pt"})
+    (folder / "model.safetensors").chmod(0o644)  # safetensors writes it for the owner only
     model.config.architectures = [type(model).__name__]
     model.config.save_pretrained(folder)
     config = model.config

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +75,7 @@ def load(
         raise LoadingError(_advice(str(name), error)) from error
     if device_map is None:
         model.to(device=device)
+    model.config._name_or_path = str(name)  # what a Trace calls the model; "demo" rather than a path of this machine
     return model.eval().requires_grad_(False), tokenizer
 
 
@@ -97,10 +99,11 @@ def untrained(source: PreTrainedModel | str | Path, *, seed: int | None = None) 
         config, dtype, device = source.config, source.dtype, source.device
     else:
         config, dtype, device = AutoConfig.from_pretrained(_source(source)), torch.float32, torch.device("cpu")
+        config._name_or_path = str(source)
     seed = getattr(config, "init_seed", 0) if seed is None else seed
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+        model = AutoModelForCausalLM.from_config(deepcopy(config), dtype=torch.float32)
     model.config._name_or_path = f"{config._name_or_path or config.model_type}, untrained (seed {seed})"
     return model.to(device=device, dtype=dtype).eval().requires_grad_(False)
 

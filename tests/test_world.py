@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 from scipy import stats
 from transformers import AutoModelForCausalLM, LlamaConfig
 
@@ -257,7 +258,9 @@ def test_a_killed_run_goes_on_to_the_same_loss_and_the_same_weights(unbroken, tm
     with pytest.raises(Kill):
         train(TINY, after_step=killed_at(7), **places(tmp_path))
     assert [path.name for path in tmp_path.iterdir()] == ["run.pt"]
-    resumed = train(TINY, **places(tmp_path))
+    done: list[int] = []
+    resumed = train(TINY, after_step=lambda run: done.append(run.step), **places(tmp_path))
+    assert done == list(range(7, 13)), "step 7 was not yet written down when it was killed"
     assert resumed.step == whole.step == 12
     assert [line["loss"] for line in resumed.lines] == [line["loss"] for line in whole.lines]
     assert (tmp_path / "model/model.safetensors").read_bytes() == (folder / "model.safetensors").read_bytes()
@@ -306,6 +309,7 @@ def test_the_learning_rate_rises_and_falls_by_a_half_cosine():
 def test_the_exported_folder_loads_and_its_untrained_twin_can_be_rebuilt(unbroken):
     folder, _ = unbroken
     model = AutoModelForCausalLM.from_pretrained(folder)
+    assert {value.dtype for value in load_file(folder / "model.safetensors").values()} == {torch.bfloat16}
     assert {p.dtype for p in model.parameters()} == {torch.float32}
     before = torch.random.get_rng_state()
     ours, theirs = initial(model.config).state_dict(), untrained(folder).state_dict()
