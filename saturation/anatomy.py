@@ -136,7 +136,7 @@ def decoder_layers(model: PreTrainedModel) -> list[nn.Module]:
 
 def input_device(model: PreTrainedModel) -> torch.device:
     """Where the model expects its token ids, also when it is spread over devices."""
-    table = model.get_input_embeddings()
+    table: Any = model.get_input_embeddings()
     device = next(table.parameters()).device
     if device.type == "meta":  # offloaded: accelerate brings the weights to its execution device
         device = torch.device(table._hf_hook.execution_device)

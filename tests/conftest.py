@@ -28,9 +28,7 @@ def real_data() -> Path:
     """Folder of real models and data, where the machine has one."""
     named = os.environ.get("SATURATION_REAL_DATA")
     if not named:
-        pytest.skip(
-            "SATURATION_REAL_DATA names no folder; this test measures a real model that is not bundled"
-        )
+        pytest.skip("SATURATION_REAL_DATA names no folder; this test measures a real model that is not bundled")
     return Path(named)
 
 

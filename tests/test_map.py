@@ -235,9 +235,7 @@ def test_a_house_in_order_passes(house: Path) -> None:
 def test_each_violation_is_named(house: Path, file: str, line: str, sentence: str) -> None:
     path = house / file
     path.parent.mkdir(exist_ok=True)
-    path.write_text(
-        (path.read_text(encoding="utf-8") if path.exists() else "") + line + "\n", encoding="utf-8"
-    )
+    path.write_text((path.read_text(encoding="utf-8") if path.exists() else "") + line + "\n", encoding="utf-8")
     assert sentence in violations(house)
 
 
@@ -252,10 +250,7 @@ def test_import_is_silent_and_loads_nothing(root: Path) -> None:
     loaded = {name.split(".")[0] for name in done.stderr.split()}
     assert done.stdout == ""
     assert "saturation" in loaded, done.stderr
-    assert (
-        loaded & {"torch", "transformers", "numpy", "pandas", "pyarrow", "matplotlib", "seaborn", "scipy"}
-        == set()
-    )
+    assert loaded & {"torch", "transformers", "numpy", "pandas", "pyarrow", "matplotlib", "seaborn", "scipy"} == set()
 
 
 def test_every_public_name_is_found() -> None:
@@ -280,6 +275,5 @@ def test_an_unknown_name_is_refused_in_a_sentence() -> None:
     with pytest.raises(AttributeError) as refusal:
         saturation.nonsense  # noqa: B018
     assert (
-        str(refusal.value)
-        == f"saturation has no attribute 'nonsense'; it has the rooms {rooms} and the names {names}"
+        str(refusal.value) == f"saturation has no attribute 'nonsense'; it has the rooms {rooms} and the names {names}"
     )

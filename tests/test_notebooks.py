@@ -22,11 +22,7 @@ def traces_of_a_run(notebook: nbformat.NotebookNode) -> list[str]:
     cells = [(number, cell) for number, cell in enumerate(notebook.cells) if cell.cell_type == "code"]
     return [
         *(f"cell {number} holds outputs" for number, cell in cells if cell.outputs),
-        *(
-            f"cell {number} holds an execution count"
-            for number, cell in cells
-            if cell.execution_count is not None
-        ),
+        *(f"cell {number} holds an execution count" for number, cell in cells if cell.execution_count is not None),
         *(f"cell {number} holds execution times" for number, cell in cells if "execution" in cell.metadata),
         *(["the notebook holds the state of widgets"] if "widgets" in notebook.metadata else []),
     ]
@@ -42,9 +38,7 @@ def test_notebook_is_committed_without_results(path: Path) -> None:
     nbformat.validate(notebook)
     assert traces_of_a_run(notebook) == []
     assert notebook.metadata.kernelspec.name == "python3"
-    assert notebook.cells[0].cell_type == "markdown", (
-        "the first cell tells the reader what the notebook shows"
-    )
+    assert notebook.cells[0].cell_type == "markdown", "the first cell tells the reader what the notebook shows"
 
 
 def test_results_in_a_notebook_are_noticed() -> None:

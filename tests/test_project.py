@@ -46,9 +46,7 @@ def files_of(root: Path) -> list[Path]:
     listed = subprocess.run(git, capture_output=True, text=True, check=False)
     if listed.returncode == 0:
         return [path for name in listed.stdout.split("\0") if name and (path := root / name).is_file()]
-    hidden = re.compile(
-        r"(^|/)(\.git|\.venv|\.\w+_cache|__pycache__|\.ipynb_checkpoints|runs|out|checkpoints)/"
-    )
+    hidden = re.compile(r"(^|/)(\.git|\.venv|\.\w+_cache|__pycache__|\.ipynb_checkpoints|runs|out|checkpoints)/")
     files = (path for path in root.rglob("*") if path.is_file())
     return [path for path in files if not hidden.search(path.relative_to(root).as_posix())]
 

@@ -110,14 +110,15 @@ def _one_by_one(
 def _tradeoff(model: Any, tokenizer: Any, texts: list[str], dense: pd.DataFrame, calibration: Trace) -> pd.DataFrame:
     """Loss against skipped blocks: one row per policy."""
     rows = []
-    for name, policy in _policies(calibration):
-        table = losses(model, tokenizer, texts, policy=policy)
+    for name, policies in _policies(calibration):
+        tables = [losses(model, tokenizer, texts, policy=policy) for policy in policies]
+        table = sum(tables[1:], start=tables[0]) / len(tables)  # the mean over seeds, text by text
         mean, low, high = rise(table, dense)
         rows.append(
             {
                 "policy": name,
-                "setting": policy.describe(),
-                "predicted": replay(policy, calibration).ratios.decode,
+                "setting": policies[0].describe() + (f", {len(policies)} seeds" if len(policies) > 1 else ""),
+                "predicted": replay(policies[0], calibration).ratios.decode,
                 "ratio": table["skipped"].sum() / table["blocks"].sum(),
                 "loss": mean,
                 "low": low,
@@ -127,14 +128,14 @@ def _tradeoff(model: Any, tokenizer: Any, texts: list[str], dense: pd.DataFrame,
     return pd.DataFrame(rows)
 
 
-def _policies(calibration: Trace) -> Iterable[tuple[str, Policy]]:
+def _policies(calibration: Trace) -> Iterable[tuple[str, list[Policy]]]:
     """The paper's rule and its two FFN baselines at each ratio, fitted on the calibration trace."""
     start, end = cold_regions(calibration)
     for ratio in RATIOS:
-        yield "FFN-SkipLLM", FFNSkip.fit(calibration, ratio=ratio, cold_start=start, cold_end=end, warmup=0)
-        yield "static", StaticFFN.fit(calibration, ratio=ratio, cold_start=start, cold_end=end)
-        for seed in SEEDS:
-            yield "random", RandomFFN(ratio, seed=seed, cold_start=start, cold_end=end)
+        cold: dict[str, Any] = {"cold_start": start, "cold_end": end}
+        yield "FFN-SkipLLM", [FFNSkip.fit(calibration, ratio=ratio, warmup=0, **cold)]
+        yield "static", [StaticFFN.fit(calibration, ratio=ratio, **cold)]
+        yield "random", [RandomFFN(ratio, seed=seed, **cold) for seed in SEEDS]
 
 
 class _Files:

@@ -73,24 +73,25 @@ def tokens(
     TypeError, ValueError
         For anything that cannot be drawn, and why.
     """
-    part, place = _stretch(trace, sequence, start, stop, metric)
+    part, place = stretch(trace, sequence, start, stop, metric)
     count = len(place)
     wrap = count if ax is not None else min(wrap, count)
     if wrap < 1:
         raise ValueError(f"expected at least 1 token in a line, got wrap={wrap}")
     values = scales.drawn(metric, part.groups[metric][place].astype(np.float64))  # [token, layer]
     lines = [slice(begin, min(begin + wrap, count)) for begin in range(0, count, wrap)]
-    axes = [ax] if ax is not None else style.new(len(lines), height=0.3 + _line_height(part) * len(lines))[1]
+    axes = [ax] if ax is not None else style.new(len(lines), height=0.3 + line_height(part) * len(lines))[1]
     colours = ScalarMappable(_norm(metric, values, limits), _map(metric))
     for line, drawn_in in zip(lines, axes, strict=True):
         _line(drawn_in, part, place[line], values[line], wrap, colours)
     _colour_bar(axes, colours, metric)
-    _legend(axes[0], part, place)
+    if keys := text_keys(part, place):
+        style.legend(axes[0], keys)
     axes[-1].set_xlabel(f"tokens {start} to {start + count - 1} of sequence {part.tokens['sequence'].iloc[0]}")
     return style.figure_of(axes[0])
 
 
-def _stretch(trace: Trace, sequence: int | None, start: int, stop: int | None, metric: str) -> tuple[Trace, np.ndarray]:
+def stretch(trace: Trace, sequence: int | None, start: int, stop: int | None, metric: str) -> tuple[Trace, np.ndarray]:
     """One sequence, and the rows of it to draw."""
     whole = next(iter(labelled(trace, None, metric).values()))
     part = whole.select(sequence=int(whole.tokens["sequence"].iloc[0]) if sequence is None else sequence)
@@ -103,7 +104,7 @@ def _stretch(trace: Trace, sequence: int | None, start: int, stop: int | None, m
     return part, place
 
 
-def _line_height(trace: Trace) -> float:
+def line_height(trace: Trace) -> float:
     """Inches of one line: the layers, and the labels under them."""
     longest = min(lettering.LONGEST, max(map(len, trace.tokens["text"]), default=1))
     return min(max(0.055 * trace.layers, 0.6), 2.2) + 0.062 * longest + 0.1
@@ -126,7 +127,6 @@ def _norm(metric: str, values: np.ndarray, limits: tuple[float, float] | None) -
 
 def _line(ax: Axes, trace: Trace, place: np.ndarray, values: np.ndarray, wrap: int, colours: ScalarMappable) -> None:
     """Draw one line of the text: cells, skipped cells, the boundary, tokens along the axis."""
-    layer = np.arange(trace.layers)
     edges = (-0.5, len(place) - 0.5, -0.5, trace.layers - 0.5)
     ax.imshow(
         values.T,  # [layer, token]
@@ -139,8 +139,13 @@ def _line(ax: Axes, trace: Trace, place: np.ndarray, values: np.ndarray, wrap: i
     )
     ax.set_xlim(-0.5, wrap - 0.5)
     _hatch(ax, trace.skipped[place])
+    text_axis(ax, trace, place)
+
+
+def text_axis(ax: Axes, trace: Trace, place: np.ndarray) -> None:
+    """Write the tokens of one line along the x axis and its layers along y; a line stands before decoding."""
     decoding = trace.decoding[place]
-    if (starts := _first_decoded(trace)) is not None and place[0] <= starts <= place[-1]:
+    if (starts := first_decoded(trace)) is not None and place[0] <= starts <= place[-1]:
         ax.axvline(starts - place[0] - 0.5, **_BOUNDARY)
     labels = [lettering.visible(text) for text in trace.tokens["text"].iloc[place]]
     lettered: dict[str, Any] = {"fontsize": style.TOKEN, "fontfamily": lettering.families()}
@@ -151,11 +156,11 @@ def _line(ax: Axes, trace: Trace, place: np.ndarray, values: np.ndarray, wrap: i
     ax.tick_params(axis="x", length=0, pad=1.5)
     ax.yaxis.set_major_locator(MaxNLocator(5, integer=True, steps=[1, 2, 4, 5, 10]))
     if trace.kept_layers is not None:
-        ax.set_yticks(layer, [str(number) for number in trace.layer_numbers])
+        ax.set_yticks(np.arange(trace.layers), [str(number) for number in trace.layer_numbers])
     ax.set_ylabel("layer")
 
 
-def _first_decoded(trace: Trace) -> int | None:
+def first_decoded(trace: Trace) -> int | None:
     """Row of the first decoded token, if tokens were given before it."""
     decoding = trace.decoding
     return int(np.argmax(decoding)) if decoding.any() and not decoding[0] else None
@@ -194,12 +199,12 @@ def _colour_bar(axes: list[Axes], colours: ScalarMappable, metric: str) -> None:
     bar.outline.set_linewidth(0.6)
 
 
-def _legend(ax: Axes, trace: Trace, place: np.ndarray) -> None:
+def text_keys(trace: Trace, place: np.ndarray) -> list[Artist]:
+    """What a legend says of the boundary and of skipped cells."""
     keys: list[Artist] = []
-    if (starts := _first_decoded(trace)) is not None and place[0] <= starts <= place[-1]:
+    if (starts := first_decoded(trace)) is not None and place[0] <= starts <= place[-1]:
         mark: dict[str, Any] = {"linestyle": "none", "marker": "|", "markersize": 9, "markeredgewidth": 1}
         keys.append(Line2D([], [], color="black", label="decoding starts", **mark))
     if trace.skipped[place].any():
         keys.append(Patch(label="skipped", **_SKIPPED))
-    if keys:
-        style.legend(ax, keys)
+    return keys

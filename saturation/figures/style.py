@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
@@ -99,8 +100,8 @@ def grid(ax: Axes) -> None:
     ax.set_axisbelow(True)
 
 
-def legend(ax: Axes, handles: list[Any]) -> None:
-    """Explain the artists above the axes, in as many columns as their labels allow."""
+def legend(ax: Axes, handles: list[Any], *, above: float = 0.0) -> None:
+    """Explain the artists above the axes, in as many columns as their labels allow; `above` in axes' heights."""
     lengths = [len(str(handle.get_label())) for handle in handles]
     fitting = [columns for columns in range(1, len(lengths) + 1) if _length(lengths, columns) <= _LETTERS]
     ax.legend(
@@ -109,7 +110,7 @@ def legend(ax: Axes, handles: list[Any]) -> None:
         fontsize=tick_size(ax),
         frameon=False,
         loc="lower left",
-        bbox_to_anchor=(0, 1.0),
+        bbox_to_anchor=(0, 1.0 + above),
         borderaxespad=0.3,
         borderpad=0,
         handlelength=2.2,
@@ -120,9 +121,8 @@ def legend(ax: Axes, handles: list[Any]) -> None:
 
 
 def _length(lengths: list[int], columns: int) -> int:
-    """Letters across a legend whose entries fill column after column, 6 of them for each handle."""
-    rows = -(-len(lengths) // columns)
-    return sum(max(lengths[start : start + rows]) + 6 for start in range(0, len(lengths), rows))
+    """Letters across a legend whose entries fill column after column, the first ones fuller; 6 for each handle."""
+    return sum(max(part) + 6 for part in np.array_split(lengths, columns))
 
 
 def tick_size(ax: Axes) -> float:

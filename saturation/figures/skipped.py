@@ -1,0 +1,92 @@
+"""The text, with how many and which blocks were skipped at each token."""
+
+from __future__ import annotations
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import ListedColormap
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+
+from saturation.trace import Trace
+
+from . import style
+from .heatmap import line_height, stretch, text_axis, text_keys
+
+_RAN, _LEFT_OUT = "#eeeeee", "#0072B2"  # grey paper, and a blue that prints dark
+
+
+def skipped(
+    trace: Trace,
+    *,
+    sequence: int | None = None,
+    start: int = 0,
+    stop: int | None = None,
+    ax: Axes | None = None,
+    wrap: int = 44,
+) -> Figure:
+    """Draw, token by token, which feed-forward blocks were skipped and how many.
+
+    Each column is one forward pass, under the token it reads; dark is a block that did not run. Above each column
+    stands how many of its blocks were skipped.
+
+    Parameters
+    ----------
+    trace : Trace
+        Of a skipping run.
+    sequence : int, optional
+        Which sequence; the first of the trace by default.
+    start, stop : int
+        Tokens of that sequence to draw; `stop` is 64 tokens on by default, or the end of the sequence.
+    ax : matplotlib.axes.Axes, optional
+        Where to draw, in one line; without it a new figure is made.
+    wrap : int
+        Tokens in a line before the next begins under it: 44 are legible across a page, 20 in a column.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+
+    Raises
+    ------
+    TypeError, ValueError
+        For anything that cannot be drawn, and why.
+    """
+    part, place = stretch(trace, sequence, start, stop, "distance")
+    count = len(place)
+    wrap = count if ax is not None else min(wrap, count)
+    if wrap < 1:
+        raise ValueError(f"expected at least 1 token in a line, got wrap={wrap}")
+    lines = [place[begin : begin + wrap] for begin in range(0, count, wrap)]
+    height = 0.4 + (line_height(part) + 0.12) * len(lines)
+    axes = [ax] if ax is not None else style.new(len(lines), height=height)[1]
+    for line, drawn_in in zip(lines, axes, strict=True):
+        _line(drawn_in, part, line, wrap)
+    keys = [key for key in text_keys(part, place) if key.get_label() != "skipped"]
+    colours = {"FFN ran": _RAN, "FFN skipped": _LEFT_OUT}
+    patches = [Patch(facecolor=colour, label=name) for name, colour in colours.items()]
+    style.legend(axes[0], [*patches, *keys], above=0.1)  # the numbers stand between
+    axes[-1].set_xlabel(f"tokens {start} to {start + count - 1} of sequence {part.tokens['sequence'].iloc[0]}")
+    return style.figure_of(axes[0])
+
+
+def _line(ax: Axes, trace: Trace, place: np.ndarray, wrap: int) -> None:
+    """One line of the text: a cell per block, a number per token."""
+    mask = trace.skipped[place]  # [token, layer]
+    ax.pcolormesh(
+        np.arange(len(place) + 1) - 0.5,
+        np.arange(trace.layers + 1) - 0.5,
+        mask.T,
+        cmap=ListedColormap([_RAN, _LEFT_OUT]),
+        vmin=0,
+        vmax=1,
+        edgecolor="white",
+        linewidth=0.3,
+        rasterized=True,
+    )
+    ax.set_xlim(-0.5, wrap - 0.5)
+    text_axis(ax, trace, place)
+    for column, number in enumerate(mask.sum(axis=1)):
+        if number:
+            above = trace.layers - 0.5
+            ax.text(column, above, str(number), ha="center", va="bottom", fontsize=6, clip_on=False)
