@@ -20,7 +20,7 @@ from saturation.anatomy import find_blocks
 from .interleave import interleave, quartiles
 from .models import decode, demo, prompt, random
 
-STEPS = 48
+STEPS = 96
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -54,13 +55,15 @@ def load(
     LoadingError
         An unknown or gated model, missing files, weights that are not safetensors: with what to do about it.
     """
-    source, local = _source(name), None
+    source = _source(name)
     if device is None and device_map is None:
         device = "cuda" if torch.cuda.is_available() else "cpu"
     if dtype is None:
         dtype = torch.float32 if device is not None and torch.device(device).type == "cpu" else "auto"
     shared = {"revision": revision, "trust_remote_code": trust_remote_code}
     local = Path(source).is_dir()
+    if str(name) == "demo":
+        _verify(Path(source))
     try:
         tokenizer = AutoTokenizer.from_pretrained(source, local_files_only=local, **shared)
         model: Any = AutoModelForCausalLM.from_pretrained(
@@ -118,6 +121,18 @@ def _source(name: str | Path) -> str:
             "'pip install -e .', or pass a folder or a hub id instead"
         )
     return str(DEMO)
+
+
+def _verify(folder: Path) -> None:
+    """Raise LoadingError for a file that is not as it was committed."""
+    for line in (folder / "SHA256SUMS").read_text(encoding="utf-8").splitlines():
+        digest, name = line.split()
+        file = folder / name
+        if not file.is_file() or hashlib.sha256(file.read_bytes()).hexdigest() != digest:
+            raise LoadingError(
+                f"expected the bundled model as it was committed, but {file} differs from its checksum in SHA256SUMS; "
+                "restore it with 'git checkout -- data/demo-model'"
+            )
 
 
 def _advice(name: str, error: Exception) -> str:

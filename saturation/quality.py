@@ -86,7 +86,17 @@ def mean_loss(table: pd.DataFrame, *, confidence: float = 0.95, seed: int = 0) -
     -------
     mean, low, high
         Nats per token.
+
+    Raises
+    ------
+    ValueError
+        For fewer than two texts.
     """
+    if len(table) < 2:
+        raise ValueError(
+            f"expected at least 2 texts to estimate an interval from, got {len(table)}; score more texts, or take "
+            "nll / tokens of the one as it is"
+        )
     total, count = table["nll"].to_numpy(), table["tokens"].to_numpy()
     result = stats.bootstrap(
         (total, count),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import sys
 from collections.abc import Callable
 from enum import StrEnum
 from functools import wraps
@@ -176,7 +175,7 @@ def replay(
 
     from ..policies import FFNSkip, replay_thresholds
     from ..policies import replay as replayed
-    from ..trace import Trace
+    from ..trace import Trace, writing
 
     recorded = Trace.load(trace)
     rule = _policy(policy) or FFNSkip(threshold=None, warmup=0)
@@ -187,8 +186,8 @@ def replay(
         table = pd.DataFrame([{"policy": rule.describe(), **ratios._asdict()}])
     typer.echo(table.to_string(index=False, float_format=lambda value: f"{value:.4f}"))
     if out is not None:
-        _writable(out)
-        table.to_csv(out, index=False)
+        with writing(out, "the table") as part:
+            table.to_csv(part, index=False)
 
 
 @app.command()
@@ -266,23 +265,25 @@ def _texts(prompt: list[str] | None, file: Path | None) -> list[str]:
 
 
 def _policy(given: str | None) -> Any:
+    import json
+
     from ..policies import from_json
 
     if given is None:
         return None
     text = given if given.lstrip().startswith("{") else Path(given).read_text(encoding="utf-8")
-    return from_json(text)
+    try:
+        return from_json(text)
+    except json.JSONDecodeError:
+        example = '{"policy": "FFNSkip", "threshold": 0.999}'
+        raise ValueError(f"expected a policy as JSON, got {text!r}; write it like {example!r}") from None
 
 
-def _writable(path: Path) -> None:
+def _writable(path: Path, suffix: str = ".parquet") -> None:
     """Fail before the work, not after it."""
-    folder = path.parent
-    if not folder.is_dir():
+    if path.suffix != suffix:
+        raise ValueError(f"expected a name that ends in {suffix} for the trace, got {path.name}; rename it")
+    if not path.parent.is_dir():
         raise FileNotFoundError(
-            f"expected a folder to write {path.name} into, but {folder} does not exist; make it first"
+            f"expected a folder to write {path.name} into, but {path.parent} does not exist; make it first"
         )
-
-
-def main() -> None:
-    """Entry point of `python -m saturation.cli`."""
-    sys.exit(app())

@@ -1,0 +1,141 @@
+"""The command: what it writes, and that every error is one sentence with nothing half-written."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from typer.testing import CliRunner
+
+import saturation as st
+from saturation.cli import app
+from saturation.recording import texts
+
+PROMPT = "Question: Where was Mara Vance born?\nAnswer:"
+RULE = '{"policy": "FFNSkip", "threshold": 0.99, "warmup": 0}'
+
+
+def run(*words: str | Path) -> tuple[int, str, str]:
+    result = CliRunner().invoke(app, [str(word) for word in words])
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+    return result.exit_code, result.stdout, result.stderr
+
+
+@pytest.fixture(scope="module")
+def trace(tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("traces") / "trace.parquet"
+    code, out, _ = run("record", "demo", "-p", PROMPT, "-n", 8, "-o", path)
+    assert code == 0 and "tokens x 16 layers" in out
+    return path
+
+
+def test_record_reads_prompts_from_files(tmp_path):
+    lines = [{"prompt": "One fine day"}, {"text": "Two sat there"}]
+    (tmp_path / "given.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    (tmp_path / "given.txt").write_text("Three came\n\nFour went\n")
+    for name in ("given.jsonl", "given.txt"):
+        code, _, _ = run(
+            "record", "demo", "--prompts", tmp_path / name, "-o", tmp_path / "t.parquet", "--also", "block"
+        )
+        loaded = st.Trace.load(tmp_path / "t.parquet")
+        assert code == 0 and loaded.tokens["sequence"].nunique() == 2 and loaded.block_distance is not None
+
+
+def test_generate_writes_text_and_numbers(tmp_path):
+    dense = run("generate", "demo", "-p", PROMPT, "-n", 6)
+    sparse = run("generate", "demo", "-p", PROMPT, "-n", 6, "--policy", RULE, "-o", tmp_path / "t.parquet")
+    model, tokenizer = st.load("demo")
+    assert dense[0] == 0 and dense[1] == st.generate(model, tokenizer, PROMPT, max_new_tokens=6).texts[0] + "\n"
+    assert sparse[0] == 0 and "of decoded FFNs skipped), ideal speed-up" in sparse[2]
+    assert st.Trace.load(tmp_path / "t.parquet").skipped.any()
+
+
+def test_replay_prints_and_keeps_a_table(trace, tmp_path):
+    rule = tmp_path / "rule.json"
+    rule.write_text('{"policy": "FFNSkip", "threshold": null, "warmup": 0, "cold_end": 2}')
+    code, out, _ = run("replay", trace, "--policy", rule, "--thresholds", "0.9,0.99", "-o", tmp_path / "table.csv")
+    table = pd.read_csv(tmp_path / "table.csv")
+    expected = st.policies.replay_thresholds(st.FFNSkip(None, warmup=0, cold_end=2), st.Trace.load(trace), [0.9, 0.99])
+    pd.testing.assert_frame_equal(table, expected)
+    assert code == 0 and "nominal" in out
+    code, out, _ = run("replay", trace, "--policy", '{"policy": "StaticFFN", "layers": [3, 4]}')
+    assert code == 0 and "0.1250" in out
+
+
+@pytest.mark.parametrize("kind", ["layers", "tokens", "distribution", "growth"])
+def test_figure_draws_every_kind(kind, trace, tmp_path):
+    code, _, err = run("figure", kind, trace, "-o", tmp_path / "figure.pdf", "--venue", "acl")
+    assert code == 0, err
+    assert (tmp_path / "figure.pdf").read_bytes().startswith(b"%PDF")
+
+
+def test_figures_of_several_traces_are_labelled(trace, tmp_path):
+    out = tmp_path / "two.svg"
+    code, _, _ = run("figure", "layers", trace, trace, "--label", "one", "--label", "other", "-o", out)
+    assert code == 0 and ">other<" in out.read_text()
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["record", "demo", "-o", "t.parquet"], "expected a prompt, got none; give --prompt TEXT, or --prompts FILE"),
+        (
+            ["record", "demo", "-p", "a", "-o", "nowhere/t.parquet"],
+            "expected a folder to write t.parquet into, but nowhere does not exist; make it first",
+        ),
+        (
+            ["record", "demo", "-p", "a", "-o", "t.csv"],
+            "expected a name that ends in .parquet for the trace, got t.csv; rename it",
+        ),
+        (
+            ["record", "demo", "--prompts", "broken.jsonl", "-o", "t.parquet"],
+            "expected a field 'prompt' or 'text' in line 2 of broken.jsonl, found none; add it",
+        ),
+        (
+            ["generate", "demo", "-p", "a", "--policy", '{"policy": "FFNSkip", "threshold": 3}'],
+            "expected a threshold that is a cosine in [-1, 1], or None to never skip, got 3; a saturated block has a "
+            "cosine such as 0.999",
+        ),
+        (
+            ["generate", "demo", "-p", "a", "--policy", '{"policy": '],
+            'expected a policy as JSON, got \'{"policy": \'; write it like \'{"policy": "FFNSkip", "threshold": '
+            "0.999}'",
+        ),
+    ],
+)
+def test_an_error_is_one_sentence_and_leaves_nothing(words, expected, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("broken.jsonl").write_text('{"prompt": "a"}\n{"question": "b"}\n')
+    code, out, err = run(*words)
+    assert (code, out, err) == (1, "", f"saturation: {expected}\n")
+    assert [path.name for path in Path().iterdir()] == ["broken.jsonl"]
+
+
+def test_an_interrupt_keeps_what_was_recorded(tmp_path, monkeypatch):
+    real = texts._Reading.__call__
+
+    def twice(self, model, batch):
+        real(self, model, batch)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(texts._Reading, "__call__", twice)
+    out = tmp_path / "t.parquet"
+    code, _, err = run("record", "demo", "-p", "One fine day", "-o", out)
+    kept = st.Trace.load(out)
+    assert code == 130 and kept.provenance["complete"] is False
+    assert err == f"saturation: interrupted; {len(kept)} tokens are in {out}, marked incomplete\n"
+
+
+def test_the_command_is_installed_and_its_errors_have_no_traceback(tmp_path):
+    done = subprocess.run(
+        [Path(sys.executable).with_name("saturation"), "figure", "layers", tmp_path / "none.parquet", "-o", "f.pdf"],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+    )
+    assert done.returncode == 1 and done.stderr.startswith("saturation: ") and "Traceback" not in done.stderr
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,89 @@
+"""Losses of given text: against an independent computation, and the intervals."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+import saturation as st
+from saturation.quality import losses, mean_loss, rise
+from tests.families import build
+from tests.tokens import Words
+
+TEXTS = ["a b c d", "e f", "g h i j k l m", "n o p"]
+
+
+def alone(model, ids: list[int], start: int) -> tuple[int, float]:
+    """Loss of one text, unpadded, in float64, token by token."""
+    with torch.no_grad():
+        logits = model(torch.tensor([ids])).logits[0].double()
+    picked = [-logits[i - 1].log_softmax(-1)[ids[i]].item() for i in range(max(start, 1), len(ids))]
+    return len(picked), sum(picked)
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2", "bloom", "phi"])
+@pytest.mark.parametrize(("start", "batch_size"), [(0, 1), (0, 4), (2, 3)])
+def test_losses_equal_one_text_at_a_time(family, start, batch_size):
+    model = build(family)
+    texts = TEXTS if start == 0 else [TEXTS[0], TEXTS[2], TEXTS[3]]
+    table = losses(model, Words(), texts, start=start, batch_size=batch_size)
+    expected = [alone(model, Words()(text).input_ids, start) for text in texts]
+    assert list(table["tokens"]) == [count for count, _ in expected]
+    np.testing.assert_allclose(table["nll"], [total for _, total in expected], rtol=1e-5)
+    assert list(table["text"]) == list(range(len(texts))) and (table["skipped"] == 0).all()
+
+
+def test_of_a_pair_only_the_answer_is_scored():
+    table = losses(build("llama"), Words(), [("a b c", " d e"), ("f", " g")])
+    expected = [alone(build("llama"), [3, 4, 5, 6, 7], 3), alone(build("llama"), [8, 9], 1)]
+    assert list(table["tokens"]) == [2, 1]
+    np.testing.assert_allclose(table["nll"], [total for _, total in expected], rtol=1e-5)
+
+
+def test_a_policy_s_blocks_are_counted_text_by_text():
+    policy = st.FFNSkip(threshold=0.6, warmup=1)
+    table = losses(build("llama"), Words(), TEXTS, policy=policy, batch_size=3)
+    dense = losses(build("llama"), Words(), TEXTS)
+    for number, text in enumerate(TEXTS):
+        with st.skip(build("llama"), policy, start=0) as ledger, torch.no_grad():
+            build("llama")(torch.tensor([Words()(text).input_ids]))
+        assert table["skipped"][number] == ledger.skipped.sum()
+        assert table["blocks"][number] == ledger.skipped.size
+    assert table["skipped"].sum() > 0 and not np.allclose(table["nll"], dense["nll"])
+
+
+def made(n: int, rng: np.random.Generator, mean: float = 2.0) -> pd.DataFrame:
+    tokens = rng.integers(5, 50, n)
+    return pd.DataFrame({"tokens": tokens, "nll": tokens * rng.normal(mean, 0.5, n)})
+
+
+def test_the_mean_weighs_tokens_and_its_interval_covers():
+    rng = np.random.default_rng(0)
+    table = made(40, rng)
+    mean, low, high = mean_loss(table)
+    assert mean == pytest.approx(table["nll"].sum() / table["tokens"].sum())
+    assert low < mean < high
+    inside = [low <= 2.0 <= high for _, low, high in (mean_loss(made(40, rng)) for _ in range(100))]
+    assert 85 <= sum(inside) <= 100  # nominally 95; seeded
+
+
+def test_a_rise_is_paired_with_the_dense_run():
+    rng = np.random.default_rng(1)
+    dense = made(40, rng)
+    sparse = dense.assign(nll=dense["nll"] + 0.01 * dense["tokens"])
+    mean, low, high = rise(sparse, dense)
+    assert mean == pytest.approx(0.01) and high - low < 1e-9  # the texts' own differences cancel
+    assert mean_loss(sparse)[2] - mean_loss(sparse)[1] > 0.1
+
+
+def test_an_interval_needs_two_texts():
+    expected = (
+        "expected at least 2 texts to estimate an interval from, got 1; score more texts, or take nll / tokens of the "
+        "one as it is"
+    )
+    with pytest.raises(ValueError, match="^" + re.escape(expected) + "$"):
+        mean_loss(made(1, np.random.default_rng(0)))
