@@ -12,12 +12,12 @@ def demo() -> PreTrainedModel:
     return st.load("demo")[0]
 
 
-def random(layers: int, hidden: int, vocabulary: int = 4096) -> PreTrainedModel:
-    """A random LLaMA in float32; right for time and bytes, not for decisions."""
+def random(layers: int, hidden: int, inner: float = 8 / 3, vocabulary: int = 4096) -> PreTrainedModel:
+    """A random LLaMA in float32, its FFN `inner` times as wide; right for time and bytes, not for decisions."""
     config = LlamaConfig(
         num_hidden_layers=layers,
         hidden_size=hidden,
-        intermediate_size=8 * hidden // 3,
+        intermediate_size=round(inner * hidden),
         num_attention_heads=hidden // 64,
         num_key_value_heads=hidden // 64,
         vocab_size=vocabulary,

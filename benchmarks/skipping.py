@@ -11,13 +11,14 @@ from types import SimpleNamespace
 from typing import Any
 
 import pandas as pd
+from transformers import PreTrainedModel
 
 import saturation as st
 
 from .interleave import interleave, quartiles
 from .models import prompt, random
 
-STEPS = 24
+STEPS, PROMPT = 64, 8  # new tokens, tokens of the prompt
 
 
 class Numbers:
@@ -46,23 +47,37 @@ def rule(layers: int, skipped: int) -> st.FFNSkip:
 
 
 def shares(rounds: int = 9, layers: int = 12, hidden: int = 1024, skipped: int = 3) -> pd.DataFrame:
-    """Realised against ideal speed-up, dense and skipping in turns."""
-    model = random(layers, hidden)
-    policy, tokenizer = rule(layers, skipped), Numbers()
-    text = tokenizer.decode(prompt(model)[0].tolist())
-    ideal = st.generate(model, tokenizer, text, policy=policy, max_new_tokens=STEPS, progress=False).ledger.ideal
+    """Realised against ideal speed-up, for the FFN widths of LLaMA-2 and of LLaMA-3."""
+    parts, notes = [], []
+    for family, inner in {"LLaMA-2": 8 / 3, "LLaMA-3": 3.5}.items():
+        part, said = _shares(random(layers, hidden, inner), rounds, skipped)
+        parts.append(part.assign(FFN=f"{inner:.2f} x wide, as in {family}"))
+        notes += [f"{family} width: {note}" for note in said]
+    table = pd.concat(parts)[["FFN", *parts[0].columns.drop("FFN")]]
+    table.attrs["notes"] = [
+        f"random LLaMA, {layers} layers, {hidden} wide, float32, batch 1, {skipped} of {layers} FFNs skipped at every "
+        f"decoded token; a prompt of {PROMPT} tokens and {STEPS} new ones, prefill included; {rounds} rounds",
+        *notes,
+    ]
+    return table
+
+
+def _shares(model: PreTrainedModel, rounds: int, skipped: int) -> tuple[pd.DataFrame, list[str]]:
+    policy, tokenizer, ids = rule(model.config.num_hidden_layers, skipped), Numbers(), prompt(model, PROMPT)
+    text = tokenizer.decode(ids[0].tolist())
 
     def theirs() -> None:
-        model.generate(prompt(model), max_new_tokens=STEPS, do_sample=False, pad_token_id=0)
+        model.generate(ids, max_new_tokens=STEPS, do_sample=False, pad_token_id=0)
 
     def theirs_skipping() -> None:
         with st.skip(model, policy):
             theirs()
 
-    def ours(policy: Any = None, record: bool = False) -> None:
+    def ours(policy: Any = None, record: bool = False) -> st.generation.Runs:
         options: dict[str, Any] = {"max_new_tokens": STEPS, "progress": False, "record": record}
-        st.generate(model, tokenizer, text, policy=policy, **options)
+        return st.generate(model, tokenizer, text, policy=policy, **options)
 
+    ideal = ours(policy).ledger.ideal
     seconds = interleave(
         {
             "generate dense": theirs,
@@ -76,19 +91,14 @@ def shares(rounds: int = 9, layers: int = 12, hidden: int = 1024, skipped: int =
     rows = [
         _row("transformers' generate", seconds["generate dense"] / seconds["generate skipping"], ideal),
         _row("saturation.generate", seconds["loop dense"] / seconds["loop skipping"], ideal),
-        _row("saturation.generate, recording", seconds["loop dense"] / seconds["loop skipping, recording"], ideal),
     ]
     cost = quartiles(seconds["loop skipping, recording"] / seconds["loop skipping"] - 1)
     against = quartiles(seconds["loop dense"] / seconds["generate dense"])
-    table = pd.DataFrame(rows)
-    table.attrs["notes"] = [
-        f"random LLaMA, {layers} layers, {hidden} wide, float32, batch 1; {skipped} of {layers} FFNs skipped at every "
-        f"decoded token; {STEPS} new tokens, {rounds} rounds; dense: "
-        f"{1000 * seconds['loop dense'].median() / STEPS:.1f} ms a token",
-        f"recording on top of skipping: {cost[0]:+.1%} [{cost[1]:+.1%}, {cost[2]:+.1%}] of the time",
-        f"our dense loop takes {against[0]:.3f} [{against[1]:.3f}, {against[2]:.3f}] of the time of dense generate",
+    return pd.DataFrame(rows), [
+        f"{1000 * seconds['loop dense'].median() / STEPS:.1f} ms a token dense; recording on top of skipping costs "
+        f"{cost[0]:+.1%} [{cost[1]:+.1%}, {cost[2]:+.1%}]; our dense loop takes {against[0]:.3f} [{against[1]:.3f}, "
+        f"{against[2]:.3f}] of the time of dense generate"
     ]
-    return table
 
 
 def _row(name: str, realised: pd.Series, ideal: float) -> dict[str, Any]:

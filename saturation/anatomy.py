@@ -102,6 +102,9 @@ def find_blocks(model: PreTrainedModel) -> tuple[Block, ...]:
         _find_block(model, index, layer, call)
         for index, (layer, call) in enumerate(zip(layers, _calls_of_layers(model, layers), strict=True))
     )
+    if len({block.parallel for block in blocks}) > 1:
+        odd = next(block.index for block in blocks if block.parallel != blocks[0].parallel)
+        raise _refusal(model, odd, "it is parallel to attention and others are not, or the other way round")
     return blocks
 
 

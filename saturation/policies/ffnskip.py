@@ -18,7 +18,9 @@ Threshold = float | None | tuple[float | None, ...]
 class _State(NamedTuple):
     remaining: np.ndarray  # int [token]: blocks still to be skipped from here on
     eligible: np.ndarray  # bool [token]
-    any: bool
+    any: bool  # whether any token is eligible
+    going: bool  # whether any token skips
+    none: np.ndarray  # bool [token], all false
     limits: tuple[float | None, ...]  # greatest distance that counts as saturated, by layer; None: no probe
     end: int  # first layer of the cold end
 
@@ -115,11 +117,13 @@ class FFNSkip(Policy):
         """State before the first layer."""
         eligible = self.eligible(steps)
         remaining = np.zeros(len(eligible), dtype=np.int64)
-        return _State(remaining, eligible, bool(eligible.any()), _limits(self, layers), layers - self.cold_end)
+        none = np.zeros(len(eligible), dtype=bool)
+        limits, end = _limits(self, layers), layers - self.cold_end
+        return _State(remaining, eligible, bool(eligible.any()), False, none, limits, end)
 
     def skips(self, state: _State, layer: int) -> np.ndarray:
         """Whether the block of this layer is skipped, bool [token]."""
-        return state.remaining > 0 if layer < state.end else np.zeros(len(state.remaining), dtype=bool)
+        return state.remaining > 0 if state.going and layer < state.end else state.none
 
     def needs(self, state: _State, layer: int) -> bool:
         """Whether a token still probes here and there is a block behind that it could skip."""
@@ -127,17 +131,19 @@ class FFNSkip(Policy):
             return False
         if self.causal:  # the next token decides by it, whatever this one may do
             return True
-        return state.any and bool((state.eligible & (state.remaining == 0)).any())
+        return state.any and not (state.going and (state.remaining > 0)[state.eligible].all())
 
     def step(self, state: _State, layer: int, distance: np.ndarray) -> _State:
         """One layer on: a token that skips has one block fewer to go, one that reached the threshold starts."""
-        if not state.any:
-            return state
         limit = state.limits[layer]
-        going = state.remaining > 0
-        reached = False if limit is None else state.eligible & (distance <= limit)
-        remaining = np.where(going, state.remaining - 1, np.where(reached, self.horizon or _ALL, 0))
-        return state._replace(remaining=remaining)
+        if not state.any or (limit is None and not state.going):
+            return state
+        reached = state.none if limit is None else state.eligible & (distance <= limit)
+        if not state.going and not reached.any():
+            return state
+        start = np.where(reached, self.horizon or _ALL, 0)
+        remaining = np.where(state.remaining > 0, state.remaining - 1, start)
+        return state._replace(remaining=remaining, going=bool(remaining.any()))
 
     def describe(self) -> str:
         """A few words for a legend."""

@@ -20,20 +20,16 @@ from .stream import Rows
 
 @dataclass(frozen=True, eq=False)
 class Part:
-    """What one forward pass gave: its rows, the sums [4, layer, token] per measure, and what was skipped."""
+    """What one or several passes gave: their rows, the sums [4, layer, token] per measure, and what was skipped."""
 
-    rows: Rows
+    rows: tuple[Rows, ...]
     sums: dict[str, Tensor]
     skipped: np.ndarray | None  # bool [token, layer]
 
     def on_host(self) -> Part:
         """The same, off the device."""
-        ids = None if self.rows.ids is None else self.rows.ids.cpu()
-        return replace(
-            self,
-            rows=replace(self.rows, ids=ids),
-            sums={measure: abcp.cpu() for measure, abcp in self.sums.items()},
-        )
+        rows = tuple(replace(rows, ids=None if rows.ids is None else rows.ids.cpu()) for rows in self.rows)
+        return replace(self, rows=rows, sums={measure: abcp.cpu() for measure, abcp in self.sums.items()})
 
 
 def assemble(
@@ -44,13 +40,14 @@ def assemble(
     provenance: dict[str, Any],
 ) -> Trace:
     """One Trace of all parts, sorted by sequence and position, without what follows a finished sequence."""
-    tokens, order = tokens_of([part.rows for part in parts], model, tokenizer)
+    tokens, order = tokens_of([rows for part in parts for rows in part.rows], model, tokenizer)
     skipped = np.zeros((len(tokens), len(blocks)), dtype=bool)
     filled = 0
     for part in parts:
+        count = sum(map(len, part.rows))
         if part.skipped is not None:
-            skipped[filled : filled + len(part.rows)] = part.skipped
-        filled += len(part.rows)
+            skipped[filled : filled + count] = part.skipped
+        filled += count
     measured = {
         name: _measured(parts, name, len(blocks))[:, :, order] for name in (parts[0].sums if parts else ("ffn",))
     }

@@ -23,6 +23,7 @@ from .stream import Rows, Stream
 EXTRAS = ("attention", "block", "naive")
 ROLES = ("x", "delta", "before", "after", "naive_in", "naive_out")
 LARGE = 1 << 16  # elements of one activation above which it is summed at once, not kept to the end of the pass
+TOGETHER = 16  # decode steps that are summed at once
 HELD = 1 << 22  # numbers that wait on the device before they are moved to the host
 
 _RECORDERS: WeakKeyDictionary[PreTrainedModel, set[Recorder]] = WeakKeyDictionary()
@@ -104,6 +105,7 @@ class Recorder:
         self.scope = Scope()
         self._stream = Stream(start)
         self._now: _Pass | None = None
+        self._waiting: list[_Pass] = []  # decode steps that will be summed together
         self._parts: list[Part] = []
         self._held = 0
 
@@ -125,6 +127,7 @@ class Recorder:
         ValueError
             Where an activation was not finite; the message names layer and token.
         """
+        self._flush()
         provenance = {**self.provenance, "also": list(self.measures[1:]), "complete": complete}
         return assemble(self._parts, self.model, self.blocks, self.tokenizer, provenance)
 
@@ -180,7 +183,7 @@ class Recorder:
         for measure in self.measures:
             done = now.summed.setdefault(measure, {})
             if layer not in done:
-                done[layer] = sums(*_pair(measure, now, self.blocks[layer : layer + 1]))[:, 0]
+                done[layer] = sums(*_pair(measure, [now], self.blocks[layer : layer + 1]))[:, 0]
         for tensors in now.kept.values():
             tensors[layer] = None
 
@@ -189,53 +192,76 @@ class Recorder:
         if now is None or now.thread != get_ident():
             return
         self._now = None
-        measured = {measure: self._gather(measure, now) for measure in self.measures}
-        self._parts.append(Part(now.rows, measured, now.skipped))
-        self._held += 4 * len(now.rows) * len(self.blocks) * len(self.measures)
+        if not now.rows.stepped or now.summed:
+            self._flush()
+            measured = {measure: self._gather(measure, now) for measure in self.measures}
+            self._add(Part((now.rows,), measured, now.skipped))
+            return
+        if self._waiting and len(self._waiting[0].rows) != len(now.rows):
+            self._flush()
+        self._waiting.append(now)
+        if len(self._waiting) == TOGETHER:
+            self._flush()
+
+    def _flush(self) -> None:
+        """Sum the decode steps that wait: a few large operations instead of many small ones."""
+        passes, self._waiting = self._waiting, []
+        if not passes:
+            return
+        shape = (len(passes), len(self.blocks))
+        measured = {
+            measure: sums(*_pair(measure, passes, self.blocks)).unflatten(1, shape).transpose(1, 2).flatten(2)
+            for measure in self.measures
+        }
+        self._add(Part(tuple(now.rows for now in passes), measured, None))
+
+    def _add(self, part: Part) -> None:
+        self._parts.append(part)
+        self._held += sum(abcp.numel() for abcp in part.sums.values())
         if self._held > HELD:
             self._parts = [part.on_host() for part in self._parts]
             self._held = 0
 
     def _gather(self, measure: str, now: _Pass) -> Tensor:
-        """The sums of one measure in all layers, [4, layer, token]."""
+        """The sums of one measure in all layers of one pass, [4, layer, token]."""
         done = now.summed.get(measure)
-        if not done:  # the usual decode step: one batched sum over all layers
-            return sums(*_pair(measure, now, self.blocks))
+        if not done:
+            return sums(*_pair(measure, [now], self.blocks))
         for layer, block in enumerate(self.blocks):
             if layer not in done:
-                done[layer] = sums(*_pair(measure, now, (block,)))[:, 0]
+                done[layer] = sums(*_pair(measure, [now], (block,)))[:, 0]
         device = done[0].device
         return torch.stack([done[layer].to(device) for layer in range(len(self.blocks))], dim=1)
 
 
-def _pair(measure: str, now: _Pass, blocks: Sequence[Block]) -> tuple[Tensor, Tensor]:
-    """The residual stream and what is added to it, [layer, token, hidden] each, without padding."""
+def _pair(measure: str, passes: Sequence[_Pass], blocks: Sequence[Block]) -> tuple[Tensor, Tensor]:
+    """The residual stream and what is added to it, [pass * layer, token, hidden] each, without padding."""
     if measure == "naive":
-        return _stacked("naive_in", now, blocks), _stacked("naive_out", now, blocks)
+        return _stacked("naive_in", passes, blocks), _stacked("naive_out", passes, blocks)
     if measure == "block":
-        before, after = _stacked("before", now, blocks), _stacked("after", now, blocks)
+        before, after = _stacked("before", passes, blocks), _stacked("after", passes, blocks)
         return before, _precise(after) - _precise(before)
-    delta = _stacked("delta", now, blocks)
+    delta = _stacked("delta", passes, blocks)
     if any(block.multiplier != 1 for block in blocks):
-        factors = torch.tensor([block.multiplier for block in blocks], device=delta.device)
+        factors = torch.tensor([block.multiplier for block in blocks] * len(passes), device=delta.device)
         delta = _precise(delta) * factors[:, None, None]
     if blocks[0].parallel:  # attention is added with the FFN: the stream the FFN turns is the output without it
-        x = _precise(_stacked("after", now, blocks)) - _precise(delta)
+        x = _precise(_stacked("after", passes, blocks)) - _precise(delta)
     else:
-        x = _stacked("x", now, blocks)
+        x = _stacked("x", passes, blocks)
     if measure == "attention":
-        before = _precise(_stacked("before", now, blocks))
+        before = _precise(_stacked("before", passes, blocks))
         return before, _precise(x) - before
     return x, delta
 
 
-def _stacked(role: str, now: _Pass, blocks: Sequence[Block]) -> Tensor:
-    """What was kept under a role, [layer, token, hidden], real tokens only."""
-    tensors = [now.kept[role][block.index] for block in blocks]
+def _stacked(role: str, passes: Sequence[_Pass], blocks: Sequence[Block]) -> Tensor:
+    """What was kept under a role, [pass * layer, token, hidden], real tokens only."""
+    tensors = [now.kept[role][block.index] for now in passes for block in blocks]
     if tensors[0].device != tensors[-1].device:
         tensors = [tensor.to(tensors[0].device) for tensor in tensors]
-    flat = torch.stack(tensors).flatten(1, -2)  # [layer, batch * width, hidden]
-    index = now.rows.index
+    flat = torch.stack(tensors).flatten(1, -2)  # [pass * layer, batch * width, hidden]
+    index = passes[0].rows.index  # passes that are summed together are decode steps, which have no padding
     return flat if index is None else flat[:, torch.from_numpy(index).to(flat.device)]
 
 

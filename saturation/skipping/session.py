@@ -142,7 +142,7 @@ class _Session:
             delta = first(output)
             self._pending[block.index] = delta.clone() if block.overwritten else delta
         else:
-            self._measured(block, rows, mask, sums(*_pair(block, rows, x, first(output))))
+            self._measured(block, rows, mask, _sums(block, rows, x, first(output)))
         if block.adds_residual and (some or measure):
             return x + output
         return output
@@ -157,15 +157,15 @@ class _Session:
                 after = first(output).to(precise)
                 x = after - block.multiplier * delta.reshape(after.shape).to(precise)
                 mask = self._skipped[:, block.index]
-                self._measured(block, self._rows, mask, sums(*_pair(block, self._rows, x, delta)))
+                self._measured(block, self._rows, mask, _sums(block, self._rows, x, delta))
 
         return hook
 
-    def _measured(self, block: Block, rows: Rows, mask: np.ndarray, abcp: Tensor | None) -> None:
+    def _measured(self, block: Block, rows: Rows, mask: np.ndarray, abcp: Sums | None) -> None:
         """Hand a layer's sums [4, token] to whoever records and its distances to the policy; None: nothing ran."""
         layer = block.index
         if self._recorders:
-            given = torch.full((4, len(rows)), torch.nan) if abcp is None else abcp
+            given = torch.full((4, len(rows)), torch.nan) if abcp is None else torch.as_tensor(abcp)
             for recorder in self._recorders:
                 recorder.provide(layer, given, mask)
         if abcp is None or not self._needed:
@@ -182,22 +182,32 @@ class _Session:
         self._state = self.policy.step(self._state, layer, distance)
 
 
-def _distance(abcp: Tensor) -> np.ndarray:
-    """1 - cos [token] as a Trace keeps it, so that the live decision and its replay compare the same numbers."""
-    if abcp.shape[1] == 1 and bool(abcp[0, 0]):  # one decoded token: plain floats are quickest
-        return np.array([distance_and_growth(abcp[:, 0].tolist())[0]], dtype=np.float32)
-    with np.errstate(all="ignore"):
-        return distance_and_growth(abcp.double().cpu().numpy())[0].astype(np.float32)
+Sums = Tensor | np.ndarray  # a, b, c and p of `similarity.sums`, [4, token]
+_TURNS = 0.05  # least share of |f|^2 across h at which a float32 Gram matrix keeps p to a relative 1e-5
 
 
-def _pair(block: Block, rows: Rows, x: Tensor, delta: Tensor) -> tuple[Tensor, Tensor]:
-    """Residual stream and what is added to it, [token, hidden] each, without padding."""
+def _sums(block: Block, rows: Rows, x: Tensor, delta: Tensor) -> Sums:
+    """Sums of the tokens that are no padding; for a single token on the CPU by the shortest way."""
     hidden = x.shape[-1]
     x, delta = x.reshape(-1, hidden), delta.reshape(-1, hidden)
+    if len(rows) == 1 and len(x) == 1 and x.device.type == "cpu" and x.dtype == delta.dtype == torch.float32:
+        pair = torch.cat((x, delta))  # [2, hidden]
+        (a, b), (_, c) = (pair @ pair.T).tolist()
+        b, c = b * block.multiplier, c * block.multiplier**2
+        if a and a * c - b * b > _TURNS * a * c:
+            return np.array([[a], [b], [c], [c - b * b / a]])
     if rows.index is not None:
         index = torch.from_numpy(rows.index).to(x.device)
         x, delta = x[index], delta[index]
-    return x, delta if block.multiplier == 1 else delta.to(torch.float32) * block.multiplier
+    return sums(x, delta if block.multiplier == 1 else delta.to(torch.float32) * block.multiplier)
+
+
+def _distance(abcp: Sums) -> np.ndarray:
+    """1 - cos [token] as a Trace keeps it, so that the live decision and its replay compare the same numbers."""
+    if isinstance(abcp, np.ndarray):
+        return np.array([distance_and_growth(abcp[:, 0].tolist())[0]], dtype=np.float32)
+    with np.errstate(all="ignore"):
+        return distance_and_growth(abcp.double().cpu().numpy())[0].astype(np.float32)
 
 
 def _kept(rows: Rows, mask: np.ndarray, x: Tensor) -> Tensor:
