@@ -195,18 +195,26 @@ def _calls_of_layers(model: PreTrainedModel, layers: list[nn.Module]) -> list[_C
 
 
 def _find_block(model: PreTrainedModel, index: int, layer: nn.Module, call: _Call) -> Block:
-    with torch.no_grad():
-        with _watched(list(layer.children())) as calls:
-            output = _copy(first(layer(*call.args, **call.named)))
-        if not bool(output.isfinite().all()):
-            raise ValueError(
-                f"expected finite activations, but layer {index} of {type(model).__name__} gives infinity or NaN for "
-                "token 1 to 4 already; check its weights, and its dtype (float16 overflows where bfloat16 does not)"
-            )
-        chain = _heaviest_chain(calls)
-        if not chain:
-            raise _refusal(model, index, "no part of it reads single tokens and carries weights")
-        return _prove(model, Block(index, layer, chain, chain[-1]), call, output)
+    try:
+        with torch.no_grad():
+            return _traced(model, index, layer, call)
+    except (RuntimeError, TypeError, AttributeError, AssertionError, LookupError) as error:
+        said = " ".join(str(error).split())[:120] or type(error).__name__
+        raise _refusal(model, index, f"it cannot be run by itself, as it must be to be proved ({said})") from error
+
+
+def _traced(model: PreTrainedModel, index: int, layer: nn.Module, call: _Call) -> Block:
+    with _watched(list(layer.children())) as calls:
+        output = _copy(first(layer(*call.args, **call.named)))
+    if not bool(output.isfinite().all()):
+        raise ValueError(
+            f"expected finite activations, but layer {index} of {type(model).__name__} gives infinity or NaN for "
+            "token 1 to 4 already; check its weights, and its dtype (float16 overflows where bfloat16 does not)"
+        )
+    chain = _heaviest_chain(calls)
+    if not chain:
+        raise _refusal(model, index, "no part of it reads single tokens and carries weights")
+    return _prove(model, Block(index, layer, chain, chain[-1]), call, output)
 
 
 def _heaviest_chain(calls: list[_Call]) -> tuple[nn.Module, ...]:

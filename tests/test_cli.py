@@ -116,17 +116,20 @@ def test_an_error_is_one_sentence_and_leaves_nothing(words, expected, tmp_path, 
 
 
 def test_an_interrupt_keeps_what_was_recorded(tmp_path, monkeypatch):
-    real = texts._Reading.__call__
+    read = texts._Reading.__call__
+    passes = []
 
-    def twice(self, model, batch):
-        real(self, model, batch)
-        raise KeyboardInterrupt
+    def interrupted(self, model, batch):
+        if passes:
+            raise KeyboardInterrupt
+        passes.append(batch)
+        read(self, model, batch)
 
-    monkeypatch.setattr(texts._Reading, "__call__", twice)
+    monkeypatch.setattr(texts._Reading, "__call__", interrupted)
     out = tmp_path / "t.parquet"
-    code, _, err = run("record", "demo", "-p", "One fine day", "-o", out)
+    code, _, err = run("record", "demo", "-p", "One fine day", "-p", "Two sat there", "--batch-size", 1, "-o", out)
     kept = st.Trace.load(out)
-    assert code == 130 and kept.provenance["complete"] is False
+    assert code == 130 and kept.provenance["complete"] is False and len(kept) == len(passes[0])
     assert err == f"saturation: interrupted; {len(kept)} tokens are in {out}, marked incomplete\n"
 
 

@@ -172,5 +172,5 @@ def test_a_folder_that_is_no_model(tmp_path):
 def test_an_unknown_architecture(copy):
     text = (copy / "config.json").read_text()
     (copy / "config.json").write_text(text.replace('"model_type": "llama"', '"model_type": "nonsense"'))
-    with pytest.raises(LoadingError, match="^expected a causal language model that this transformers knows, but .*"):
+    with pytest.raises(LoadingError, match=r"^expected a causal language model that this transformers knows, but .*"):
         st.load(copy)

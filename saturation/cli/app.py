@@ -65,6 +65,8 @@ def plainly(command: Callable[P, R]) -> Callable[P, R]:
     def run(*args: P.args, **named: P.kwargs) -> R:
         try:
             return command(*args, **named)
+        except typer.Exit:  # a RuntimeError, but no error
+            raise
         except (OSError, ValueError, RuntimeError) as error:
             logging.getLogger(__name__).debug("failed", exc_info=True)
             typer.echo(f"saturation: {error}", err=True)

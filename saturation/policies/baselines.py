@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 
 from ..trace import Trace
-from .rule import Policy, Steps
+from .rule import Policy, Steps, dense
 
 
 @dataclass(frozen=True)
@@ -165,6 +165,7 @@ class StaticFFN(Policy):
         """
         if (ratio is None) == (count is None):
             raise ValueError(f"expected either ratio= or count=, got {ratio} and {count}; give one of them")
+        dense(trace)
         count = round((ratio or 0) * trace.layers) if count is None else count
         allowed = np.arange(cold_start, trace.layers - cold_end)
         if not 0 <= count <= len(allowed):
@@ -172,7 +173,7 @@ class StaticFFN(Policy):
                 f"expected to choose between 0 and {len(allowed)} layers, those that the cold regions leave of "
                 f"{trace.layers}, got {count}; choose fewer"
             )
-        mean = np.nanmean(trace.distance[:, allowed].astype(np.float64), axis=0)  # [allowed]
+        mean = trace.distance[:, allowed].astype(np.float64).mean(axis=0)  # [allowed]
         chosen = allowed[np.argsort(mean, kind="stable")[:count]]
         return cls(layers=tuple(sorted(chosen.tolist())), decode_only=decode_only)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..trace import Trace
+from .rule import dense
 
 FACTOR = 2.0  # ours: the paper finds its cold regions on a small calibration set and publishes no rule
 
@@ -26,10 +27,9 @@ def cold_regions(trace: Trace, *, factor: float = FACTOR) -> tuple[int, int]:
     -------
     cold_start, cold_end
     """
+    dense(trace)
     rows = trace.decoding if trace.decoding.any() else np.ones(len(trace), dtype=bool)
-    if not len(trace):
-        raise ValueError("expected a trace with tokens to find the cold regions on, got an empty one; record some")
-    mean = np.nanmean(trace.distance[rows].astype(np.float64), axis=0)  # [layer]
+    mean = trace.distance[rows].astype(np.float64).mean(axis=0).clip(min=0)  # [layer]; rounding may go below 0
     warm = np.flatnonzero(mean <= factor * np.median(mean))
     start, end = int(warm[0]), int(trace.layers - 1 - warm[-1])
     return (start, end) if trace.layers - start - end >= 2 else (0, 0)

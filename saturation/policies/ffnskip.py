@@ -10,19 +10,28 @@ import numpy as np
 
 from ..trace import Trace
 from .cold import cold_regions
-from .rule import Policy, Steps
+from .rule import Policy, Steps, dense
 
 Threshold = float | None | tuple[float | None, ...]
 
 
 class _State(NamedTuple):
-    remaining: np.ndarray  # int [token]: blocks still to be skipped from here on
-    eligible: np.ndarray  # bool [token]
-    any: bool  # whether any token is eligible
-    going: bool  # whether any token skips
-    none: np.ndarray  # bool [token], all false
     limits: tuple[float | None, ...]  # greatest distance that counts as saturated, by layer; None: no probe
     end: int  # first layer of the cold end
+    eligible: np.ndarray  # bool [token]
+    none: np.ndarray  # bool [token], all false
+    followed: bool  # causal only: whether the next token of any sequence may decide by what this one measures
+    remaining: np.ndarray  # int [token]: blocks still to be skipped; without a horizon 1 until the cold end
+    skipping: np.ndarray  # bool [token]: remaining > 0
+    probing: np.ndarray  # bool [token]: eligible, and not skipping
+    skips: bool  # whether any token skips
+    probes: bool  # whether any token probes
+
+    def then(self, remaining: np.ndarray) -> _State:
+        skipping = remaining > 0
+        probing = self.eligible & ~skipping
+        some, more = bool(np.count_nonzero(skipping)), bool(np.count_nonzero(probing))
+        return self._replace(remaining=remaining, skipping=skipping, probing=probing, skips=some, probes=more)
 
 
 @dataclass(frozen=True)
@@ -69,6 +78,7 @@ class FFNSkip(Policy):
     layers: int | None = None
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "threshold", _plain(self.threshold))
         for value in self.threshold if isinstance(self.threshold, tuple) else (self.threshold,):
             if value is not None and not -1 <= value <= 1:
                 raise ValueError(
@@ -116,34 +126,33 @@ class FFNSkip(Policy):
     def start(self, steps: Steps, layers: int) -> _State:
         """State before the first layer."""
         eligible = self.eligible(steps)
-        remaining = np.zeros(len(eligible), dtype=np.int64)
+        some = bool(np.count_nonzero(eligible))
+        followed = some or (self.causal and bool(self.eligible(_next(steps)).any()))
         none = np.zeros(len(eligible), dtype=bool)
+        zero = np.zeros(len(eligible), dtype=np.int64)
         limits, end = _limits(self, layers), layers - self.cold_end
-        return _State(remaining, eligible, bool(eligible.any()), False, none, limits, end)
+        return _State(
+            limits, end, eligible, none, followed, zero, skipping=none, probing=eligible, skips=False, probes=some
+        )
 
     def skips(self, state: _State, layer: int) -> np.ndarray:
         """Whether the block of this layer is skipped, bool [token]."""
-        return state.remaining > 0 if state.going and layer < state.end else state.none
+        return state.skipping if layer < state.end else state.none
 
     def needs(self, state: _State, layer: int) -> bool:
         """Whether a token still probes here and there is a block behind that it could skip."""
-        if state.limits[layer] is None:
-            return False
-        if self.causal:  # the next token decides by it, whatever this one may do
-            return True
-        return state.any and not (state.going and (state.remaining > 0)[state.eligible].all())
+        return state.limits[layer] is not None and (state.followed if self.causal else state.probes)
 
     def step(self, state: _State, layer: int, distance: np.ndarray) -> _State:
         """One layer on: a token that skips has one block fewer to go, one that reached the threshold starts."""
-        limit = state.limits[layer]
-        if not state.any or (limit is None and not state.going):
-            return state
-        reached = state.none if limit is None else state.eligible & (distance <= limit)
-        if not state.going and not reached.any():
-            return state
-        start = np.where(reached, self.horizon or _ALL, 0)
-        remaining = np.where(state.remaining > 0, state.remaining - 1, start)
-        return state._replace(remaining=remaining, going=bool(remaining.any()))
+        limit, remaining = state.limits[layer], state.remaining
+        if self.horizon and state.skips:
+            remaining = remaining - state.skipping
+        if limit is not None and state.probes:
+            reached = state.probing & (distance <= limit)
+            if np.count_nonzero(reached):
+                remaining = np.where(reached, self.horizon or 1, remaining)
+        return state if remaining is state.remaining else state.then(remaining)
 
     def describe(self) -> str:
         """A few words for a legend."""
@@ -199,6 +208,7 @@ class FFNSkip(Policy):
             raise ValueError(
                 f"expected either ratio= or percentile= as the target, got {ratio} and {percentile}; give one of them"
             )
+        dense(trace)
         found = cold_regions(trace) if None in (cold_start, cold_end) else (0, 0)
         policy = cls(
             threshold=None,
@@ -219,14 +229,29 @@ class FFNSkip(Policy):
             if not 0 <= percentile <= 100:
                 raise ValueError(f"expected a percentile between 0 and 100, got {percentile}; 90 skips the top tenth")
             cells = trace.distance[rows][:, list(policy.skippable(trace.layers))].astype(np.float64)
-            return replace(policy, threshold=1 - float(np.nanpercentile(cells, 100 - percentile)))
+            return replace(policy, threshold=max(float(cosines(np.percentile(cells, 100 - percentile))), -1.0))
         assert ratio is not None
         if not 0 <= ratio < 1:
             raise ValueError(f"expected a skip ratio in [0, 1), got {ratio}; 0.25 skips a quarter of all FFN blocks")
         return replace(policy, threshold=threshold_for(policy, trace, ratio))
 
 
-_ALL = 1 << 40  # more blocks than any model has
+def cosines(distance: np.ndarray) -> np.ndarray:
+    """The highest threshold that each distance meets, whatever the rounding, float64; below -1 where none does."""
+    distance = np.asarray(distance, dtype=np.float64)
+    cosine = 1 - distance
+    return np.minimum(np.where(1 - cosine >= distance, cosine, np.nextafter(cosine, -np.inf)), 1)
+
+
+def _plain(threshold: Any) -> Threshold:
+    """The same threshold, from a list or NumPy too, such that it hashes and serialises."""
+    given = threshold.tolist() if isinstance(threshold, (np.ndarray, np.generic)) else threshold
+    return tuple(given) if isinstance(given, list) else given
+
+
+def _next(steps: Steps) -> Steps:
+    """The tokens that will be decoded after these."""
+    return Steps(steps.sequence, steps.position + 1, steps.generated + 1)
 
 
 @lru_cache(maxsize=1024)

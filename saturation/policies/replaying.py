@@ -6,17 +6,17 @@ live run skips somewhat more or less. On the trace of a skipping run it reproduc
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from ..trace import Trace
-from .ffnskip import FFNSkip, _limits
+from .ffnskip import FFNSkip, _limits, cosines
 from .ratios import SkipRatios, ratios_of, skip_ratios
-from .rule import Policy, Steps, previous_token
+from .rule import Policy, Steps
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,17 +56,24 @@ def replay(policy: Policy, trace: Trace) -> Replay:
     """
     policy.check(trace.layers)
     steps = Steps.of(trace)
+    seen = _of_the_token_before(trace) if policy.causal else trace.distance  # [token, layer]
     state = policy.start(steps, trace.layers)
     skipped = np.zeros((len(trace), trace.layers), dtype=bool)
     for layer in range(trace.layers):
         skipped[:, layer] = policy.skips(state, layer)
-        distance = (
-            np.where(skipped[:, layer], np.nan, trace.distance[:, layer])
-            if not policy.causal
-            else (previous_token(trace.distance[:, layer], steps.sequence, {}))
-        )
-        state = policy.step(state, layer, distance)
+        unknown = False if policy.causal else skipped[:, layer]
+        state = policy.step(state, layer, np.where(unknown, np.nan, seen[:, layer]))
     return Replay(skipped, skip_ratios(skipped, steps, policy, trace.layers))
+
+
+def _of_the_token_before(trace: Trace) -> np.ndarray:
+    """The distances of the token before in each sequence, float32 [token, layer]; NaN where there is none."""
+    sequence = trace.tokens["sequence"].to_numpy()
+    order = np.argsort(sequence, kind="stable")  # a trace may interleave its sequences
+    later = np.append(False, sequence[order][1:] == sequence[order][:-1])[: len(order)]  # has a token before
+    before = np.full_like(trace.distance, np.nan)
+    before[order[later]] = trace.distance[order[np.flatnonzero(later) - 1]]
+    return before
 
 
 def replay_thresholds(policy: FFNSkip, trace: Trace, thresholds: Sequence[float]) -> pd.DataFrame:
@@ -86,8 +93,9 @@ def replay_thresholds(policy: FFNSkip, trace: Trace, thresholds: Sequence[float]
     DataFrame
         One row per threshold: `threshold`, `nominal`, `decode`, `total`.
     """
+    rules = [replace(policy, threshold=float(threshold)) for threshold in thresholds]
     if policy.horizon is not None or policy.causal:
-        rows: list[Any] = [replay(replace(policy, threshold=float(t)), trace).ratios for t in thresholds]
+        rows = [replay(rule, trace).ratios for rule in rules]
     else:
         steps = Steps.of(trace)
         lowest = critical(policy, trace)
@@ -132,21 +140,12 @@ def critical(policy: FFNSkip, trace: Trace) -> np.ndarray:
 
 def threshold_for(policy: FFNSkip, trace: Trace, ratio: float) -> float | None:
     """The lowest threshold at which the predicted `decode` ratio does not exceed the target; None never skips."""
-    limits = np.unique(trace.distance[np.isfinite(trace.distance)].astype(np.float64))
     if policy.horizon is None and not policy.causal:
-        lowest = critical(policy, trace)[trace.decoding]
-        limits, counts = np.unique(lowest[np.isfinite(lowest)], return_counts=True)
-        fits = int(np.searchsorted(counts.cumsum(), ratio * trace.layers * trace.decoding.sum(), "right"))
-        return _cosine(limits[fits - 1]) if fits else None
-    low, high = 0, len(limits)  # number of leading limits that fit; a higher limit never skips fewer blocks
-    while low < high:
-        middle = (low + high + 1) // 2
-        predicted = replay(replace(policy, threshold=_cosine(limits[middle - 1])), trace).ratios.decode
-        low, high = (middle, high) if predicted <= ratio else (low, middle - 1)
-    return _cosine(limits[low - 1]) if low else None
-
-
-def _cosine(limit: float) -> float:
-    """The threshold whose limit 1 - threshold is just not below the given one, whatever the rounding."""
-    threshold = 1 - float(limit)
-    return threshold if 1 - threshold >= limit else float(np.nextafter(threshold, -np.inf))
+        lowest = cosines(critical(policy, trace)[trace.decoding])  # the highest threshold that skips each block
+        highest, counts = (found[::-1] for found in np.unique(lowest[lowest >= -1], return_counts=True))
+        fits = int(np.searchsorted(counts.cumsum() / lowest.size, ratio, "right"))
+    else:
+        highest = np.unique(cosines(trace.distance))[::-1]
+        highest = highest[highest >= -1]
+        fits = bisect_right(highest, ratio, key=lambda t: replay(replace(policy, threshold=t), trace).ratios.decode)
+    return float(highest[fits - 1]) if fits else None

@@ -31,7 +31,12 @@ class Steps:
 
     @classmethod
     def of(cls, trace: Trace) -> Steps:
-        """The tokens of a trace."""
+        """The tokens of a trace that has all layers of its model."""
+        if trace.kept_layers is not None:
+            raise ValueError(
+                "expected a trace of all layers of its model, but this one keeps the selected layers "
+                f"{', '.join(map(str, trace.kept_layers))}; give the trace that they were selected from"
+            )
         return cls(trace.tokens["sequence"].to_numpy(), trace.tokens["position"].to_numpy(), trace.generated)
 
     @property
@@ -97,7 +102,8 @@ class Policy(ABC):
 
     def to_json(self) -> str:
         """The policy as JSON text; `from_json` reads it."""
-        return json.dumps({"policy": type(self).__name__, **asdict(self)})  # type: ignore[call-overload]
+        options = asdict(self)  # type: ignore[call-overload]
+        return json.dumps({"policy": type(self).__name__, **options}, default=lambda number: number.item())
 
 
 _POLICIES: dict[str, type[Policy]] = {}
@@ -130,6 +136,18 @@ def from_json(source: str | Mapping[str, Any]) -> Policy:
             f"expected options of {kind.__name__} among {', '.join(known)}, got {unknown[0]!r}; correct it"
         )
     return kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in given.items()})
+
+
+def dense(trace: Trace) -> Steps:
+    """The tokens of a trace to fit on; ValueError where it has none, or is of a run that skipped."""
+    if not len(trace):
+        raise ValueError("expected a trace with tokens to fit on, got an empty one; record some")
+    if trace.skipped.any():
+        raise ValueError(
+            f"expected a dense trace to fit on, but in this one {trace.skipped.mean():.1%} of the blocks were skipped; "
+            "record one without a policy"
+        )
+    return Steps.of(trace)
 
 
 def previous_token(distance: np.ndarray, sequence: np.ndarray, carry: dict[int, Any]) -> np.ndarray:

@@ -1,11 +1,12 @@
-"""Hooks on every decoder layer that take down how far each block turns the residual stream, token by token."""
+"""Eyes on every decoder layer that take down how far each block turns the residual stream, token by token."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from threading import get_ident
-from typing import Any
+from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from ..anatomy import Block, find_blocks, first
-from ..patching import Hooks, Scope, ensured
+from ..patching import Hooks, Scope, ensured, patched
 from ..similarity import sums
 from ..trace import Trace
 from .assembling import Part, assemble
@@ -67,7 +68,8 @@ def watch(
     recorder = Recorder(model, tokenizer, start, also)
     listening = _RECORDERS.setdefault(model, set())
     hooks = Hooks()
-    with hooks.held(), recorder.scope.entered(), ensured(lambda: listening.discard(recorder)):
+    left = ensured(lambda: listening.discard(recorder))
+    with patched(recorder.forwards()), hooks.held(), recorder.scope.entered(), left:
         listening.add(recorder)
         recorder.register(hooks)
         try:
@@ -90,6 +92,15 @@ class _Pass:
         self.kept: dict[str, list[Any]] = {role: [None] * layers for role in ROLES}
         self.summed: dict[str, dict[int, Tensor]] = {}
         self.skipped: np.ndarray | None = None  # bool [token, layer], where a skipping run says so
+
+
+class _Eye(NamedTuple):
+    """What one module shows: its output or its first input, kept under the name of a role."""
+
+    block: Block
+    role: str
+    output: bool
+    last: bool = False  # the layer has shown all that is needed
 
 
 class Recorder:
@@ -139,44 +150,46 @@ class Recorder:
             now.skipped[:, layer] = skipped
             now.summed.setdefault("ffn", {})[layer] = abcp
 
-    # --- hooks: they read, and return nothing ------------------------------------------------------------------
+    # --- eyes on the model: they read, and hand every output on as it is ---------------------------------------
 
     def register(self, hooks: Hooks) -> None:
-        """Put the hooks on the model."""
+        """Hooks that open and close each pass."""
         hooks.before(self.model, self._begin)
+        hooks.after(self.model, self._end)
+
+    def forwards(self) -> dict[nn.Module, Callable[..., Any]]:
+        """Forwards that do what they did, and keep what goes in or comes out; a hook would cost three times more."""
+        eyes: defaultdict[nn.Module, list[_Eye]] = defaultdict(list)
         around = bool({"attention", "block"} & set(self.measures))
         for block in self.blocks:
             whole = around or block.parallel
-            self._keep(hooks, block, block.chain[0], "x", "input")
+            eyes[block.chain[0]].append(_Eye(block, "x", False))
             if "naive" in self.measures:
                 heavy = [m for m in block.chain if any(p.ndim > 1 for p in m.parameters())]
-                raw = block.source if block.adds_residual else heavy[-1]
-                self._keep(hooks, block, heavy[0], "naive_in", "input")
-                self._keep(hooks, block, raw, "naive_out", "output")
-            self._keep(hooks, block, block.source, "delta", "output", last=not whole)
+                eyes[heavy[0]].append(_Eye(block, "naive_in", False))
+                eyes[block.source if block.adds_residual else heavy[-1]].append(_Eye(block, "naive_out", True))
+            eyes[block.source].append(_Eye(block, "delta", True, last=not whole))
             if whole:
-                self._keep(hooks, block, block.layer, "before", "input")
-                self._keep(hooks, block, block.layer, "after", "output", last=True)
-        hooks.after(self.model, self._end)
+                eyes[block.layer] += [_Eye(block, "before", False), _Eye(block, "after", True, last=True)]
+        return {module: self._seen(module.forward, tuple(own)) for module, own in eyes.items()}
+
+    def _seen(self, forward: Callable[..., Any], eyes: tuple[_Eye, ...]) -> Callable[..., Any]:
+        def look(*args: Any, **named: Any) -> Any:
+            result = forward(*args, **named)
+            now = self._now
+            if now is not None and now.thread == get_ident():  # else someone else calls the model meanwhile
+                for eye in eyes:
+                    given = first(result) if eye.output else args[0] if args else named["hidden_states"]
+                    now.kept[eye.role][eye.block.index] = given.clone() if eye.block.overwritten else given
+                    if eye.last and given.numel() > LARGE:
+                        self._settle(now, eye.block.index)
+            return result
+
+        return look
 
     def _begin(self, module: nn.Module, args: tuple[Any, ...], named: dict[str, Any]) -> None:
         if self.scope:
             self._now = _Pass(self._stream.read(args, named), len(self.blocks))
-
-    def _keep(self, hooks: Hooks, block: Block, module: nn.Module, role: str, side: str, last: bool = False) -> None:
-        """Keep a module's input or output under the name of its role; the last of a layer may sum it up."""
-        layer, clone, output_side = block.index, block.overwritten, side == "output"
-
-        def hook(module: nn.Module, args: tuple[Any, ...], named: dict[str, Any], output: Any) -> None:
-            now = self._now
-            if now is None or now.thread != get_ident():  # someone else calls the model meanwhile
-                return
-            tensor = first(output) if output_side else args[0] if args else named["hidden_states"]
-            now.kept[role][layer] = tensor.clone() if clone else tensor
-            if last and tensor.numel() > LARGE:
-                self._settle(now, layer)
-
-        hooks.after(module, hook)
 
     def _settle(self, now: _Pass, layer: int) -> None:
         """Sum a large activation at once, so that no pass holds those of all layers."""

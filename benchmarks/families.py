@@ -1,0 +1,223 @@
+"""Every causal language model that transformers knows, tiny and random: does it work, or why is it refused?
+
+`python -m benchmarks.families` writes data/families.md (minutes on two cores); names of types check only those.
+"""
+
+from __future__ import annotations
+
+import copy
+import signal
+import sys
+import warnings
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import CONFIG_MAPPING, AutoModelForCausalLM, PreTrainedModel, logging
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES as CAUSAL
+
+import saturation as st
+from saturation.anatomy import UnsupportedModel, find_blocks
+
+TABLE = Path(__file__).resolve().parents[1] / "data" / "families.md"
+SECONDS, PARAMETERS = 60, 30_000_000  # most that one type may take
+
+TINY: dict[str, Any] = {  # whichever of these a configuration has; heads x head_dim = hidden
+    **dict.fromkeys(["hidden_size", "n_embd", "d_model", "dim", "embedding_size", "word_embed_proj_dim"], 32),
+    **dict.fromkeys(["intermediate_size", "ffn_dim", "n_inner", "d_ff", "moe_intermediate_size"], 40),
+    **dict.fromkeys(["shared_expert_intermediate_size", "ffn_hidden_size", "mlp_hidden_size"], 40),
+    **dict.fromkeys(["num_hidden_layers", "n_layer", "num_layers", "n_layers", "decoder_layers"], 4),
+    **dict.fromkeys(["num_attention_heads", "n_head", "num_heads", "n_heads", "decoder_attention_heads"], 4),
+    **dict.fromkeys(["num_key_value_heads", "n_kv_heads"], 2),
+    **dict.fromkeys(["max_position_embeddings", "n_positions", "max_sequence_length"], 64),
+    **dict.fromkeys(["num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts"], 4),
+    **dict.fromkeys(["num_experts_per_tok", "top_k_experts", "moe_topk"], 2),
+    **dict.fromkeys(["q_lora_rank", "kv_lora_rank", "qk_nope_head_dim", "v_head_dim"], 16),
+    **dict.fromkeys(["n_group", "topk_group", "n_shared_experts"], 1),
+    **dict.fromkeys(["vocab_size", "vocab_size_per_layer_input"], 99),
+    "attn_layer_offset": 1,
+    "attn_layer_period": 2,
+    "attention_types": [[["global", "local"], 2]],
+    "decoder_ffn_dim": 40,
+    "head_dim": 8,
+    "qk_rope_head_dim": 8,
+    "rotary_dim": 4,
+    "sliding_window": 16,
+    "pad_token_id": 0,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+    "is_decoder": True,
+}
+
+
+class Letters:
+    """A tokenizer of one-letter words, enough for `saturation.generate`."""
+
+    chat_template = None
+
+    def __call__(self, text: str, **_: Any) -> SimpleNamespace:
+        return SimpleNamespace(input_ids=[3 + ord(word) - ord("a") for word in text.split()])
+
+    def convert_ids_to_tokens(self, number: int) -> str:
+        return str(number)
+
+    def convert_tokens_to_string(self, pieces: list[str]) -> str:
+        return " ".join(pieces)
+
+    def decode(self, ids: list[int], **_: Any) -> str:
+        return " ".join(map(str, ids))
+
+
+def build(kind: str) -> PreTrainedModel:
+    """A tiny model of the type with weights large enough that every block matters."""
+    known = CONFIG_MAPPING[kind]
+    default = known()
+    config = known(**_fitting(default, default.get_text_config()))
+    with torch.device("meta"):
+        size = sum(p.numel() for p in AutoModelForCausalLM.from_config(config).parameters())
+    if size > PARAMETERS:
+        raise MemoryError(f"{size / 1e6:.0f} million parameters even so")
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    for parameter in model.parameters():
+        if parameter.ndim > 1:
+            torch.nn.init.normal_(parameter, std=0.6 / parameter.shape[-1] ** 0.5)
+    model.eval().requires_grad_(False)
+    with torch.no_grad():
+        model(torch.tensor([[5, 6, 7, 8]]))  # a type that cannot do these says nothing about us
+        model.generate(torch.tensor([[5, 6, 7, 8]]), max_new_tokens=2, do_sample=False, pad_token_id=0)
+    return model
+
+
+def _fitting(default: Any, text: Any) -> dict[str, Any]:
+    """The tiny sizes that a configuration knows; a nested text configuration gets its own."""
+    known = text.to_dict()
+    sizes = {name: value for name, value in TINY.items() if name in known}
+    if "kv_lora_rank" in known:  # latent attention has as many key as query heads
+        sizes["num_key_value_heads"] = sizes["num_attention_heads"]
+    return sizes if text is default else {"text_config": type(text)(**sizes).to_dict()}
+
+
+def verdict(kind: str) -> tuple[str, str]:
+    """Status and detail of one type."""
+    try:
+        with _time_limit():
+            model = build(kind)
+    except Exception as error:
+        return "not built", _line(error)
+    try:
+        with _time_limit(), torch.no_grad():
+            return _checked(model)
+    except UnsupportedModel as error:
+        reason = str(error)
+        return "refused", reason[reason.find(": ") + 2 :].split("; this family")[0] if ": " in reason else reason
+    except Exception as error:
+        return "wrong", f"{type(error).__name__}: {_line(error)}"
+
+
+def _checked(model: PreTrainedModel) -> tuple[str, str]:
+    """Laws 1, 2, 4 and 10 on one model."""
+    ids = torch.tensor([[5, 6, 7, 8, 9, 10, 11], [20, 21, 22, 23, 24, 25, 26]])
+    blocks = find_blocks(model)
+    dense = model(ids).logits
+    with st.recording.watch(model):
+        recorded = model(ids).logits
+    with st.skip(model, st.FFNSkip(None)):
+        never = model(ids).logits
+    middle = len(blocks) // 2
+    with st.skip(model, st.StaticFFN((middle,))):
+        without = model(ids).logits
+    silent = copy.deepcopy(model)
+    for module in find_blocks(silent)[middle].chain:
+        for parameter in module.parameters():
+            parameter.zero_()
+    policy = st.FFNSkip(0.7, warmup=1)
+    runs = st.generate(model, Letters(), ["a b c", "d e f g h"], policy=policy, max_new_tokens=6, progress=False)
+    broken = [
+        name
+        for name, holds in {
+            "recording changes the logits": torch.equal(dense, recorded),
+            "a policy that never skips changes the logits": torch.equal(dense, never),
+            "skipping differs from an FFN that adds zero": torch.allclose(
+                without, silent(ids).logits, rtol=1e-4, atol=1e-4
+            ),
+            "skipping changes nothing": not torch.equal(dense, without),
+            "replay differs from the run": np.array_equal(st.replay(policy, runs.trace).skipped, runs.ledger.skipped),
+        }.items()
+        if not holds
+    ]
+    if broken:
+        return "wrong", "; ".join(broken)
+    names = {id(child): name for name, child in blocks[middle].layer.named_children()}
+    chain = ", ".join(f"`{names[id(module)]}`" for module in blocks[middle].chain)
+    return "works", ("parallel: " if blocks[middle].parallel else "") + chain
+
+
+@contextmanager
+def _time_limit() -> Iterator[None]:
+    def stop(*_: Any) -> None:
+        raise TimeoutError(f"took longer than {SECONDS} s")
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.alarm(SECONDS)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def _line(error: BaseException) -> str:
+    text = " ".join(str(error).split()) or type(error).__name__
+    return (text if len(text) < 140 else text[:137] + "...").replace("|", "/")
+
+
+def page(verdicts: dict[str, tuple[str, str]]) -> str:
+    """The table in Markdown."""
+    counts = Counter(status for status, _ in verdicts.values())
+    rows = [f"| `{kind}` | {status} | {detail} |" for kind, (status, detail) in sorted(verdicts.items())]
+    return "\n".join(
+        [
+            "# Which models work",
+            "",
+            f"Every type in transformers {version('transformers')} that AutoModelForCausalLM builds, as a tiny random "
+            "model: " + ", ".join(f"{count} {status}" for status, count in counts.most_common()) + ".",
+            "",
+            "- **works**: recording and a policy that never skips leave the logits bit-identical, skipping one FFN "
+            "equals a model whose FFN there adds zero, and the replay of a skipping run in padded batches reproduces "
+            "it. Named are the modules of a middle layer that make up its FFN.",
+            "- **refused**: `find_blocks` says why; nothing is measured rather than something wrong.",
+            "- **not built**: no tiny random model could be made from its configuration by this script, so that "
+            "nothing is known.",
+            "",
+            "Made by `python -m benchmarks.families`.",
+            "",
+            "| type | | feed-forward block, or reason |",
+            "|---|---|---|",
+            *rows,
+            "",
+        ]
+    )
+
+
+def main() -> None:
+    logging.set_verbosity_error()
+    warnings.filterwarnings("ignore")
+    asked = sys.argv[1:]
+    verdicts = {}
+    for kind in asked or sorted(CAUSAL):
+        verdicts[kind] = verdict(kind)
+        print(kind, *verdicts[kind], flush=True)
+    if not asked:
+        TABLE.write_text(page(verdicts), encoding="utf-8")
+        print(f"written: {TABLE}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,33 @@
+"""The table of families is that of the pinned transformers, and still true for some of them."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+from benchmarks.families import TABLE, verdict
+from tests.families import FAMILIES
+
+ROWS = {
+    kind: (status, detail)
+    for kind, status, detail in re.findall(r"^\| `(.+?)` \| (.+?) \| (.*) \|$", TABLE.read_text(), re.MULTILINE)
+}
+
+
+def test_every_type_of_the_pinned_transformers_is_in_the_table(root: Path):
+    pinned = re.search(r"^transformers==(.+)$", (root / "requirements.txt").read_text(), re.MULTILINE).group(1)
+    assert f"Every type in transformers {pinned} " in TABLE.read_text()
+    assert set(ROWS) == set(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES)
+
+
+def test_no_family_is_wrong_and_the_tested_ones_work():
+    assert [kind for kind, (status, _) in ROWS.items() if status == "wrong"] == []
+    assert [kind for kind in FAMILIES if ROWS[kind][0] != "works"] == []
+
+
+@pytest.mark.parametrize("kind", ["llama", "gpt_neox", "olmo2", "gpt_oss", "mamba", "xglm", "nemotron_h"])
+def test_a_row_is_what_the_script_gives(kind):
+    assert verdict(kind) == ROWS[kind]
