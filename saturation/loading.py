@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+from transformers.utils import logging
 
 DEMO = Path(__file__).resolve().parents[1] / "data" / "demo-model"
 
@@ -66,14 +69,15 @@ def load(
         _verify(Path(source))
     try:
         tokenizer = AutoTokenizer.from_pretrained(source, local_files_only=local, **shared)
-        model: Any = AutoModelForCausalLM.from_pretrained(
-            source,
-            dtype=dtype,
-            device_map=device_map,
-            use_safetensors=None if allow_pickle else True,
-            local_files_only=local,
-            **shared,
-        )
+        with _without_bar() if str(name) == "demo" else nullcontext():
+            model: Any = AutoModelForCausalLM.from_pretrained(
+                source,
+                dtype=dtype,
+                device_map=device_map,
+                use_safetensors=None if allow_pickle else True,
+                local_files_only=local,
+                **shared,
+            )
     except (OSError, ValueError) as error:
         raise LoadingError(_advice(str(name), error)) from error
     if device_map is None:
@@ -121,6 +125,18 @@ def _source(name: str | Path) -> str:
             "'pip install -e .', or pass a folder or a hub id instead"
         )
     return str(DEMO)
+
+
+@contextmanager
+def _without_bar() -> Iterator[None]:
+    """Load without transformers' progress bar: the bundled model is there before the bar is drawn."""
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
 
 
 def _verify(folder: Path) -> None:

@@ -129,7 +129,7 @@ def test_an_interrupt_keeps_what_was_recorded(tmp_path, monkeypatch):
     out = tmp_path / "t.parquet"
     code, _, err = run("record", "demo", "-p", "One fine day", "-p", "Two sat there", "--batch-size", 1, "-o", out)
     kept = st.Trace.load(out)
-    assert code == 130 and kept.provenance["complete"] is False and len(kept) == len(passes[0])
+    assert code == 130 and kept.provenance["complete"] is False and len(kept) == len(passes[0][0])
     assert err == f"saturation: interrupted; {len(kept)} tokens are in {out}, marked incomplete\n"
 
 
