@@ -1,12 +1,18 @@
 """How much of the ideal saving a skipping run realises, in transformers' `generate` and in our own loop.
 
-Weights are random, so the policy is made to skip a fixed share: blocks are probed from layer 3 on, with a threshold
-that no cosine reaches, until one layer has a threshold that every cosine reaches; all blocks behind it are skipped.
-Time and bytes are those of a real run of the rule; its decisions are not.
+Weights are random, so the policy is made to skip a fixed share: blocks are probed behind the cold start, with a
+threshold that no cosine reaches, until one layer has a threshold that every cosine reaches; all blocks behind it are
+skipped. Time and bytes are those of a real run of the rule; its decisions are not. Each probe costs, so the share is
+shown with one probe a token (as where the threshold is met at once) and with six (cold start 3).
+Only decode steps are timed, as only they are counted in the ideal.
 """
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
+from contextlib import nullcontext
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -39,11 +45,28 @@ class Numbers:
         return " ".join(map(str, ids))
 
 
-def rule(layers: int, skipped: int) -> st.FFNSkip:
-    """Probes from layer 3, skips the last blocks at every decoded token."""
+class Clock:
+    """A streamer for transformers' `generate` that takes the time from the first new token to the last."""
+
+    def __init__(self) -> None:
+        self.times: list[float] = []
+
+    def put(self, value: Any) -> None:
+        self.times.append(time.perf_counter())
+
+    def end(self) -> None:
+        pass
+
+    @property
+    def seconds(self) -> float:
+        return self.times[-1] - self.times[1]  # the first call hands over the prompt
+
+
+def rule(layers: int, skipped: int, probes: int) -> st.FFNSkip:
+    """Probes so many layers, then skips the last blocks, at every decoded token."""
     last = layers - skipped - 1
     thresholds = [1.0 if layer < last else -1.0 for layer in range(layers)]
-    return st.FFNSkip(tuple(thresholds), cold_start=3, warmup=0)
+    return st.FFNSkip(tuple(thresholds), cold_start=last - probes + 1, warmup=0)
 
 
 def shares(rounds: int = 9, layers: int = 12, hidden: int = 1024, skipped: int = 3) -> pd.DataFrame:
@@ -56,56 +79,61 @@ def shares(rounds: int = 9, layers: int = 12, hidden: int = 1024, skipped: int =
     table = pd.concat(parts)[["FFN", *parts[0].columns.drop("FFN")]]
     table.attrs["notes"] = [
         f"random LLaMA, {layers} layers, {hidden} wide, float32, batch 1, {skipped} of {layers} FFNs skipped at every "
-        f"decoded token; a prompt of {PROMPT} tokens and {STEPS} new ones, prefill included; {rounds} rounds",
+        f"decoded token; a prompt of {PROMPT} tokens and {STEPS} new ones, decode steps timed; {rounds} rounds",
         *notes,
     ]
     return table
 
 
+PROBES = (1, 6)  # layers measured per token before the threshold is met
+
+
 def _shares(model: PreTrainedModel, rounds: int, skipped: int) -> tuple[pd.DataFrame, list[str]]:
-    policy, tokenizer, ids = rule(model.config.num_hidden_layers, skipped), Numbers(), prompt(model, PROMPT)
+    policies = {probes: rule(model.config.num_hidden_layers, skipped, probes) for probes in PROBES}
+    tokenizer, ids = Numbers(), prompt(model, PROMPT)
     text = tokenizer.decode(ids[0].tolist())
 
-    def theirs() -> None:
-        model.generate(ids, max_new_tokens=STEPS, do_sample=False, pad_token_id=0)
+    def theirs(policy: Any = None) -> float:
+        clock = Clock()
+        options: dict[str, Any] = {"max_new_tokens": STEPS, "do_sample": False, "pad_token_id": 0, "streamer": clock}
+        with nullcontext() if policy is None else st.skip(model, policy):
+            model.generate(ids, **options)
+        return clock.seconds
 
-    def theirs_skipping() -> None:
-        with st.skip(model, policy):
-            theirs()
-
-    def ours(policy: Any = None, record: bool = False) -> st.generation.Runs:
+    def run(policy: Any = None, record: bool = False) -> st.generation.Runs:
         options: dict[str, Any] = {"max_new_tokens": STEPS, "progress": False, "record": record}
         return st.generate(model, tokenizer, text, policy=policy, **options)
 
-    ideal = ours(policy).ledger.ideal
-    seconds = interleave(
-        {
-            "generate dense": theirs,
-            "generate skipping": theirs_skipping,
-            "loop dense": ours,
-            "loop skipping": lambda: ours(policy),
-            "loop skipping, recording": lambda: ours(policy, record=True),
-        },
-        rounds,
-    )
+    def ours(policy: Any = None, record: bool = False) -> float:
+        return run(policy, record).seconds["decode"]
+
+    variants: dict[str, Callable[[], object]] = {"generate": theirs, "loop": ours}
+    for probes, policy in policies.items():
+        variants[f"generate {probes}"] = partial(theirs, policy)
+        variants[f"loop {probes}"] = partial(ours, policy)
+    variants["recording"] = partial(ours, policies[1], record=True)
+    seconds = interleave(variants, rounds)
+    names = {"generate": "transformers' generate", "loop": "saturation.generate"}
     rows = [
-        _row("transformers' generate", seconds["generate dense"] / seconds["generate skipping"], ideal),
-        _row("saturation.generate", seconds["loop dense"] / seconds["loop skipping"], ideal),
+        _row(names[where], probes, seconds[where] / seconds[f"{where} {probes}"], run(policy).ledger.ideal)
+        for where in names
+        for probes, policy in policies.items()
     ]
-    cost = quartiles(seconds["loop skipping, recording"] / seconds["loop skipping"] - 1)
-    against = quartiles(seconds["loop dense"] / seconds["generate dense"])
+    cost = quartiles(seconds["recording"] / seconds["loop 1"] - 1)
+    against = quartiles(seconds["loop"] / seconds["generate"])
     return pd.DataFrame(rows), [
-        f"{1000 * seconds['loop dense'].median() / STEPS:.1f} ms a token dense; recording on top of skipping costs "
+        f"{1000 * seconds['loop'].median() / (STEPS - 1):.1f} ms a token dense; recording on top of skipping costs "
         f"{cost[0]:+.1%} [{cost[1]:+.1%}, {cost[2]:+.1%}]; our dense loop takes {against[0]:.3f} [{against[1]:.3f}, "
         f"{against[2]:.3f}] of the time of dense generate"
     ]
 
 
-def _row(name: str, realised: pd.Series, ideal: float) -> dict[str, Any]:
+def _row(name: str, probes: int, realised: pd.Series, ideal: float) -> dict[str, Any]:
     middle, low, high = quartiles(realised)
     share = [(1 - 1 / value) / (1 - 1 / ideal) for value in (middle, low, high)]
     return {
         "in": name,
+        "probes a token": probes,
         "ideal": f"{ideal:.3f}x",
         "realised": f"{middle:.3f}x",
         "quartiles": f"{low:.3f} .. {high:.3f}",

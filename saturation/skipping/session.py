@@ -124,12 +124,12 @@ class _Session:
     def _ffn(self, block: Block, rows: Rows, x: Tensor, run: Callable[..., Any], extra: tuple, named: dict) -> Any:
         """The FFN for those tokens that the policy lets run."""
         mask = self.policy.skips(self._state, block.index)  # [token]
-        some = bool(mask.any())
+        some = np.count_nonzero(mask)
         self._needed = self.policy.needs(self._state, block.index)
         measure = self._needed or bool(self._recorders)
         if some:
             self._skipped[:, block.index] = mask
-        if some and mask.all():
+        if some and some == len(mask):
             self._measured(block, rows, mask, None)
             return block.nothing(x)
         if block.adds_residual and (some or measure):
@@ -171,8 +171,10 @@ class _Session:
         if abcp is None or not self._needed:
             return self._advance(layer, rows, self._unknown)
         distance = _distance(abcp)  # [token]
-        distance[mask] = np.nan
-        self.ledger.probes += int(len(mask) - mask.sum())
+        ran = len(mask) - int(np.count_nonzero(mask))
+        if ran < len(mask):
+            distance[mask] = np.nan
+        self.ledger.probes += ran
         return self._advance(layer, rows, distance)
 
     def _advance(self, layer: int, rows: Rows, distance: np.ndarray) -> None:
