@@ -11,7 +11,8 @@ This page is the map: a room imports only rooms above it, never one below. tests
                  recording    watch a forward pass and change nothing
                  skipping     run with blocks left out, then put everything back
                  generation   decode text, dense or skipping
-    experiments  quality      scores of a run: how well a model, dense or skipping, predicts given text
+    experiments  tasks        prompts with references: bundled, JSON lines, or published files
+                 quality      scores of a run: how well a model, dense or skipping, predicts given text
     faces        figures      a Trace or a table becomes a figure fit for a paper
                  cli          the command `saturation`
 
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from . import recording as recording
     from . import similarity as similarity
     from . import skipping as skipping
+    from . import tasks as tasks
     from . import trace as trace
     from .generation import generate as generate
     from .loading import load as load
@@ -60,6 +62,7 @@ _ROOMS = {  # room -> the names it lends to `saturation`
     "recording": ("record",),
     "skipping": ("skip",),
     "generation": ("generate",),
+    "tasks": (),
     "quality": (),
     "figures": (),
     "cli": (),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -10,13 +9,13 @@ from typing import Any
 import pandas as pd
 
 from .. import figures
-from ..loading import DEMO, load, untrained
+from ..loading import load, untrained
 from ..policies import FFNSkip, Policy, RandomFFN, StaticFFN, cold_regions, replay
 from ..quality import losses, mean_loss, rise
 from ..recording import record
+from ..tasks import bundled
 from ..trace import Trace
 
-TASKS = DEMO.parent / "tasks"
 RATIOS = (0.05, 0.15, 0.25, 0.35)  # of all FFN blocks, as in Table 3 of the paper
 SEEDS = (0, 1, 2)  # of the random baseline
 TEXTS = 64  # validation texts that are scored
@@ -44,11 +43,12 @@ def demonstrate(out: Path, say: Callable[[str], None]) -> list[Path]:
     say("A real trained model at toy scale (data/README.md); its numbers are measured here, now.")
 
     say("1/4 recording: held-out texts read by the trained and the untrained model, and text the model writes")
-    texts = _lines("validation", "text")[:TEXTS]
+    texts = [example.text for example in bundled("validation").head(TEXTS)]
     read = record(model, tokenizer, texts, also=("attention", "block", "naive"))
     before = record(control, tokenizer, texts, also=("naive",))
-    written = record(model, tokenizer, _lines("calibration", "prompt"), max_new_tokens=64)
-    calibration = record(model, tokenizer, _lines("calibration", "text"))
+    lines = bundled("calibration")
+    written = record(model, tokenizer, [example.prompt for example in lines], max_new_tokens=64)
+    calibration = record(model, tokenizer, [example.text for example in lines])
     for name, trace in {"read": read, "untrained": before, "written": written}.items():
         files.trace(name, trace)
 
@@ -160,12 +160,6 @@ class _Files:
             path = self.folder / f"{name}.{suffix}"
             figures.save(figure, path, venue="acl", width=width)
             self.written.append(path)
-
-
-def _lines(name: str, field: str) -> list[str]:
-    """One field of every line of a bundled file."""
-    lines = (TASKS / f"{name}.jsonl").read_text(encoding="utf-8").splitlines()
-    return [json.loads(line)[field] for line in lines]
 
 
 def _text(table: pd.DataFrame) -> str:

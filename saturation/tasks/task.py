@@ -1,0 +1,132 @@
+"""What a task is: examples that are all scored in the same way. No torch, no files."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from decimal import Decimal, InvalidOperation
+
+SCORES = {
+    "answer": "exact match of the new text with one of the answers",
+    "number": "the last number of the new text equals the answer",
+    "choice": "the likeliest of the choices is the right one",
+    "summary": "the new text is compared with reference texts",
+    "conversation": "answers to several turns; scored by a judge, and by agreement with the dense model",
+    "text": "likelihood of the text itself, teacher-forced",
+}
+
+
+@dataclass(frozen=True)
+class Example:
+    """One prompt and what its answer is held against.
+
+    Attributes
+    ----------
+    id
+        Name of the example, unique in its task.
+    kind
+        Group for tables, such as a category or a length; "" for none.
+    prompt
+        What the model is given; for a conversation the first user turn.
+    answers
+        What counts as right, the canonical answer first, then aliases.
+    references
+        Texts to compare with.
+    choices, correct
+        The options of a multiple choice, and the index of the right one.
+    turns
+        User turns after the first.
+    text
+        A text to be read for its likelihood.
+    stop
+        The new text is cut at the first occurrence; "" cuts nothing.
+    after
+        Of the cut text only what follows the last occurrence is scored; "" scores all.
+    """
+
+    id: str
+    kind: str = ""
+    prompt: str = ""
+    answers: tuple[str, ...] = ()
+    references: tuple[str, ...] = ()
+    choices: tuple[str, ...] = ()
+    correct: int = 0
+    turns: tuple[str, ...] = ()
+    text: str = ""
+    stop: str = ""
+    after: str = ""
+
+    def scored_part(self, new: str) -> str:
+        """The part of newly generated text that is scored."""
+        cut = new.split(self.stop)[0] if self.stop else new
+        return (cut.rpartition(self.after)[2] if self.after else cut).strip()
+
+
+@dataclass(frozen=True)
+class Task:
+    """Examples with one way to score them.
+
+    Attributes
+    ----------
+    name
+        Of the task, for tables.
+    score
+        One of `SCORES`.
+    examples
+        At least one.
+    max_new_tokens
+        Room for an answer.
+    source
+        File or data set that the examples come from.
+
+    Raises
+    ------
+    ValueError
+        For an unknown score, no examples, or two of one id.
+    """
+
+    name: str
+    score: str
+    examples: tuple[Example, ...]
+    max_new_tokens: int = 64
+    source: str = ""
+
+    def __post_init__(self) -> None:
+        if self.score not in SCORES:
+            raise ValueError(f"expected a score among {', '.join(SCORES)}, got {self.score!r}; choose one")
+        if not self.examples:
+            raise ValueError(f"expected task {self.name!r} to have examples, got none; is its file or split empty?")
+        seen: set[str] = set()
+        for example in self.examples:
+            if example.id in seen:
+                raise ValueError(
+                    f"expected examples of task {self.name!r} with an id each, got {example.id!r} twice; rename one"
+                )
+            seen.add(example.id)
+
+    def __len__(self) -> int:
+        return len(self.examples)
+
+    def __iter__(self) -> Iterator[Example]:
+        return iter(self.examples)
+
+    def head(self, n: int) -> Task:
+        """The first n examples."""
+        return replace(self, examples=self.examples[:n])
+
+
+_NUMBER = re.compile(r"[-+]?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?|[-+]?\.\d+")
+
+
+def number(text: str) -> Decimal | None:
+    """The last number that a text names, exactly; None where it names none.
+
+    Thousands separators, currency and percent signs are read over: "1,000", "$18" and "18.0 %" are numbers. Nothing
+    is evaluated.
+    """
+    found = _NUMBER.findall(text)
+    try:
+        return Decimal(found[-1].replace(",", "")).normalize() if found else None
+    except InvalidOperation:
+        return None
