@@ -99,9 +99,7 @@ def test_a_template_without_its_field(tmp_path):
 
 
 def test_files_that_make_no_task(tmp_path):
-    with pytest.raises(
-        ValueError, match="expected task 'own' to have examples, got none; is its file"
-    ):
+    with pytest.raises(ValueError, match="expected task 'own' to have examples, got none; is its file"):
         tasks.read(lines(tmp_path, ""))
     mixed = lines(tmp_path, {"prompt": "p", "answers": ["a"]}, {"text": "t"})
     sentence = f"expected {mixed} to be scored in one way, got answer and text; split it into one file for each"

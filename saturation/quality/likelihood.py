@@ -1,4 +1,4 @@
-"""Scores of one run. So far: how well a model, dense or skipping, predicts given text."""
+"""How well a model, dense or skipping, predicts given text."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from scipy import stats
 from torch import Tensor
 from tqdm.auto import tqdm
 from transformers import PreTrainedModel
 
-from .anatomy import input_device
-from .policies import Policy
-from .recording import encode, padded
-from .skipping import Ledger, skip
+from ..anatomy import input_device
+from ..policies import Policy
+from ..recording import encode, padded
+from ..skipping import Ledger, skip
+from .intervals import ratio_interval
 
 
 def losses(
@@ -98,18 +98,7 @@ def mean_loss(table: pd.DataFrame, *, confidence: float = 0.95, seed: int = 0) -
             "nll / tokens of the one as it is"
         )
     total, count = table["nll"].to_numpy(), table["tokens"].to_numpy()
-    result = stats.bootstrap(
-        (total, count),
-        lambda nll, tokens, axis=-1: nll.sum(axis=axis) / tokens.sum(axis=axis),
-        paired=True,
-        vectorized=True,
-        confidence_level=confidence,
-        n_resamples=2000,
-        method="percentile",
-        rng=np.random.default_rng(seed),
-    )
-    low, high = result.confidence_interval
-    return float(total.sum() / count.sum()), float(low), float(high)
+    return float(total.sum() / count.sum()), *ratio_interval(total, count, confidence=confidence, seed=seed)
 
 
 def rise(sparse: pd.DataFrame, dense: pd.DataFrame, **options: Any) -> tuple[float, float, float]:

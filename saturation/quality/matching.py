@@ -1,0 +1,67 @@
+"""New text held against what an example expects. No model, no torch."""
+
+from __future__ import annotations
+
+import string
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from typing import Any
+
+from ..tasks import Example, number
+
+_ARTICLES = {"a", "an", "the"}
+_BARE = str.maketrans("", "", string.punctuation)
+
+
+def normalise(text: str) -> str:
+    """Text without case, punctuation, English articles and surplus spaces, as SQuAD's script compares it.
+
+    Rajpurkar et al., EMNLP 2016.
+    """
+    return " ".join(word for word in text.casefold().translate(_BARE).split() if word not in _ARTICLES)
+
+
+def exact(new: str, example: Example) -> dict[str, Any]:
+    """Whether the answer, normalised, is one of those that are right."""
+    said = example.scored_part(new)
+    return {"answer": said, "correct": normalise(said) in {normalise(answer) for answer in example.answers}}
+
+
+def numeric(new: str, example: Example) -> dict[str, Any]:
+    """Whether the last number of the answer is the right one; "18", "$18" and "18.0" are the same number."""
+    said = number(example.scored_part(new))
+    right = said is not None and said in {number(answer) for answer in example.answers}
+    return {"answer": "" if said is None else f"{said:f}", "correct": right}
+
+
+def overlap(new: str, example: Example) -> dict[str, Any]:
+    """ROUGE-1, -2 and -L (F1, best reference, unstemmed, in [0, 1]) and chrF (in [0, 100])."""
+    said = example.scored_part(new)
+    rouge, chrf = _scorers()
+    best = rouge.score_multi(list(example.references), said)
+    scores = {name.replace("rouge", "rouge_"): found.fmeasure for name, found in best.items()}
+    return {"answer": said, **scores, "chrf": chrf.sentence_score(said, list(example.references)).score}
+
+
+MATCHING: dict[str, Callable[[str, Example], dict[str, Any]]] = {
+    "answer": exact,
+    "number": numeric,
+    "summary": overlap,
+}  # score of a task -> columns
+
+
+@lru_cache(maxsize=1)
+def _scorers() -> tuple[Any, Any]:
+    from rouge_score.rouge_scorer import RougeScorer
+    from sacrebleu.metrics import CHRF
+
+    return RougeScorer(["rouge1", "rouge2", "rougeL"], use_stemmer=False), CHRF()
+
+
+def repetition(ids: Sequence[int], n: int = 4) -> float:
+    """Share of the n-grams of a text that occurred in it before, in [0, 1]; 0 for a text shorter than n.
+
+    A text that loops tends to 1. Welleck et al., ICLR 2020 (seq-rep-n).
+    """
+    grams = [tuple(ids[i : i + n]) for i in range(len(ids) - n + 1)]
+    return 1 - len(set(grams)) / len(grams) if grams else 0.0
