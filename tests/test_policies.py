@@ -283,6 +283,7 @@ def test_legends_tell_policies_apart():
     assert FFNSkip(None).describe() == "FFN-SkipLLM, never"
     assert RandomFFN(0.25).describe() == "random FFN, 25%"
     assert StaticFFN((5, 4)).describe() == "static FFN, layers 4, 5"
+    assert StaticFFN((5,)).describe() == "static FFN, layer 5"
 
 
 # --- bad input ----------------------------------------------------------------------------------------------------

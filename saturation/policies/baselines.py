@@ -133,7 +133,8 @@ class StaticFFN(Policy):
 
     def describe(self) -> str:
         """A few words for a legend."""
-        return f"static FFN, layers {', '.join(map(str, sorted(self.layers))) or 'none'}"
+        named = ", ".join(map(str, sorted(self.layers))) or "none"
+        return f"static FFN, layer{'' if len(self.layers) == 1 else 's'} {named}"
 
     @classmethod
     def fit(
