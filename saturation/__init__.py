@@ -13,6 +13,7 @@ This page is the map: a room imports only rooms above it, never one below. tests
                  generation   decode text, dense or skipping
     experiments  tasks        prompts with references: bundled, JSON lines, or published files
                  quality      scores of a run: how well a model, dense or skipping, predicts given text
+                 sweeps       many runs -> one table, kept on disk cell by cell
     faces        figures      a Trace or a table becomes a figure fit for a paper
                  cli          the command `saturation`
 
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from . import recording as recording
     from . import similarity as similarity
     from . import skipping as skipping
+    from . import sweeps as sweeps
     from . import tasks as tasks
     from . import trace as trace
     from .generation import generate as generate
@@ -48,6 +50,7 @@ if TYPE_CHECKING:
     from .policies import replay as replay
     from .recording import record as record
     from .skipping import skip as skip
+    from .sweeps import sweep as sweep
     from .trace import Trace as Trace
 
 __version__ = "0.1.0"
@@ -64,6 +67,7 @@ _ROOMS = {  # room -> the names it lends to `saturation`
     "generation": ("generate",),
     "tasks": (),
     "quality": (),
+    "sweeps": ("sweep",),
     "figures": (),
     "cli": (),
 }
