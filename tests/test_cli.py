@@ -66,6 +66,20 @@ def test_replay_prints_and_keeps_a_table(trace, tmp_path):
     assert code == 0 and "0.1250" in out
 
 
+def test_sweep_scores_policies_beside_the_dense_model(tmp_path):
+    own = tmp_path / "own.jsonl"
+    own.write_text(json.dumps({"prompt": PROMPT, "answers": ["nowhere"], "stop": "\n"}), encoding="utf-8")
+    words = ["sweep", "demo", "-t", "factoid", "-t", own, "--policy", '{"policy": "StaticFFN", "layers": [3, 4]}']
+    code, out, _ = run(*words, "--examples", 5, "-o", tmp_path / "runs")
+    rows, summary = (pd.read_csv(tmp_path / "runs" / f"{name}.csv") for name in ("rows", "summary"))
+    assert code == 0 and len(rows) == 12 and "static FFN, layers 3, 4" in out
+    correct = summary[summary["score"] == "correct"].set_index(["task", "policy"])["mean"]
+    assert correct["factoid", "dense"] == 1 and correct["own", "dense"] == 0
+    assert summary.loc[summary["policy"] != "dense", "decode"].eq(0.125).all()
+    code, _, err = run("sweep", "demo", "-t", "facts", "-o", tmp_path / "none")
+    assert code == 1 and "expected a bundled task among" in err and not (tmp_path / "none").exists()
+
+
 @pytest.mark.parametrize("kind", ["layers", "tokens", "distribution", "growth"])
 def test_figure_draws_every_kind(kind, trace, tmp_path):
     code, _, err = run("figure", kind, trace, "-o", tmp_path / "figure.pdf", "--venue", "acl")

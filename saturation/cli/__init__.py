@@ -1,5 +1,6 @@
-"""The command `saturation`: the library's verbs for the shell."""
+"""The command `saturation`."""
 
+from . import sweeping as sweeping
 from .app import app
 
 __all__ = ["app"]

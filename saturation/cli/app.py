@@ -1,4 +1,4 @@
-"""`saturation record|generate|replay|figure|demo`. Errors end as one sentence, without a traceback."""
+"""The command `saturation`. Errors end as one sentence, without a traceback."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def record(
 
     texts = _texts(prompt, prompts)
     _writable(out)
-    loaded, tokenizer = _load(model, device, dtype, device_map, revision, trust_remote_code)
+    loaded, tokenizer = open_model(model, device, dtype, device_map, revision, trust_remote_code)
     options: dict[str, Any] = {"max_new_tokens": max_new_tokens, "start": start, "chat": chat}
     try:
         trace = recording.record(
@@ -141,10 +141,10 @@ def generate(
     from .. import generation
 
     texts = _texts(prompt, prompts)
-    rule = _policy(policy)
+    rule = read_policy(policy)
     if out is not None:
         _writable(out)
-    loaded, tokenizer = _load(model, device, dtype, device_map, revision, trust_remote_code)
+    loaded, tokenizer = open_model(model, device, dtype, device_map, revision, trust_remote_code)
     runs = generation.generate(
         loaded,
         tokenizer,
@@ -180,7 +180,7 @@ def replay(
     from ..trace import Trace, writing
 
     recorded = Trace.load(trace)
-    rule = _policy(policy) or FFNSkip(threshold=None, warmup=0)
+    rule = read_policy(policy) or FFNSkip(threshold=None, warmup=0)
     if isinstance(rule, FFNSkip) and rule.threshold is None:
         table = replay_thresholds(rule, recorded, [float(value) for value in thresholds.split(",")])
     else:
@@ -234,9 +234,10 @@ def demo(
     demonstrate(out, say=typer.echo)
 
 
-def _load(
+def open_model(
     model: str, device: str | None, dtype: str | None, device_map: str | None, revision: str | None, trust: bool
 ) -> tuple[Any, Any]:
+    """Model and tokenizer, by the options that every command on a model has."""
     from ..loading import load
 
     return load(model, device=device, dtype=dtype, device_map=device_map, revision=revision, trust_remote_code=trust)
@@ -266,7 +267,8 @@ def _texts(prompt: list[str] | None, file: Path | None) -> list[str]:
     return texts
 
 
-def _policy(given: str | None) -> Any:
+def read_policy(given: str | None) -> Any:
+    """A policy from JSON text or from a file of it; None stays None."""
     import json
 
     from ..policies import from_json
