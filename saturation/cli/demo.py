@@ -11,14 +11,17 @@ import pandas as pd
 from .. import figures
 from ..loading import load, untrained
 from ..policies import FFNSkip, Policy, RandomFFN, StaticFFN, cold_regions, replay
-from ..quality import losses, mean_loss, rise
+from ..quality import losses, mean_loss, rise, summarise
 from ..recording import record
+from ..sweeps import sweep
 from ..tasks import bundled
 from ..trace import Trace
 
 RATIOS = (0.05, 0.15, 0.25, 0.35)  # of all FFN blocks, as in Table 3 of the paper
 SEEDS = (0, 1, 2)  # of the random baseline
 TEXTS = 64  # validation texts that are scored
+ASKED = {"factoid": ("correct", 100), "problems": ("correct", 48), "summaries": ("rouge_L", 30)}  # score, examples
+SHARES = (0.15, 0.25)  # of all FFN blocks, where the model writes
 
 
 def demonstrate(out: Path, say: Callable[[str], None]) -> list[Path]:
@@ -42,7 +45,7 @@ def demonstrate(out: Path, say: Callable[[str], None]) -> list[Path]:
     control = untrained(model)
     say("A real trained model at toy scale (data/README.md); its numbers are measured here, now.")
 
-    say("1/4 recording: held-out texts read by the trained and the untrained model, and text the model writes")
+    say("1/5 recording: held-out texts read by the trained and the untrained model, and text the model writes")
     texts = [example.text for example in bundled("validation").head(TEXTS)]
     read = record(model, tokenizer, texts, also=("attention", "block", "naive"))
     before = record(control, tokenizer, texts, also=("naive",))
@@ -52,27 +55,34 @@ def demonstrate(out: Path, say: Callable[[str], None]) -> list[Path]:
     for name, trace in {"read": read, "untrained": before, "written": written}.items():
         files.trace(name, trace)
 
-    say("2/4 leaving out one feed-forward block at a time")
+    say("2/5 leaving out one feed-forward block at a time")
     dense = losses(model, tokenizer, texts)
     layers = _one_by_one(model, control, tokenizer, texts, dense, read, before)
     files.table("layers", layers)
     say(_text(layers))
 
-    say(f"3/4 skipping {', '.join(f'{r:.0%}' for r in RATIOS)} of all blocks: the paper's rule, static, random")
+    say(f"3/5 skipping {', '.join(f'{r:.0%}' for r in RATIOS)} of all blocks: the paper's rule, static, random")
     tradeoff = _tradeoff(model, tokenizer, texts, dense, calibration)
     files.table("tradeoff", tradeoff)
     mean, low, high = mean_loss(dense)
     say(f"loss of the dense model: {mean:.4f} nats per token [{low:.4f}, {high:.4f}]; what skipping adds to it:")
     say(_text(tradeoff))
 
-    say("4/4 drawing, PDF and PNG at the width of an ACL column or page")
+    say("4/5 asking: answers and summaries that the model writes, dense and skipping")
     start, end = cold_regions(calibration)
+    answers = _answers(model, tokenizer, calibration, out / "cells", cold_start=start, cold_end=end)
+    files.table("answers", answers)
+    say(_text(answers))
+
+    say("5/5 drawing, PDF and PNG at the width of an ACL column or page")
     pair = {"trained": read, "untrained": before}
     files.figure("layers", figures.layers(pair, cold_start=start, cold_end=end))
     files.figure("growth", figures.growth(pair))
     files.figure("distribution", figures.distribution(read), width="text")
     files.figure("tokens", figures.tokens(written, sequence=0), width="text")
     files.figure("tradeoff", figures.tradeoff(tradeoff))
+    for name, (score, _) in ASKED.items():
+        files.figure(f"tradeoff_{name}", _drawn(answers[answers["task"] == name], score))
 
     say("\nWritten:")
     for path in files.written:
@@ -136,6 +146,27 @@ def _policies(calibration: Trace) -> Iterable[tuple[str, list[Policy]]]:
         yield "FFN-SkipLLM", [FFNSkip.fit(calibration, ratio=ratio, warmup=0, **cold)]
         yield "static", [StaticFFN.fit(calibration, ratio=ratio, **cold)]
         yield "random", [RandomFFN(ratio, seed=seed, **cold) for seed in SEEDS]
+
+
+def _answers(model: Any, tokenizer: Any, calibration: Trace, cells: Path, **cold: Any) -> pd.DataFrame:
+    """Scores of written answers beside what was skipped, over all decoded tokens and on the answers' own."""
+    rules: dict[str, Policy | None] = {"dense": None}
+    for share in SHARES:
+        rules[f"FFN-SkipLLM {share:.0%}"] = FFNSkip.fit(calibration, ratio=share, warmup=0, **cold)
+        rules[f"static {share:.0%}"] = StaticFFN.fit(calibration, ratio=share, **cold)
+        rules[f"random {share:.0%}"] = RandomFFN(share, **cold)
+    tasks = [bundled(name).head(number) for name, (_, number) in ASKED.items()]
+    summary = summarise(sweep(model, tokenizer, rules, tasks, out=cells))
+    return summary[summary["score"] == summary["task"].map({name: score for name, (score, _) in ASKED.items()})]
+
+
+def _drawn(answers: pd.DataFrame, score: str) -> Any:
+    """Score against skipped blocks, one line per policy, the dense score across."""
+    dense = answers[answers["policy"] == "dense"]["mean"].item()
+    sparse = answers[answers["policy"] != "dense"]
+    sparse = sparse.assign(policy=sparse["policy"].str.rpartition(" ")[0])
+    label = {"correct": "exact match", "rouge_L": "ROUGE-L"}[score]
+    return figures.tradeoff(sparse, x="decode", y="mean", ylabel=label, dense=dense)
 
 
 class _Files:
