@@ -159,8 +159,14 @@ def _run(model: Any, tokenizer: Any, cell: Cell, batch_size: int, progress: bool
 
 
 def _tokens(tokenizer: Any) -> str:
-    """What decides how a tokenizer reads and writes."""
-    return _hash(json.dumps(tokenizer.get_vocab(), sort_keys=True), str(tokenizer.chat_template), repr(tokenizer))
+    """What decides how a tokenizer reads and writes, wherever it was loaded from."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is None:
+        own = {"vocab": tokenizer.get_vocab(), "class": type(tokenizer).__name__}
+    else:
+        own = json.loads(backend.to_str())
+        own = {part: own[part] for part in own if part not in ("padding", "truncation")}  # set anew by every call
+    return _hash(json.dumps(own, sort_keys=True), str(tokenizer.chat_template))
 
 
 def _code() -> str:

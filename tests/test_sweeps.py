@@ -91,6 +91,16 @@ def test_a_changed_model_is_never_mixed_in(demo, tasks, tmp_path, calls):
     assert len(calls) == 2, "the same weights are the same cell"
 
 
+def test_a_tokenizer_is_what_it_does_not_where_it_lies(demo):
+    _, tokenizer = st.load("demo")
+    before = sweeps._tokens(tokenizer)
+    tokenizer(["a", "b c"], padding=True, truncation=True, max_length=8)
+    tokenizer.name_or_path = "elsewhere"
+    assert sweeps._tokens(tokenizer) == before
+    tokenizer.add_tokens(["<new>"])
+    assert sweeps._tokens(tokenizer) != before
+
+
 def test_another_code_of_the_scores_is_another_cell(demo, tasks, tmp_path, calls, monkeypatch):
     run(demo, tasks[:1], tmp_path, policies=[None])
     monkeypatch.setattr(sweeps, "_code", lambda: "another")
