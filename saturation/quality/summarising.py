@@ -10,7 +10,8 @@ from scipy import stats
 
 from .intervals import ratio_interval
 
-SCORES = ("correct", "correct_norm", "rouge_1", "rouge_2", "rouge_L", "chrf", "collapsed", "repetition")
+SHARES = ("correct", "correct_norm", "collapsed")  # each example is right or wrong
+SCORES = (*SHARES, "rouge_1", "rouge_2", "rouge_L", "chrf", "repetition")
 
 
 def summarise(
@@ -96,7 +97,7 @@ def _estimate(own: pd.DataFrame, score: str, confidence: float, seed: int) -> tu
     weight = own["tokens"].to_numpy() if score == "nll" else np.ones(n)
     value = own[score].to_numpy(dtype=float)
     mean = float(value.sum() / weight.sum())
-    if set(np.unique(value)) <= {0.0, 1.0} and score != "nll":
+    if score in SHARES:
         low, high = stats.binomtest(int(value.sum()), n).proportion_ci(confidence, method="wilson")
     elif n < 2 or (np.ptp(value) == 0 and np.ptp(weight) == 0):
         low = high = mean
