@@ -4,19 +4,23 @@ Weights are random, so the policy is made to skip a fixed share: blocks are prob
 threshold that no cosine reaches, until one layer has a threshold that every cosine reaches; all blocks behind it are
 skipped. Time and bytes are those of a real run of the rule; its decisions are not. Each probe costs, so the share is
 shown with one probe a token (as where the threshold is met at once) and with six (cold start 3).
+The bound is the same loop over a model from which those blocks were taken out beforehand: no rule, no probe, nothing
+patched. What it misses of the ideal is time that is not bytes of weights, and no skipping can win it.
 Only decode steps are timed, as only they are counted in the ideal.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
 import pandas as pd
+import torch
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 import saturation as st
@@ -69,6 +73,27 @@ def rule(layers: int, skipped: int, probes: int) -> st.FFNSkip:
     return st.FFNSkip(tuple(thresholds), cold_start=last - probes + 1, warmup=0)
 
 
+class Zero(nn.Module):
+    """An FFN that adds nothing and reads no weights."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.zeros_like(x)
+
+
+@contextmanager
+def without(model: PreTrainedModel, skipped: int) -> Iterator[None]:
+    """A LLaMA whose last so many feed-forward blocks, norms included, are not there."""
+    layers = model.model.layers[len(model.model.layers) - skipped :]
+    before = [(layer.post_attention_layernorm, layer.mlp) for layer in layers]
+    for layer in layers:
+        layer.post_attention_layernorm, layer.mlp = nn.Identity(), Zero()
+    try:
+        yield
+    finally:
+        for layer, (norm, mlp) in zip(layers, before, strict=True):
+            layer.post_attention_layernorm, layer.mlp = norm, mlp
+
+
 def shares(rounds: int = 9, layers: int = 12, hidden: int = 1024, skipped: int = 3) -> pd.DataFrame:
     """Realised against ideal speed-up, for the FFN widths of LLaMA-2 and of LLaMA-3."""
     parts, notes = [], []
@@ -111,7 +136,13 @@ def _shares(model: PreTrainedModel, rounds: int, skipped: int) -> tuple[pd.DataF
     for probes, policy in policies.items():
         variants[f"generate {probes}"] = partial(theirs, policy)
         variants[f"loop {probes}"] = partial(ours, policy)
+
+    def bound() -> float:
+        with without(model, skipped):
+            return ours()
+
     variants["recording"] = partial(ours, policies[1], record=True)
+    variants["bound"] = bound
     seconds = interleave(variants, rounds)
     names = {"generate": "transformers' generate", "loop": "saturation.generate"}
     rows = [
@@ -119,6 +150,8 @@ def _shares(model: PreTrainedModel, rounds: int, skipped: int) -> tuple[pd.DataF
         for where in names
         for probes, policy in policies.items()
     ]
+    ideal = run(policies[1]).ledger.ideal
+    rows.append(_row("the bound: blocks taken out beforehand", 0, seconds["loop"] / seconds["bound"], ideal))
     cost = quartiles(seconds["recording"] / seconds["loop 1"] - 1)
     against = quartiles(seconds["loop"] / seconds["generate"])
     return pd.DataFrame(rows), [
