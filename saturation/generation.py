@@ -17,7 +17,7 @@ from transformers import DynamicCache, LogitsProcessorList, PreTrainedModel, Tem
 
 from .anatomy import input_device
 from .policies import Policy
-from .recording import encode, end_ids, padded, watch
+from .recording import Text, encode, end_ids, padded, watch
 from .skipping import Ledger, skip
 from .trace import Trace
 
@@ -76,7 +76,7 @@ class Sampling:
 def generate(
     model: PreTrainedModel,
     tokenizer: Any,
-    prompts: str | Sequence[str],
+    prompts: str | Sequence[Text],
     *,
     policy: Policy | None = None,
     max_new_tokens: int = 64,
@@ -94,7 +94,7 @@ def generate(
     model, tokenizer
         As `load` gives them.
     prompts
-        A text, or several.
+        A text, or several; in place of a text there may be a list of token ids, which is taken as it is.
     policy
         Which blocks to skip; None is the dense model.
     max_new_tokens

@@ -15,7 +15,7 @@ from transformers import PreTrainedModel
 
 from ..anatomy import input_device
 from ..policies import Policy
-from ..recording import encode, padded
+from ..recording import Text, encode, padded
 from ..skipping import Ledger, skip
 from .intervals import ratio_interval
 
@@ -23,7 +23,7 @@ from .intervals import ratio_interval
 def losses(
     model: PreTrainedModel,
     tokenizer: Any,
-    texts: Sequence[str | tuple[str, str]],
+    texts: Sequence[Text | tuple[Text, Text]],
     *,
     policy: Policy | None = None,
     start: int = 0,
@@ -37,7 +37,8 @@ def losses(
     model, tokenizer
         As `load` gives them.
     texts
-        Texts, or pairs (prompt, answer) of which only the answer is scored.
+        Texts, or pairs (prompt, answer) of which only the answer is scored; in place of any text there may be a list
+        of token ids.
     policy
         Which blocks to skip; None is the dense model.
     start

@@ -2,13 +2,14 @@
 
 from .assembling import end_ids, tokens_of
 from .stream import Rows, Stream
-from .texts import context, encode, padded, record
+from .texts import Text, context, encode, padded, record
 from .watching import Recorder, listeners, watch
 
 __all__ = [
     "Recorder",
     "Rows",
     "Stream",
+    "Text",
     "context",
     "encode",
     "end_ids",

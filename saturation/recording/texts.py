@@ -15,7 +15,8 @@ from ..trace import Trace
 from .assembling import end_ids
 from .watching import watch
 
-Prompt = str | tuple[str, str]
+Text = str | Sequence[int]  # a text, or its token ids
+Prompt = Text | tuple[Text, Text]
 
 
 def record(
@@ -100,7 +101,7 @@ def encode(
     Parameters
     ----------
     model, tokenizer, prompts, start, chat
-        As for `record`.
+        As for `record`; in place of a text there may be a list of token ids, which is taken as it is.
     room
         Tokens that must still fit into the context behind each prompt.
 
@@ -122,7 +123,7 @@ def encode(
         question, answer = prompt if isinstance(prompt, tuple) else (prompt, "")
         ids = _ids(tokenizer, question, chat)
         starts.append(len(ids) if isinstance(prompt, tuple) else start)
-        ids = ids + (tokenizer(answer, add_special_tokens=False).input_ids if answer else [])
+        ids = ids + (_ids(tokenizer, answer, False, add_special_tokens=False) if answer else [])
         _check(ids, question, number, context(model), room)
         rows.append(ids)
     return rows, starts
@@ -172,15 +173,17 @@ class _Generation:
         )
 
 
-def _ids(tokenizer: Any, text: str, chat: bool) -> list[int]:
+def _ids(tokenizer: Any, text: Text, chat: bool, **options: Any) -> list[int]:
+    if not isinstance(text, str):
+        return list(text)
     if not chat:
-        return tokenizer(text).input_ids
+        return tokenizer(text, **options).input_ids
     turn = [{"role": "user", "content": text}]
     return tokenizer.apply_chat_template(turn, add_generation_prompt=True, return_dict=True)["input_ids"]
 
 
-def _check(ids: list[int], text: str, number: int, limit: int | None, room: int) -> None:
-    if not text.strip() or not ids:
+def _check(ids: list[int], text: Text, number: int, limit: int | None, room: int) -> None:
+    if not ids or (isinstance(text, str) and not text.strip()):
         raise ValueError(f"expected prompts with text in them, but prompt {number} is empty; remove it")
     if limit is not None and len(ids) + room > limit:
         raise ValueError(
