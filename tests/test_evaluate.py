@@ -10,7 +10,8 @@ from scipy import stats
 
 import saturation as st
 from saturation.quality import compare, evaluate, normalise, summarise
-from saturation.quality.matching import exact, numeric, overlap, repetition
+from saturation.quality.collapse import repetition
+from saturation.quality.matching import exact, numeric, overlap
 from saturation.tasks import Example, Task, bundled
 
 TEXT_COLUMNS = ["text", "answer", "correct", "new_tokens", "ended", "repetition", "collapsed"]
@@ -122,16 +123,6 @@ def test_summaries_are_scored(demo):
     table = evaluate(*demo, bundled("summaries").head(9), progress=False)
     assert set(table["kind"]) == {"short", "medium", "long"}
     assert table["rouge_L"].mean() > 0.5 and table["chrf"].between(0, 100).all()
-
-
-def test_conversations_need_a_judge(demo):
-    task = Task("talk", "conversation", (Example("1", prompt="Hello.", turns=("And?",)),))
-    sentence = (
-        "expected a task with a reference to score against, got 'talk', whose answers only a judge can score; "
-        "give a task of answers, references, choices or texts"
-    )
-    with pytest.raises(ValueError, match=re.escape(sentence)):
-        evaluate(*demo, task)
 
 
 def rows(correct: list[bool], policy: str = "p") -> pd.DataFrame:

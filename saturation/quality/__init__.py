@@ -1,9 +1,23 @@
 """Scores of a run, one row per example, and what can be said of many rows."""
 
+from .comparing import against
 from .drifting import drift
-from .evaluating import evaluate
+from .evaluating import evaluate, rated
+from .judging import Judge
 from .likelihood import losses, mean_loss, rise
 from .matching import normalise
 from .summarising import compare, summarise
 
-__all__ = ["compare", "drift", "evaluate", "losses", "mean_loss", "normalise", "rise", "summarise"]
+__all__ = [
+    "Judge",
+    "against",
+    "compare",
+    "drift",
+    "evaluate",
+    "losses",
+    "mean_loss",
+    "normalise",
+    "rated",
+    "rise",
+    "summarise",
+]

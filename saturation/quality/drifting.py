@@ -89,7 +89,7 @@ def drift(
     texts = _behind(model, tokenizer, own_prompts, sparse, chat)
     loss = losses(model, tokenizer, texts, batch_size=batch_size, progress=progress)
     same = pd.DataFrame(map(agreement, dense, sparse), columns=["agreement", "diverged"])
-    return same.astype({"diverged": "Int64"}).assign(**_mean_and_max(kl), dense_nll=loss["nll"] / loss["tokens"])
+    return same.astype({"diverged": "Int64"}).assign(**mean_and_max(kl), dense_nll=loss["nll"] / loss["tokens"])
 
 
 def agreement(dense: Sequence[int], sparse: Sequence[int]) -> tuple[float, int | None]:
@@ -159,7 +159,8 @@ def _behind(model: Any, tokenizer: Any, prompts: Sequence[Text], new: Sequence[S
     return [(row, [int(token) for token in ids]) for row, ids in zip(rows, new, strict=True)]
 
 
-def _mean_and_max(kl: Sequence[Tensor]) -> dict[str, list[float]]:
+def mean_and_max(kl: Sequence[Tensor]) -> dict[str, list[float]]:
+    """The columns `kl` and `kl_max` of divergences [token] of each text; NaN for a text without tokens."""
     nothing = float("nan")
     return {
         "kl": [float(row.mean()) if len(row) else nothing for row in kl],

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from transformers import PreTrainedModel
 
-from ..generation import Runs, generate
 from ..policies import Policy
-from ..recording import end_ids
 from ..tasks import Example, Task
+from .answering import by_length, written
+from .comparing import against
+from .conversing import at_turn, conversed, histories, transcript, uses_chat
+from .counting import COUNTS
+from .judging import judged
 from .likelihood import losses
-from .matching import MATCHING, repetition
-
-LOOPS = 0.5  # share of repeated 4-grams from which a text counts as collapsed
-ENOUGH = 8  # new tokens below which no text counts as collapsed
 
 
 def evaluate(
@@ -25,7 +26,10 @@ def evaluate(
     task: Task,
     *,
     policy: Policy | None = None,
-    chat: bool = False,
+    dense: pd.DataFrame | None = None,
+    judge: Callable[[Example, str], float | None] | None = None,
+    chat: bool | None = None,
+    stride: int | None = None,
     batch_size: int = 16,
     progress: bool = True,
 ) -> pd.DataFrame:
@@ -36,11 +40,19 @@ def evaluate(
     model, tokenizer
         As `load` gives them.
     task
-        As `tasks.bundled`, `tasks.read` or `tasks.published` gives it.
+        As `tasks.bundled`, `tasks.read`, `tasks.published` or `tasks.hub` gives it.
     policy
         Which blocks to skip; None is the dense model.
+    dense
+        Rows that this function gave for the dense model on the same task; then `against` adds its columns.
+    judge
+        Rates answers of conversations and summaries; a `Judge`, or any function of example and answer.
     chat
-        True wraps each prompt as a user's turn in the tokenizer's chat template.
+        True wraps each prompt as a user's turn in the tokenizer's chat template, False takes it as it stands. None
+        wraps conversations where the tokenizer has a template and leaves other prompts alone, since those are
+        written to be continued, as base models are asked.
+    stride
+        Of a sliding window over plain texts longer than the model's context, as for `losses`.
     batch_size
         Examples per batch; they are batched by length, and the order of the rows is the task's.
     progress
@@ -50,47 +62,85 @@ def evaluate(
     -------
     DataFrame
         One row per example: `task`, `example`, `kind`, `policy`; the scores; and what was skipped, as counts of
-        FFN blocks: `skipped` of `blocks` over all decode tokens of the example, `answer_skipped` of `answer_blocks`
-        over those that wrote the scored answer.
+        FFN blocks: over all decode tokens of the example `skipped` of `blocks`, and of the `skippable` (layers that
+        the policy may skip x tokens past its warm-up); over all tokens `all_skipped` of `all_blocks`; and
+        `answer_skipped` of `answer_blocks` over those tokens that wrote the scored answer.
 
-        Scores of generated text (greedy, the new text only): `text`, `answer`, `new_tokens`, `correct` or `rouge_1`,
-        `rouge_2`, `rouge_L` and `chrf`, `repetition` (share of repeated 4-grams), `ended` (by itself or at the
-        example's stop) and `collapsed` (it loops: a failure of another kind than a wrong answer).
+        Scores of generated text (greedy, the new text only): `text`, `answer`, `new_tokens`, `answer_tokens` (up to
+        the end token or the example's stop), `ids` (those and the token that ended them), `correct` or `rouge_1`,
+        `rouge_2`, `rouge_L` and `chrf`, `repetition` (share of repeated 4-grams), `distinct_1` and `distinct_2`
+        (share of different tokens and pairs), `ended` (by itself or at the example's stop), `collapsed` (it loops;
+        with `dense` also a runaway) and, where answers are right or wrong, `outcome`: "right", or "collapsed", or
+        "wrong".
+        Of conversations the same, a row per turn: `conversation` and `turn` name it, and `example` joins both;
+        `rouge_1` and so on where there is a reference reply.
         Of a multiple choice: `correct` and `correct_norm` (by summed log-likelihood, and per character).
         Of plain text: `nll` (sum, nats) and `tokens`.
+        With a judge: `judge` and `judge_error` (why there is no rating, or "").
 
     Raises
     ------
     ValueError
-        For a task of conversations, which needs a judge, and as for `generate`.
+        As for `generate` and `against`.
+
+    Notes
+    -----
+    Conversations are decoded turn by turn, greedily, with the run's own earlier answers before each turn. Without a
+    chat template they are written as lines of ``User:`` and ``Assistant:``, and an answer is cut where the model
+    begins the user's next line.
     """
-    if task.score in MATCHING:
-        table = _written(model, tokenizer, task, policy, chat, batch_size, progress)
+    wrapped = uses_chat(tokenizer, task, chat)
+    if task.score == "conversation":
+        table = conversed(model, tokenizer, task, policy, wrapped, batch_size, progress)
     elif task.score == "choice":
         table = _chosen(model, tokenizer, task, policy, batch_size, progress)
     elif task.score == "text":
-        table = _read(model, tokenizer, task, policy, batch_size, progress)
+        table = _read(model, tokenizer, task, policy, stride, batch_size, progress)
     else:
-        raise ValueError(
-            f"expected a task with a reference to score against, got {task.name!r}, whose answers only a judge can "
-            "score; give a task of answers, references, choices or texts"
-        )
-    what = pd.DataFrame(
-        {
-            "task": task.name,
-            "example": [example.id for example in task],
-            "kind": [example.kind for example in task],
-            "policy": "dense" if policy is None else policy.describe(),
-        }
-    )
-    return pd.concat([what, table], axis=1)
+        table = written(model, tokenizer, task, policy, wrapped, batch_size, progress)
+    table = _named(task, policy, table)
+    if dense is not None:
+        how: dict[str, Any] = {"chat": chat, "stride": stride, "batch_size": batch_size, "progress": progress}
+        table = against(model, tokenizer, task, table, dense, policy=policy, **how)
+    return table if judge is None else rated(task, table, judge)
 
 
-def _read(model: Any, tokenizer: Any, task: Task, policy: Policy | None, size: int, progress: bool) -> pd.DataFrame:
+def rated(task: Task, rows: pd.DataFrame, judge: Callable[[Example, str], float | None]) -> pd.DataFrame:
+    """Rows of `evaluate` with a judge's ratings of conversations and summaries; other rows as they are."""
+    if task.score == "conversation":
+        told = [(at_turn(one, len(replies), True), transcript(one, replies)) for one, replies in histories(task, rows)]
+        examples = [replace(example, prompt=prompt) for example, prompt in told]
+    elif task.score == "summary":
+        given = {example.id: example for example in task}
+        examples = [given[name] for name in rows["example"]]
+    else:
+        return rows
+    return rows.assign(**judged(judge, examples, rows["answer"].tolist()).set_axis(rows.index))
+
+
+def _named(task: Task, policy: Policy | None, table: pd.DataFrame) -> pd.DataFrame:
+    """What the rows are of, before what they say."""
+    rows = table.get("conversation", pd.Series([example.id for example in task]))
+    kinds = {example.id: example.kind for example in task}
+    turns = "/" + table["turn"].astype(str) if "turn" in table else ""
+    what = {"task": task.name, "example": rows + turns, "kind": rows.map(kinds)}
+    policy_name = "dense" if policy is None else policy.describe()
+    return pd.concat([pd.DataFrame(what).assign(policy=policy_name), table], axis=1)
+
+
+def _read(
+    model: Any, tokenizer: Any, task: Task, policy: Policy | None, stride: int | None, size: int, progress: bool
+) -> pd.DataFrame:
     texts = [example.text for example in task]
-    order = np.argsort([len(text) for text in texts], kind="stable")
+    order = by_length(texts)
     table = losses(
-        model, tokenizer, [texts[i] for i in order], policy=policy, batch_size=size, progress=progress
+        model,
+        tokenizer,
+        [texts[i] for i in order],
+        policy=policy,
+        stride=stride,
+        batch_size=size,
+        progress=progress,
     ).set_axis(order)
     table = table.sort_index().drop(columns="text")
     return table.assign(answer_skipped=table["skipped"], answer_blocks=table["blocks"])
@@ -109,82 +159,8 @@ def _chosen(model: Any, tokenizer: Any, task: Task, policy: Policy | None, size:
                 "answer": example.choices[int(own["nll"].argmin())],
                 "correct": int(own["nll"].argmin()) == example.correct,
                 "correct_norm": int(own["per_character"].argmin()) == example.correct,
-                "skipped": int(own["skipped"].sum()),
-                "blocks": int(own["blocks"].sum()),
+                **{name: int(own[name].sum()) for name in COUNTS},
             }
         )
     table = pd.DataFrame(rows)
     return table.assign(answer_skipped=table["skipped"], answer_blocks=table["blocks"])
-
-
-def _written(
-    model: Any, tokenizer: Any, task: Task, policy: Policy | None, chat: bool, size: int, progress: bool
-) -> pd.DataFrame:
-    """The prompts continued greedily, and the new text scored."""
-    order = np.argsort([len(example.prompt) for example in task], kind="stable")
-    examples = [task.examples[i] for i in order]
-    runs = generate(
-        model,
-        tokenizer,
-        [example.prompt for example in examples],
-        policy=policy,
-        max_new_tokens=task.max_new_tokens,
-        chat=chat,
-        batch_size=size,
-        record=False,
-        progress=progress,
-    )
-    ends = end_ids(model)
-    lengths = [_own(tokenizer, ids, ends, example) for ids, example in zip(runs.ids, examples, strict=True)]
-    rows = [
-        {"text": text, **MATCHING[task.score](text, example), **_shape(ids, own)}
-        for text, ids, example, own in zip(runs.texts, runs.ids, examples, lengths, strict=True)
-    ]
-    table = pd.concat([pd.DataFrame(rows), _counts(runs, model, np.array(lengths))], axis=1)
-    return table.set_axis(order).sort_index()
-
-
-def _shape(ids: list[int], own: int) -> dict[str, Any]:
-    """How a text went: how long it is, how it ended, whether it loops."""
-    repeated = repetition(ids[:own])
-    return {
-        "new_tokens": len(ids),
-        "ended": own < len(ids),
-        "repetition": repeated,
-        "collapsed": own >= ENOUGH and repeated > LOOPS,
-    }
-
-
-def _own(tokenizer: Any, ids: list[int], ends: Any, example: Example) -> int:
-    """New tokens up to the end token or the example's stop, the token that holds it left out."""
-    length = len(ids) - (bool(ids) and ids[-1] in ends)
-    if not example.stop:
-        return length
-    low, high = 0, length  # the text of the first `low` tokens has no stop in it
-    while low < high:
-        middle = (low + high + 1) // 2
-        if example.stop in tokenizer.decode(ids[:middle], skip_special_tokens=True):
-            high = middle - 1
-        else:
-            low = middle
-    return low
-
-
-def _counts(runs: Runs, model: Any, lengths: np.ndarray) -> pd.DataFrame:
-    """Skipped blocks and all blocks, over the decode steps of each prompt and over those of its scored answer.
-
-    The first new token comes from prefill; the pass that consumes generated token n writes token n + 1. So an
-    answer of m tokens is written by the decode steps n < m, and an answer of one token by none.
-    """
-    names = ("skipped", "blocks", "answer_skipped", "answer_blocks")
-    if runs.ledger is None:
-        return pd.DataFrame(0, index=range(len(lengths)), columns=names)
-    tokens, skipped = runs.ledger.tokens, runs.ledger.skipped  # skipped is [token, layer]
-    sequence, n = tokens["sequence"].to_numpy(), tokens["generated"].to_numpy()
-    written = np.array([len(ids) for ids in runs.ids])
-    counts = []
-    for until in (written, lengths):
-        chosen = (n > 0) & (n < until[sequence])
-        per = np.bincount(sequence[chosen], weights=skipped[chosen].sum(axis=1), minlength=len(lengths))
-        counts += [per.astype(int), np.bincount(sequence[chosen], minlength=len(lengths)) * skipped.shape[1]]
-    return pd.DataFrame(dict(zip(names, counts, strict=True)))

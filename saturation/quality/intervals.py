@@ -1,4 +1,4 @@
-"""Intervals by resampling whole examples."""
+"""Intervals of a mean over examples."""
 
 from __future__ import annotations
 
@@ -37,3 +37,26 @@ def ratio_interval(
         rng=np.random.default_rng(seed),
     )
     return float(found.confidence_interval.low), float(found.confidence_interval.high)
+
+
+def share_interval(share: float, n: int, *, confidence: float = 0.95) -> tuple[float, float]:
+    """Wilson's score interval (JASA 22:209, 1927) of a share of n examples.
+
+    Parameters
+    ----------
+    share
+        In [0, 1]; of rows that come several to an example (turns, seeds) their mean, which counts each example as
+        one observation and so never makes the interval too short.
+    n
+        Examples, at least one.
+    confidence
+        Of the interval.
+
+    Returns
+    -------
+    low, high
+    """
+    z = stats.norm.ppf(0.5 + confidence / 2)
+    middle = share + z * z / (2 * n)
+    half = z * np.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
+    return max(0.0, float((middle - half) / (1 + z * z / n))), min(1.0, float((middle + half) / (1 + z * z / n)))

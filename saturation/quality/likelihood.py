@@ -2,22 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
-from typing import Any
+from typing import Any, NamedTuple
 
-import numpy as np
 import pandas as pd
 import torch
-from torch import Tensor
 from tqdm.auto import tqdm
 from transformers import PreTrainedModel
 
 from ..anatomy import input_device
 from ..policies import Policy
 from ..recording import Text, encode, padded
-from ..skipping import Ledger, skip
+from ..recording import context as context_of
+from ..skipping import skip
+from .counting import counted
 from .intervals import ratio_interval
+
+
+class Window(NamedTuple):
+    """A stretch of a text that one pass reads.
+
+    Attributes
+    ----------
+    text
+        Number of the text.
+    ids
+        Its token ids.
+    start
+        Position in the window from which tokens count as decode; negative where that was before the window, so that
+        a warm-up is counted once per text.
+    first
+        Position in the window of the first token that is scored; the tokens before it are its context.
+    """
+
+    text: int
+    ids: list[int]
+    start: int
+    first: int
 
 
 def losses(
@@ -27,6 +49,8 @@ def losses(
     *,
     policy: Policy | None = None,
     start: int = 0,
+    stride: int | None = None,
+    window: int | None = None,
     batch_size: int = 8,
     progress: bool = True,
 ) -> pd.DataFrame:
@@ -43,32 +67,84 @@ def losses(
         Which blocks to skip; None is the dense model.
     start
         Position from which the tokens of a plain text count as decode, for the policy and for the score.
+    stride, window
+        Read a text longer than `window` tokens (None: the model's context) in windows that move on by `stride`
+        tokens. Without a stride a text that does not fit into the context is refused.
     batch_size
-        Texts per forward pass.
+        Texts, or windows, per forward pass.
     progress
         Show a bar where there is a terminal or a notebook.
 
     Returns
     -------
     DataFrame
-        One row per text: `text` (its number), `tokens` (predicted), `nll` (their sum, nats), and of the blocks of
-        the decode tokens `skipped` and `blocks` (how many were skipped, of how many).
+        One row per text: `text` (its number), `tokens` (predicted), `nll` (their sum, nats), and how many blocks
+        were skipped: of the decode tokens `skipped` of `skippable` and of `blocks`, of all tokens `all_skipped` of
+        `all_blocks`.
+
+    Raises
+    ------
+    ValueError
+        For a text that is empty or does not fit, and for a stride that is not smaller than the window.
 
     Notes
     -----
-    Each text is read once with the tokenizer's own special tokens, without a sliding window. Token i is predicted
-    from the tokens before it, by the pass that consumes token i - 1; the first token is predicted by nothing.
-    Scored are the tokens at positions >= max(start, 1), which for an answer is the whole answer.
+    Each text is read by itself with the tokenizer's own special tokens before it, and nothing between its windows.
+    Token i is predicted from the tokens before it, by the pass that consumes token i - 1; the first token is
+    predicted by nothing. Scored are the tokens at positions >= max(start, 1), which for an answer is the whole
+    answer. Perplexity is ``exp(nll.sum() / tokens.sum())``: the mean is over tokens, not over texts.
+
+    With a stride every token is still scored once, by the first window that reaches it, and sees at least
+    ``window - stride`` tokens before it (Press et al., ACL 2021; a smaller stride gives a lower loss and costs more
+    passes). The policy acts on the context that is read again as on what is scored; those blocks are counted again.
     """
-    rows, starts = encode(model, tokenizer, texts, start=start)
-    context = skip(model, policy, start=starts) if policy is not None else nullcontext()
+    given = windows(model, tokenizer, texts, start=start, stride=stride, window=window)
+    context = skip(model, policy, start=[one.start for one in given]) if policy is not None else nullcontext()
     scored: list[tuple[int, float]] = []
-    batches = [(rows[i : i + batch_size], starts[i : i + batch_size]) for i in range(0, len(rows), batch_size)]
+    batches = [given[i : i + batch_size] for i in range(0, len(given), batch_size)]
     with context as ledger, torch.no_grad():
-        for ids, first in tqdm(batches, desc="scoring", disable=None if progress else True, leave=False):
-            scored += _scores(model, ids, first)
-    table = pd.DataFrame(scored, columns=["tokens", "nll"]).rename_axis("text").reset_index()
-    return table.assign(**_skipped(ledger, len(table)))
+        for batch in tqdm(batches, desc="scoring", disable=None if progress else True, leave=False):
+            scored += _scores(model, batch)
+    table = pd.concat([pd.DataFrame(scored, columns=["tokens", "nll"]), counted(ledger, len(given))], axis=1)
+    return table.groupby([one.text for one in given]).sum().rename_axis("text").reset_index()
+
+
+def windows(
+    model: PreTrainedModel,
+    tokenizer: Any,
+    texts: Sequence[Text | tuple[Text, Text]],
+    *,
+    start: int = 0,
+    stride: int | None = None,
+    window: int | None = None,
+) -> list[Window]:
+    """What `losses` reads, pass by pass; the options are its own."""
+    width = min(filter(None, (window, context_of(model))), default=None)
+    if stride is not None and width is not None and not 0 < stride < width:
+        raise ValueError(
+            f"expected a stride of at least 1 and less than the window of {width} tokens, got {stride}; the first "
+            "token of a window is predicted by nothing, so windows must overlap"
+        )
+    rows, starts = encode(model, tokenizer, texts, start=start, fits=stride is None)
+    return [
+        Window(number, row[begin:end], own - begin, first - begin)
+        for number, (row, own) in enumerate(zip(rows, starts, strict=True))
+        for begin, end, first in _spans(len(row), max(own, 1), stride, width)
+    ]
+
+
+def _spans(length: int, first: int, stride: int | None, width: int | None) -> Iterator[tuple[int, int, int]]:
+    """Begin and end of each window over a text, and the first token that it scores."""
+    if stride is None or width is None:
+        yield 0, length, first
+        return
+    for begin in range(0, length, stride):
+        end = min(begin + width, length)
+        if end > first or end == length:
+            yield begin, end, first
+            first = end
+        if end == length:
+            return
 
 
 def mean_loss(table: pd.DataFrame, *, confidence: float = 0.95, seed: int = 0) -> tuple[float, float, float]:
@@ -107,29 +183,11 @@ def rise(sparse: pd.DataFrame, dense: pd.DataFrame, **options: Any) -> tuple[flo
     return mean_loss(sparse.assign(nll=sparse["nll"] - dense["nll"]), **options)
 
 
-def _scores(model: Any, ids: list[list[int]], starts: list[int]) -> list[tuple[int, float]]:
-    """Predicted tokens and summed loss of each row of one batch."""
-    inputs, mask = padded(ids, "right", input_device(model))
+def _scores(model: Any, batch: Sequence[Window]) -> list[tuple[int, float]]:
+    """Predicted tokens and summed loss of each window of one batch."""
+    inputs, mask = padded([one.ids for one in batch], "right", input_device(model))
     logits = model(input_ids=inputs, attention_mask=mask, use_cache=False).logits  # [batch, width, vocabulary]
     target = inputs[:, 1:].to(logits.device)
     loss = torch.nn.functional.cross_entropy(logits[:, :-1].float().transpose(1, 2), target, reduction="none")
-    return [_score(row, len(own), start) for row, own, start in zip(loss.cpu(), ids, starts, strict=True)]
-
-
-def _score(loss: Tensor, length: int, start: int) -> tuple[int, float]:
-    kept = loss[max(start - 1, 0) : length - 1].double()  # [token]; entry i is the loss of token i + 1
-    return len(kept), float(kept.sum())
-
-
-def _skipped(ledger: Ledger | None, texts: int) -> dict[str, Any]:
-    """Skipped blocks and all blocks of each text's decode tokens."""
-    if ledger is None:
-        return {"skipped": 0, "blocks": 0}
-    decode = ledger.tokens["phase"].to_numpy() == "decode"
-    sequence = ledger.tokens["sequence"].to_numpy()[decode]
-    layers = ledger.skipped.shape[1]
-    counts = np.bincount(sequence, minlength=texts)
-    return {
-        "skipped": np.bincount(sequence, weights=ledger.skipped[decode].sum(axis=1), minlength=texts).astype(int),
-        "blocks": counts * layers,
-    }
+    kept = [row[one.first - 1 : len(one.ids) - 1].double() for row, one in zip(loss.cpu(), batch, strict=True)]
+    return [(len(row), float(row.sum())) for row in kept]  # [token]; entry i of a row of `loss` is of token i + 1

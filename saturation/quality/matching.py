@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import string
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
@@ -43,10 +43,16 @@ def overlap(new: str, example: Example) -> dict[str, Any]:
     return {"answer": said, **scores, "chrf": chrf.sentence_score(said, list(example.references)).score}
 
 
+def spoken(new: str, example: Example) -> dict[str, Any]:
+    """A turn of a conversation: what was said, and its overlap with the reference reply where there is one."""
+    return overlap(new, example) if example.references else {"answer": example.scored_part(new)}
+
+
 MATCHING: dict[str, Callable[[str, Example], dict[str, Any]]] = {
     "answer": exact,
     "number": numeric,
     "summary": overlap,
+    "conversation": spoken,
 }  # score of a task -> columns
 
 
@@ -56,12 +62,3 @@ def _scorers() -> tuple[Any, Any]:
     from sacrebleu.metrics import CHRF
 
     return RougeScorer(["rouge1", "rouge2", "rougeL"], use_stemmer=False), CHRF()
-
-
-def repetition(ids: Sequence[int], n: int = 4) -> float:
-    """Share of the n-grams of a text that occurred in it before, in [0, 1]; 0 for a text shorter than n.
-
-    A text that loops tends to 1. Welleck et al., ICLR 2020 (seq-rep-n).
-    """
-    grams = [tuple(ids[i : i + n]) for i in range(len(ids) - n + 1)]
-    return 1 - len(set(grams)) / len(grams) if grams else 0.0

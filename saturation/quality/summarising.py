@@ -8,10 +8,15 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from .intervals import ratio_interval
+from .counting import RATIOS
+from .intervals import ratio_interval, share_interval
 
-SHARES = ("correct", "correct_norm", "collapsed")  # each example is right or wrong
-SCORES = (*SHARES, "rouge_1", "rouge_2", "rouge_L", "chrf", "repetition")
+SHARES = ("correct", "correct_norm", "wrong", "collapsed")  # each example is one or it is not
+SCORES = (
+    *SHARES,
+    *("rouge_1", "rouge_2", "rouge_L", "chrf", "judge"),
+    *("agreement", "kl", "dense_nll", "repetition", "distinct_1", "distinct_2"),
+)
 
 
 def summarise(
@@ -27,19 +32,24 @@ def summarise(
         Columns to group by, such as "kind" in addition.
     confidence
         Of the intervals: Wilson's (JASA 22:209, 1927) for shares, percentile bootstrap over examples (2,000
-        resamples) for other scores.
+        resamples) for other scores. Rows that share an example (the turns of a conversation, seeds) are no
+        observations of their own: they are resampled together, and a share counts their examples.
     seed
         Of the resampling.
 
     Returns
     -------
     DataFrame
-        One row per group and score: the group's columns, `score`, `n`, `mean`, `low`, `high`, and the share of FFN
-        blocks that was skipped over `decode` tokens and on the `answer`'s own. Loss per token is the score "nll".
+        One row per group and score: the group's columns, `score`, `n` (rows), `mean`, `low`, `high`, and the share of
+        FFN blocks that was skipped: `nominal`, `decode` and `total` as `SkipRatios` defines them, and `answer` on
+        those tokens that wrote the scored answer (0 for a dense run, NaN where the table lacks the counts). Loss per
+        token is the score "nll". Where answers are right or wrong, the scores "correct", "wrong" and "collapsed" are
+        those of `outcome` and add up to 1.
     """
+    table = _outcomes(table)
     rows = []
     for group, own in table.groupby(list(by), sort=False, dropna=False):
-        ratios = {"decode": _share(own, "skipped", "blocks"), "answer": _share(own, "answer_skipped", "answer_blocks")}
+        ratios = {name: _share(own, *columns) for name, columns in RATIOS.items()}
         for score in _scores(own):
             n, mean, low, high = _estimate(own, score, confidence, seed)
             found = {"score": score, "n": n, "mean": mean, "low": low, "high": high}
@@ -78,12 +88,22 @@ def compare(sparse: pd.DataFrame, dense: pd.DataFrame, score: str = "correct") -
     theirs = theirs.loc[ours.index]
     difference = ours.astype(float) - theirs.astype(float)
     result = {"n": len(ours), "difference": float(difference.mean())}
-    if ours.dtype == bool:
+    if score in SHARES or ours.dtype == bool:
         won, lost = int((difference > 0).sum()), int((difference < 0).sum())
         p = stats.binomtest(won, won + lost).pvalue if won + lost else 1.0
         return result | {"lost": lost, "won": won, "p": float(p)}
     differs = bool((difference != 0).any())
     return result | {"p": float(stats.wilcoxon(difference).pvalue) if differs else 1.0}
+
+
+def _outcomes(table: pd.DataFrame) -> pd.DataFrame:
+    """With the shares of `outcome` as columns; other rows keep their alarms."""
+    if "outcome" not in table:
+        return table
+    told = table["outcome"].notna()
+    shares = {name: (table["outcome"] == name).astype(float).where(told) for name in ("wrong", "collapsed")}
+    alarms = table.get("collapsed", pd.Series(index=table.index, dtype=float)).astype(float)
+    return table.assign(wrong=shares["wrong"], collapsed=shares["collapsed"].fillna(alarms))
 
 
 def _scores(own: pd.DataFrame) -> list[str]:
@@ -93,19 +113,27 @@ def _scores(own: pd.DataFrame) -> list[str]:
 
 def _estimate(own: pd.DataFrame, score: str, confidence: float, seed: int) -> tuple[int, float, float, float]:
     own = own[own[score].notna()]
-    n = len(own)
-    weight = own["tokens"].to_numpy() if score == "nll" else np.ones(n)
-    value = own[score].to_numpy(dtype=float)
+    weight = own["tokens"].to_numpy() if score == "nll" else np.ones(len(own))
+    summed = pd.DataFrame({"value": own[score].to_numpy(dtype=float), "weight": weight}).groupby(_units(own)).sum()
+    value, weight = summed["value"].to_numpy(), summed["weight"].to_numpy()  # [example]
     mean = float(value.sum() / weight.sum())
     if score in SHARES:
-        low, high = stats.binomtest(int(value.sum()), n).proportion_ci(confidence, method="wilson")
-    elif n < 2 or (np.ptp(value) == 0 and np.ptp(weight) == 0):
-        low = high = mean
-    else:
-        low, high = ratio_interval(value, weight, confidence=confidence, seed=seed)
-    return n, mean, float(low), float(high)
+        return len(own), mean, *share_interval(mean, len(value), confidence=confidence)
+    if len(value) < 2 or (np.ptp(value) == 0 and np.ptp(weight) == 0):
+        return len(own), mean, mean, mean
+    return len(own), mean, *ratio_interval(value, weight, confidence=confidence, seed=seed)
+
+
+def _units(own: pd.DataFrame) -> np.ndarray:
+    """Number of the example that each row belongs to; the turns of a conversation are one."""
+    unit = own["example"]
+    if "conversation" in own:
+        unit = own["conversation"].fillna(unit)
+    return pd.DataFrame({"task": own["task"], "unit": unit}).groupby(["task", "unit"], sort=False).ngroup().to_numpy()
 
 
 def _share(own: pd.DataFrame, part: str, whole: str) -> float:
+    if part not in own or whole not in own:
+        return float("nan")
     total = own[whole].sum()
     return float(own[part].sum() / total) if total else 0.0

@@ -95,6 +95,7 @@ def encode(
     start: int = 0,
     chat: bool = False,
     room: int = 0,
+    fits: bool = True,
 ) -> tuple[list[list[int]], list[int]]:
     """Token ids of each prompt, and where its decode part starts.
 
@@ -104,6 +105,8 @@ def encode(
         As for `record`; in place of a text there may be a list of token ids, which is taken as it is.
     room
         Tokens that must still fit into the context behind each prompt.
+    fits
+        False takes prompts that are longer than the context.
 
     Returns
     -------
@@ -124,7 +127,7 @@ def encode(
         ids = _ids(tokenizer, question, chat)
         starts.append(len(ids) if isinstance(prompt, tuple) else start)
         ids = ids + (_ids(tokenizer, answer, False, add_special_tokens=False) if answer else [])
-        _check(ids, question, number, context(model), room)
+        _check(ids, question, number, context(model) if fits else None, room)
         rows.append(ids)
     return rows, starts
 

@@ -6,7 +6,7 @@ how it is scored, the same in the whole file:
     answers       list of texts, any of which is right    exact match of the new text, normalised
     references    list of texts                           ROUGE and chrF of the new text
     choices       list of texts, with `answer`            the likeliest choice; `answer` is one of them, or its index
-    turns         list of user turns, instead of prompt   a conversation
+    turns         list of user turns, instead of prompt   a conversation; `replies` may list a reference for each turn
     text          a text                                  its likelihood; `prompt` may say how it begins
 
 `stop` cuts the new text at its first occurrence; of what is left only what follows the last `after` is scored.
@@ -150,8 +150,11 @@ def _prompt(fields: _Fields, template: str | None) -> str:
 
 
 def _conversation(fields: _Fields, template: str | None) -> dict[str, Any]:
-    first, *later = fields.texts("turns")
-    return {"prompt": first, "turns": tuple(later)}
+    first, *later = turns = fields.texts("turns")
+    replies = fields.texts("replies") if "replies" in fields.line else ()
+    if replies and len(replies) != len(turns):
+        raise fields.wrong(f"field 'replies' to have a text for each of {len(turns)} turns", f"{len(replies)}")
+    return {"prompt": first, "turns": tuple(later), "replies": replies}
 
 
 def _choice(fields: _Fields, template: str | None) -> dict[str, Any]:

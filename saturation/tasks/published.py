@@ -62,7 +62,8 @@ def _commonsense_qa(text: str) -> Iterator[Fields]:
 def _mt_bench(text: str) -> Iterator[Fields]:
     for entry in _json_lines(text):
         first, *later = entry["turns"]
-        yield {"id": str(entry["question_id"]), "kind": entry["category"], "question": first, "turns": tuple(later)}
+        common = {"id": str(entry["question_id"]), "kind": entry["category"]}
+        yield {**common, "question": first, "turns": tuple(later), "replies": tuple(entry.get("reference", ()))}
 
 
 def _wikitext(text: str) -> Iterator[Fields]:

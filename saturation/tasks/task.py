@@ -12,7 +12,7 @@ SCORES = {
     "number": "the last number of the new text equals the answer",
     "choice": "the likeliest of the choices is the right one",
     "summary": "the new text is compared with reference texts",
-    "conversation": "answers to several turns; scored by a judge, and by agreement with the dense model",
+    "conversation": "answers to several turns, held against reference replies, the dense run or a judge",
     "text": "likelihood of the text itself, teacher-forced",
 }
 
@@ -37,6 +37,8 @@ class Example:
         The options of a multiple choice, and the index of the right one.
     turns
         User turns after the first.
+    replies
+        Reference replies, one per turn, the first turn's first; "" for none.
     text
         A text to be read for its likelihood.
     stop
@@ -53,6 +55,7 @@ class Example:
     choices: tuple[str, ...] = ()
     correct: int = 0
     turns: tuple[str, ...] = ()
+    replies: tuple[str, ...] = ()
     text: str = ""
     stop: str = ""
     after: str = ""

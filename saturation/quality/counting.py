@@ -1,0 +1,60 @@
+"""How many blocks a run skipped, text by text: the sums behind every skip ratio."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from ..policies import Steps
+from ..skipping import Ledger
+
+COUNTS = ("skipped", "skippable", "blocks", "all_skipped", "all_blocks")
+RATIOS = {
+    "nominal": ("skipped", "skippable"),
+    "decode": ("skipped", "blocks"),
+    "total": ("all_skipped", "all_blocks"),
+    "answer": ("answer_skipped", "answer_blocks"),
+}  # ratio -> its columns; the first three as `policies.SkipRatios` defines them
+
+
+def counted(ledger: Ledger | None, texts: int, *, until: np.ndarray | None = None) -> pd.DataFrame:
+    """Blocks of each text that were skipped, and that could have been.
+
+    Parameters
+    ----------
+    ledger
+        Of the run; None for a dense run, which counts nothing.
+    texts
+        How many texts it read or wrote.
+    until
+        [text]: decode steps from this generated token on are left out, such as those that a finished text of a batch
+        still took part in.
+
+    Returns
+    -------
+    DataFrame
+        One row per text. Of decode tokens `skipped`, of `skippable` (layers that the policy may skip x tokens past
+        its warm-up) and of `blocks` (all layers); of all tokens, prefill included, `all_skipped` of `all_blocks`.
+    """
+    if ledger is None:
+        return pd.DataFrame(0, index=range(texts), columns=COUNTS)
+    tokens, layers = ledger.tokens, ledger.skipped.shape[1]
+    steps = Steps(*(tokens[name].to_numpy() for name in ("sequence", "position", "generated")))
+    kept = np.ones(len(tokens), dtype=bool) if until is None else steps.generated < until[steps.sequence]
+    kept |= ~steps.decode
+    decode = kept & steps.decode
+    per_token = ledger.skipped.sum(axis=1)  # [token]
+
+    def summed(chosen: np.ndarray, each: np.ndarray | int) -> np.ndarray:
+        weights = np.broadcast_to(each, chosen.shape)[chosen]
+        return np.bincount(steps.sequence[chosen], weights=weights, minlength=texts).astype(int)  # [text]
+
+    open_ = decode & ledger.policy.eligible(steps)
+    values = (
+        summed(decode, per_token),
+        summed(open_, len(ledger.policy.skippable(layers))),
+        summed(decode, layers),
+        summed(kept, per_token),
+        summed(kept, layers),
+    )
+    return pd.DataFrame(dict(zip(COUNTS, values, strict=True)))
