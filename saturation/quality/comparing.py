@@ -82,7 +82,7 @@ def _aligned(rows: pd.DataFrame, dense: pd.DataFrame) -> pd.DataFrame:
             f"expected rows of the dense model on the same examples, got {len(theirs)} rows with "
             f"{len(set(ours) & set(theirs))} of {len(ours)} examples in common; evaluate both on one task"
         )
-    return dense.set_index("example").loc[ours].set_axis(rows.index)
+    return dense.set_index("example", drop=False).loc[ours].set_axis(rows.index)
 
 
 def _drifts(

@@ -59,4 +59,5 @@ def share_interval(share: float, n: int, *, confidence: float = 0.95) -> tuple[f
     z = stats.norm.ppf(0.5 + confidence / 2)
     middle = share + z * z / (2 * n)
     half = z * np.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
-    return max(0.0, float((middle - half) / (1 + z * z / n))), min(1.0, float((middle + half) / (1 + z * z / n)))
+    low, high = ((middle + side) / (1 + z * z / n) for side in (-half, half))
+    return max(0.0, min(share, float(low))), min(1.0, max(share, float(high)))  # against rounding at 0 and 1
