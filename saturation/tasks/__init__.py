@@ -1,8 +1,22 @@
-"""Prompts with references: the bundled tasks, anybody's JSON lines, and published sets as they are distributed."""
+"""Prompts with references: the bundled tasks, anybody's JSON lines, published sets as they are distributed, the hub."""
 
+from .hub import HUB, HubSet, hub
 from .lines import read
 from .published import PUBLISHED, published
 from .shelf import bundled, names
 from .task import SCORES, Example, Task, number
 
-__all__ = ["PUBLISHED", "SCORES", "Example", "Task", "bundled", "names", "number", "published", "read"]
+__all__ = [
+    "HUB",
+    "PUBLISHED",
+    "SCORES",
+    "Example",
+    "HubSet",
+    "Task",
+    "bundled",
+    "hub",
+    "names",
+    "number",
+    "published",
+    "read",
+]

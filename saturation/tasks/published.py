@@ -35,14 +35,14 @@ def _freebaseqa(text: str) -> Iterator[Fields]:
 
 def _gsm8k(text: str) -> Iterator[Fields]:
     for i, entry in enumerate(_json_lines(text)):
-        answer = _plain(entry["answer"].rpartition("####")[2])
+        answer = plain(entry["answer"].rpartition("####")[2])
         yield {"id": f"{i}", "question": entry["question"], "answers": (answer,)}
 
 
 def _svamp(text: str) -> Iterator[Fields]:
     for entry in json.loads(text):
         question = f"{entry['Body'].rstrip('. ')}. {entry['Question']}"
-        answer = _plain(str(entry["Answer"]))
+        answer = plain(str(entry["Answer"]))
         yield {"id": entry["ID"], "kind": entry["Type"], "question": question, "answers": (answer,)}
 
 
@@ -84,7 +84,7 @@ def _heading(line: str) -> bool:
     return len(words) > 2 and words[0] == words[-1] == "=" and words[1] != "="
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     """The number that a reference names, without exponent."""
     value = number(text)
     if value is None:
