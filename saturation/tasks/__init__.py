@@ -1,6 +1,7 @@
 """Prompts with references: the bundled tasks, anybody's JSON lines, published sets as they are distributed, the hub."""
 
-from .hub import HUB, HubSet, hub
+from .from_hub import hub
+from .hubsets import HUB, HubSet
 from .lines import read
 from .published import PUBLISHED, published
 from .shelf import bundled, names

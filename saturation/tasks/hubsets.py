@@ -1,0 +1,197 @@
+"""How data sets of the hub become tasks: which columns they need, and what is made of them.
+
+The ready sets were written where no hub could be reached, and were never run against one: their `status` says so. The
+tests run them on local files of their shape.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from .published import PUBLISHED, Fields, plain
+
+UNTESTED = "untested: could not be run offline"
+Shape = Callable[[Iterator[Fields]], Iterator[Fields]]
+LONG, SHORT = 900, 450  # words; an article below SHORT is short, from LONG on long. Ours: about thirds of CNN/DailyMail
+
+
+@dataclass(frozen=True)
+class HubSet:
+    """How a data set of the hub becomes a task; `dataclasses.replace` it, or make your own.
+
+    Attributes
+    ----------
+    name, config, split
+        As `datasets.load_dataset` takes them.
+    score
+        One of `SCORES`.
+    columns
+        Field -> column; dots reach into nested columns, as in "answer.aliases". Fields of `Example` go into the
+        example, where a single text does for a list of one; any field can be named in the template.
+    template
+        The prompt, of those fields.
+    shape
+        Last changes to the fields of all rows, such as the number out of a worked solution.
+    stop
+        Where the new text is cut.
+    max_new_tokens
+        Room for an answer.
+    streaming
+        Read row by row, as many as are asked for, instead of downloading the whole set first.
+    status
+        Whether it has been run against the hub.
+    """
+
+    name: str
+    score: str
+    columns: Mapping[str, str]
+    template: str = ""
+    config: str | None = None
+    split: str = "test"
+    shape: Shape = field(default=lambda rows: rows)
+    stop: str = ""
+    max_new_tokens: int = 64
+    streaming: bool = False
+    status: str = "made by its user"
+
+
+def _solutions(rows: Iterator[Fields]) -> Iterator[Fields]:
+    """The number that a worked solution ends with."""
+    for row in rows:
+        yield {**row, "answers": plain(str(row["answers"]).rpartition("####")[2])}
+
+
+def _sums(rows: Iterator[Fields]) -> Iterator[Fields]:
+    """The text of a problem closed by one full stop before its question."""
+    for row in _solutions(rows):
+        yield {**row, "body": f"{row['body'].rstrip('. ')}."}
+
+
+def _articles_by_length(rows: Iterator[Fields]) -> Iterator[Fields]:
+    """Articles in three bins of length, without the highlights that the raw stories carry at their end."""
+    for row in rows:
+        article = row["article"].partition("@highlight")[0].strip()
+        words = len(article.split())
+        kind = "short" if words < SHORT else "medium" if words < LONG else "long"
+        yield {**row, "article": article, "kind": kind}
+
+
+def _labelled(rows: Iterator[Fields]) -> Iterator[Fields]:
+    """The right choice by its label; a test split without labels holds nothing to score by."""
+    for row in rows:
+        if row["label"] not in row["labels"]:
+            raise ValueError(
+                f"expected a label among {', '.join(row['labels'])}, got {row['label']!r}; name a split with answers"
+            )
+        yield {**row, "correct": list(row["labels"]).index(row["label"])}
+
+
+def _articles(rows: Iterator[Fields]) -> Iterator[Fields]:
+    """Lines joined again, and parted into articles as the published file is."""
+    return PUBLISHED["wikitext-2"].read("".join(row["text"] for row in rows))
+
+
+def _answer_names(rows: Iterator[Fields]) -> Iterator[Fields]:
+    """All names of all answers of a question, whichever way the nested lists are stored."""
+    for row in rows:
+        yield {**row, "answers": tuple(dict.fromkeys(_texts(row["answers"])))}
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        yield from _texts(value.get("AnswersName", value.get("Answers", ())))
+    else:
+        for one in value:
+            yield from _texts(one)
+
+
+_QA = PUBLISHED["freebaseqa"].template
+HUB = {
+    "triviaqa": HubSet(
+        "mandarjoshi/trivia_qa",
+        "answer",
+        {"id": "question_id", "question": "question", "answers": "answer.aliases"},
+        _QA,
+        config="rc.nocontext",
+        split="validation",
+        stop="\n",
+        max_new_tokens=32,
+        status=UNTESTED,
+    ),
+    "freebaseqa": HubSet(
+        "microsoft/freebase_qa",
+        "answer",
+        {"id": "Question-ID", "question": "RawQuestion", "answers": "Parses"},
+        _QA,
+        shape=_answer_names,
+        stop="\n",
+        max_new_tokens=32,
+        status=UNTESTED,
+    ),
+    "cnn_dailymail": HubSet(
+        "abisee/cnn_dailymail",
+        "summary",
+        {"id": "id", "article": "article", "references": "highlights"},
+        "Article: {article}\nSummary:",
+        config="3.0.0",
+        shape=_articles_by_length,
+        stop="\n\n",
+        max_new_tokens=128,
+        streaming=True,
+        status=UNTESTED,
+    ),
+    "c4": HubSet(
+        "allenai/c4", "text", {"text": "text"}, config="en", split="validation", streaming=True, status=UNTESTED
+    ),
+    "gsm8k": HubSet(
+        "openai/gsm8k",
+        "number",
+        {"question": "question", "answers": "answer"},
+        _QA,
+        config="main",
+        shape=_solutions,
+        stop="\n\n",
+        max_new_tokens=256,
+        status=UNTESTED,
+    ),
+    "svamp": HubSet(
+        "ChilleD/SVAMP",
+        "number",
+        {"id": "ID", "kind": "Type", "body": "Body", "question": "Question", "answers": "Answer"},
+        "Question: {body} {question}\nAnswer:",
+        shape=_sums,
+        stop="\n\n",
+        max_new_tokens=128,
+        status=UNTESTED,
+    ),
+    "commonsense_qa": HubSet(
+        "tau/commonsense_qa",
+        "choice",
+        {
+            "id": "id",
+            "question": "question",
+            "choices": "choices.text",
+            "labels": "choices.label",
+            "label": "answerKey",
+        },
+        _QA,
+        split="validation",
+        shape=_labelled,
+        status=UNTESTED,
+    ),
+    "wikitext-2": HubSet(
+        "Salesforce/wikitext", "text", {"text": "text"}, config="wikitext-2-raw-v1", shape=_articles, status=UNTESTED
+    ),
+    "mt_bench": HubSet(
+        "HuggingFaceH4/mt_bench_prompts",
+        "conversation",
+        {"id": "prompt_id", "kind": "category", "turns": "prompt", "replies": "reference"},
+        split="train",
+        max_new_tokens=256,
+        status=UNTESTED,
+    ),
+}
