@@ -190,7 +190,7 @@ def test_what_is_not_said_is_asked_for(folder):
     sentence = (
         f"expected field 'prompt' for the template of {path}, got question, answers; name its column with columns="
     )
-    with pytest.raises(ValueError, match="^" + re.escape(sentence) + "columns=$"):
+    with pytest.raises(ValueError, match="^" + re.escape(sentence) + "$"):
         hub(path, columns={"question": "q", "answers": "a"}, score="answer")
     with pytest.raises(ValueError, match=re.escape("expected a label among A, B, got ''; name a split with answers")):
         hub(local("commonsense_qa", folder({**ROWS["commonsense_qa"], "answerKey": ""})))

@@ -12,7 +12,8 @@ import pytest
 import torch
 
 import saturation as st
-from saturation import quality, sweeps
+from saturation import quality
+from saturation.sweeps import keys
 from saturation.tasks import bundled
 
 POLICIES = {"dense": None, "static": st.StaticFFN(layers=(5, 6)), "random": st.RandomFFN(0.25)}
@@ -93,17 +94,17 @@ def test_a_changed_model_is_never_mixed_in(demo, tasks, tmp_path, calls):
 
 def test_a_tokenizer_is_what_it_does_not_where_it_lies(demo):
     _, tokenizer = st.load("demo")
-    before = sweeps._tokens(tokenizer)
+    before = keys.tokens(tokenizer)
     tokenizer(["a", "b c"], padding=True, truncation=True, max_length=8)
     tokenizer.name_or_path = "elsewhere"
-    assert sweeps._tokens(tokenizer) == before
+    assert keys.tokens(tokenizer) == before
     tokenizer.add_tokens(["<new>"])
-    assert sweeps._tokens(tokenizer) != before
+    assert keys.tokens(tokenizer) != before
 
 
 def test_another_code_of_the_scores_is_another_cell(demo, tasks, tmp_path, calls, monkeypatch):
     run(demo, tasks[:1], tmp_path, policies=[None])
-    monkeypatch.setattr(sweeps, "_code", lambda: "another")
+    monkeypatch.setattr(keys, "code", lambda: "another")
     run(demo, tasks[:1], tmp_path, policies=[None])
     assert len(calls) == 2
 

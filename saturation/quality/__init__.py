@@ -2,13 +2,14 @@
 
 from .comparing import against
 from .drifting import drift
-from .evaluating import evaluate, rated
+from .evaluating import JUDGED, evaluate, rated
 from .judging import Judge
 from .likelihood import losses, mean_loss, rise
 from .matching import normalise
 from .summarising import compare, summarise
 
 __all__ = [
+    "JUDGED",
     "Judge",
     "against",
     "compare",

@@ -19,6 +19,8 @@ from .counting import COUNTS
 from .judging import judged
 from .likelihood import losses
 
+JUDGED = ("conversation", "summary")  # scores of tasks that a judge rates; the others have exact answers
+
 
 def evaluate(
     model: PreTrainedModel,
@@ -106,16 +108,23 @@ def evaluate(
 
 
 def rated(task: Task, rows: pd.DataFrame, judge: Callable[[Example, str], float | None]) -> pd.DataFrame:
-    """Rows of `evaluate` with a judge's ratings of conversations and summaries; other rows as they are."""
+    """Rows of `evaluate` with a judge's ratings of conversations and summaries; other rows as they are.
+
+    Rows that have a rating already keep it, so that only failures are asked about again.
+    """
+    if task.score not in JUDGED:
+        return rows
     if task.score == "conversation":
         told = [(at_turn(one, len(replies), True), transcript(one, replies)) for one, replies in histories(task, rows)]
         examples = [replace(example, prompt=prompt) for example, prompt in told]
-    elif task.score == "summary":
+    else:
         given = {example.id: example for example in task}
         examples = [given[name] for name in rows["example"]]
-    else:
-        return rows
-    return rows.assign(**judged(judge, examples, rows["answer"].tolist()).set_axis(rows.index))
+    rows = rows.copy() if "judge" in rows else rows.assign(judge=float("nan"), judge_error="")
+    open_ = rows["judge"].isna().to_numpy()
+    asked = [example for example, ask in zip(examples, open_, strict=True) if ask]
+    rows.loc[open_, ["judge", "judge_error"]] = judged(judge, asked, rows.loc[open_, "answer"].tolist()).to_numpy()
+    return rows.astype({"judge": float})
 
 
 def _named(task: Task, policy: Policy | None, table: pd.DataFrame) -> pd.DataFrame:

@@ -1,0 +1,6 @@
+"""Many runs, one table: policies x tasks x seeds, each cell kept on disk, so that a killed sweep goes on."""
+
+from .keys import fingerprint
+from .sweeping import sweep
+
+__all__ = ["fingerprint", "sweep"]

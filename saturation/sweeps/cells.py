@@ -1,0 +1,80 @@
+"""Cells of a sweep on disk: written whole, read only when they are what they should be."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import NamedTuple
+
+import pandas as pd
+from pyarrow import ArrowException
+
+from ..policies import Policy
+from ..tasks import Task
+from ..trace import writing
+from . import keys
+
+_LOG = logging.getLogger(__name__)
+
+
+class Cell(NamedTuple):
+    """One run of a sweep: what it is called, what it does, and the key under which its rows are kept."""
+
+    name: str
+    policy: Policy | None
+    task: Task
+    seed: int | None
+    key: str
+
+    @property
+    def rows(self) -> int:
+        """How many rows it has: one per example, or per turn of a conversation."""
+        return len(self.task) + sum(len(example.turns) for example in self.task)
+
+
+def cells_of(
+    policies: Mapping[str, Policy | None], tasks: Sequence[Task], seeds: Sequence[int], common: Sequence[str]
+) -> Iterator[Cell]:
+    """All cells, task by task, in the order of the policies."""
+    for task in tasks:
+        for name, policy in policies.items():
+            for drawn, seed in _seeded(policy, seeds):
+                yield Cell(name, drawn, task, seed, keys.cell(task, drawn, *common))
+
+
+def _seeded(policy: Policy | None, seeds: Sequence[int]) -> Iterator[tuple[Policy | None, int | None]]:
+    """A policy with each seed, or as it is where it draws nothing."""
+    if policy is not None and "seed" in {option.name for option in fields(policy)}:  # type: ignore[arg-type]
+        yield from ((replace(policy, seed=seed), seed) for seed in seeds)  # type: ignore[type-var]
+    else:
+        yield policy, None
+
+
+def kept(path: Path, cell: Cell, make: Callable[[], pd.DataFrame]) -> pd.DataFrame:
+    """The rows at this place; made and put there, whole or not at all, where they are not."""
+    table = read(path, cell)
+    return write(path, make().assign(key=cell.key)) if table is None else table
+
+
+def write(path: Path, table: pd.DataFrame) -> pd.DataFrame:
+    """Put rows on disk and give them as they will be read."""
+    with writing(path, "a cell of the sweep") as part:
+        table.to_parquet(part, index=False)
+    return pd.read_parquet(path)
+
+
+def read(path: Path, cell: Cell) -> pd.DataFrame | None:
+    """The rows of a cell; None where there is no file, and with a warning where it is damaged or another's."""
+    if not path.exists():
+        return None
+    try:
+        table = pd.read_parquet(path)
+        if len(table) == cell.rows and set(table["key"]) == {cell.key}:
+            return table
+        reason = f"it holds {len(table)} rows where {cell.rows} of this cell belong"
+    except (ArrowException, OSError, ValueError, KeyError) as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+    _LOG.warning("%s is damaged and made again: %s", path, reason)
+    return None
