@@ -13,8 +13,8 @@ import torch
 
 import saturation as st
 from saturation import quality
-from saturation.sweeps import keys
-from saturation.tasks import bundled
+from saturation.sweeps import keys, sweeping
+from saturation.tasks import Example, Task, bundled
 
 POLICIES = {"dense": None, "static": st.StaticFFN(layers=(5, 6)), "random": st.RandomFFN(0.25)}
 
@@ -118,8 +118,8 @@ KILLED = """
 import sys
 import saturation as st
 from saturation.tasks import bundled
-policies = {str(layer): st.StaticFFN(layers=(layer,)) for layer in range(4, 12)}
-st.sweep(*st.load("demo"), policies, [bundled("factoid").head(40)], out=sys.argv[1], progress=False)
+policies = {"dense": None, **{str(layer): st.StaticFFN(layers=(layer,)) for layer in range(4, 7)}}
+st.sweep(*st.load("demo"), policies, [bundled("factoid").head(10)], out=sys.argv[1], progress=False)
 """
 
 
@@ -127,18 +127,180 @@ def test_a_killed_sweep_goes_on(demo, tmp_path, calls):
     killed, whole = tmp_path / "killed", tmp_path / "whole"
     process = subprocess.Popen([sys.executable, "-c", KILLED, str(killed)])
     until = time.monotonic() + 90
-    while len(finished(killed)) < 2 and process.poll() is None and time.monotonic() < until:
+    while len(finished(killed)) < 4 and process.poll() is None and time.monotonic() < until:
         time.sleep(0.005)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    kept = len(finished(killed))
-    assert 2 <= kept < 8, "killed in the middle"
-    policies = {str(layer): st.StaticFFN(layers=(layer,)) for layer in range(4, 12)}
-    task = [bundled("factoid").head(40)]
+    kept = {path: path.stat().st_mtime_ns for path in finished(killed)}
+    assert 4 <= len(kept) < 8, "killed in the middle: four cells, each as written and beside the dense run"
+    policies = {"dense": None, **{str(layer): st.StaticFFN(layers=(layer,)) for layer in range(4, 7)}}
+    task = [bundled("factoid").head(10)]
     resumed = run(demo, task, killed, policies=policies)
-    assert len(calls) == 8 - kept, "every finished cell is reused"
+    assert {path: path.stat().st_mtime_ns for path in kept} == kept, "no finished file is written again"
+    assert len(calls) == 4 - sum(path.name.count(".") == 1 for path in kept), "and no finished run is run again"
     unbroken = run(demo, task, whole, policies=policies)
     pd.testing.assert_frame_equal(resumed.drop(columns="seconds"), unbroken.drop(columns="seconds"))
+
+
+def test_every_policy_is_held_against_dense_wherever_that_stands(demo, tasks, tmp_path, calls):
+    alone = run(demo, tasks, tmp_path, policies={"static": POLICIES["static"]})
+    assert "agreement" not in alone and "kl" not in alone, "without the dense run there is nothing to drift from"
+    table = run(demo, tasks, tmp_path, policies={"static": POLICIES["static"], "dense": None})
+    assert calls == ["factoid", "stories", "factoid", "stories"], "what the policy wrote is reused"
+    assert table["policy"].unique().tolist() == ["static", "dense"], "in the order that was given"
+    drift = table[table["task"] == "factoid"].groupby("policy")[["agreement", "kl", "dense_nll"]].mean()
+    assert drift.loc["dense"].tolist()[:2] == [1, 0] and drift.loc["static", "kl"] > 0
+    texts = table[table["task"] == "stories"].groupby("policy")["kl"].mean()
+    assert texts["dense"] == 0 and texts["static"] > 0
+    scores = quality.summarise(table).set_index(["task", "policy", "score"])
+    ratios = scores.loc[("factoid", "static", "kl"), ["nominal", "decode", "total"]]
+    assert ratios.tolist() == [1, 0.125, 0.125]
+
+
+@pytest.mark.parametrize("harm", ["cut", "another"])
+def test_a_damaged_cell_is_made_again_and_it_is_said(demo, tasks, tmp_path, calls, caplog, harm):
+    policies = {"static": POLICIES["static"]}
+    first = run(demo, tasks, tmp_path, policies=policies)
+    one, other = (tmp_path / f"{key}.parquet" for key in first["key"].unique())
+    one.write_bytes(one.read_bytes()[:200] if harm == "cut" else other.read_bytes())
+    with caplog.at_level(logging.WARNING):
+        again = run(demo, tasks, tmp_path, policies=policies)
+    pd.testing.assert_frame_equal(first.drop(columns="seconds"), again.drop(columns="seconds"))
+    assert calls == ["factoid", "stories", "factoid"]
+    reason = "Parquet" if harm == "cut" else "it holds 3 rows where 6 of this cell belong"
+    assert f"{one} is damaged and made again: " in caplog.text and reason in caplog.text
+
+
+def test_a_full_disk_leaves_finished_cells_and_says_so(demo, tasks, tmp_path, calls, monkeypatch):
+    policies, write = {"static": POLICIES["static"], "random": POLICIES["random"]}, pd.DataFrame.to_parquet
+    written = []
+
+    def full(self, path, **options):
+        if len(written) == 2:
+            path.write_bytes(b"half")
+            raise OSError(28, "No space left on device")
+        written.append(path)
+        write(self, path, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pd.DataFrame, "to_parquet", full)
+        sentence = (
+            r"^cannot save a cell of the sweep to .*: No space left on device; nothing was written there, so free the "
+            rf"place or name another path; 2 of 4 cells are finished and stay in {re.escape(str(tmp_path))}, run the "
+            r"same sweep again to go on$"
+        )
+        with pytest.raises(OSError, match=sentence):
+            run(demo, tasks, tmp_path, policies=policies)
+    assert len(list(tmp_path.iterdir())) == 2, "nothing half-written"
+    table = run(demo, tasks, tmp_path, policies=policies)
+    assert len(calls) == 5 and table["key"].nunique() == 4, "the third was run twice, the first two once"
+
+
+def test_other_options_are_another_cell(demo, tasks, tmp_path, calls):
+    run(demo, tasks[:1], tmp_path, policies=[None])
+    run(demo, tasks[:1], tmp_path, policies=[None], stride=8)
+    run(demo, tasks[:1], tmp_path, policies=[None], chat=False)
+    assert len(calls) == 3
+
+
+def rates(limit):
+    """A judge that fails on every answer until it has been asked so often."""
+    asked = []
+
+    def judge(example, answer):
+        asked.append(answer)
+        if len(asked) <= limit:
+            raise TimeoutError("too slow")
+        return 7.0
+
+    judge.asked = asked
+    return judge
+
+
+def test_a_failing_judge_marks_its_rows_and_is_asked_again_about_them_only(demo, tasks, tmp_path, calls):
+    given = [*tasks[:1], bundled("summaries").head(3)]
+    plain = run(demo, given, tmp_path, policies=[None])
+    assert "judge" not in plain
+    failing = rates(2)
+    table = run(demo, given, tmp_path, policies=[None], judge=failing)
+    own = table[table["task"] == "summaries"]
+    assert len(calls) == 2, "the texts are there already"
+    assert own["judge"].tolist()[2] == 7 and own["judge"].isna().tolist() == [True, True, False]
+    assert own["judge_error"].tolist() == ["TimeoutError: too slow"] * 2 + [""]
+    assert table.loc[table["task"] == "factoid", "judge"].isna().all() and len(failing.asked) == 3
+    table = run(demo, given, tmp_path, policies=[None], judge=failing)
+    assert len(failing.asked) == 5 and (table.loc[table["task"] == "summaries", "judge"] == 7).all()
+    run(demo, given, tmp_path, policies=[None], judge=failing)
+    assert len(failing.asked) == 5, "now there is nothing to ask"
+    summary = quality.summarise(table).set_index("score")
+    assert (summary.loc["judge", "mean"], summary.loc["judge", "n"]) == (7, 3)
+
+
+def test_another_judge_has_a_file_of_its_own(demo, tmp_path):
+    task = [bundled("summaries").head(2)]
+    one = run(demo, task, tmp_path, policies=[None], judge=lambda example, answer: 1.0)
+    other = run(demo, task, tmp_path, policies=[None], judge=lambda example, answer: 2.0)
+    assert (one["judge"] == 1).all() and (other["judge"] == 2).all()
+    assert keys.of_judge(quality.Judge("a", key="")) != keys.of_judge(quality.Judge("b", key=""))
+    assert keys.of_judge(quality.Judge("a", key="")) == keys.of_judge(quality.Judge("a", key=""))
+
+
+def test_the_bar_counts_what_is_there_already(demo, tasks, tmp_path, monkeypatch):
+    """So that the time left is judged by the cells that are really run."""
+    bars, told = [], []
+
+    class Bar(sweeping.tqdm):
+        def __init__(self, **options):
+            super().__init__(**options)
+            bars.append((options["initial"], options["total"]))
+
+        def update(self, n=1):
+            told.append(n)
+            return super().update(n)
+
+    monkeypatch.setattr(sweeping, "tqdm", Bar)
+    run(demo, tasks[:1], tmp_path, policies=[None])
+    run(demo, tasks[:1], tmp_path)
+    assert bars == [(0, 6), (6, 18)] and told == [6, 0, 6, 6]
+
+
+def test_conversations_are_cells_with_a_row_per_turn(demo, tmp_path, calls):
+    talks = (Example("a", prompt="Hello.", turns=("And?",)), Example("b", prompt="Who?"))
+    task = [Task("talks", "conversation", talks, max_new_tokens=4)]
+    table = run(demo, task, tmp_path, policies=[None, POLICIES["static"]])
+    assert table["example"].tolist() == ["a/1", "a/2", "b/1"] * 2 and table["kl"].notna().all()
+    run(demo, task, tmp_path, policies=[None, POLICIES["static"]])
+    assert len(calls) == 2
+
+
+def test_what_cannot_work_is_said_before_anything_runs(demo, tasks, tmp_path, calls):
+    with pytest.raises(ValueError, match="expected layers of a model with 16, numbered from 0 to 15, got 16"):
+        run(demo, tasks, tmp_path, policies=[None, st.StaticFFN(layers=(16,))])
+    file = tmp_path / "file"
+    file.write_text("")
+    sentence = f"expected a folder for the cells of a sweep, but {file} is a file; name another place"
+    with pytest.raises(NotADirectoryError, match="^" + re.escape(sentence) + "$"):
+        run(demo, tasks, file)
+    assert not calls
+
+
+def test_the_comparison_with_dense_halves_its_batches_too(demo, tasks, tmp_path, monkeypatch, caplog):
+    """Where the CPU has no memory left, torch says so only in words."""
+    sizes, against = [], quality.against
+
+    def small(*given, **options):
+        sizes.append(options["batch_size"])
+        if options["batch_size"] > 4:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")
+        return against(*given, **options)
+
+    monkeypatch.setattr(quality, "against", small)
+    with caplog.at_level(logging.WARNING):
+        run(demo, tasks[:1], tmp_path, policies=[None], batch_size=8)
+    assert sizes == [8, 4] and "out of memory: dense on factoid goes on with batches of 4" in caplog.text
+    monkeypatch.setattr(quality, "against", lambda *a, **k: (_ for _ in ()).throw(RuntimeError("another reason")))
+    with pytest.raises(RuntimeError, match="another reason"):
+        run(demo, tasks[1:], tmp_path, policies=[None])
 
 
 def test_batches_are_halved_where_memory_runs_out(demo, tasks, tmp_path, monkeypatch, caplog):
@@ -158,17 +320,6 @@ def test_batches_are_halved_where_memory_runs_out(demo, tasks, tmp_path, monkeyp
     with pytest.raises(torch.OutOfMemoryError):
         monkeypatch.setattr(quality, "evaluate", lambda *a, **k: (_ for _ in ()).throw(torch.OutOfMemoryError("none")))
         run(demo, tasks[1:], tmp_path, policies=[None])
-
-
-def test_a_failed_cell_leaves_nothing_half_written(demo, tasks, tmp_path, monkeypatch):
-    def full(self, path, **options):
-        path.write_bytes(b"half")
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(pd.DataFrame, "to_parquet", full)
-    with pytest.raises(OSError, match="No space left on device"):
-        run(demo, tasks[:1], tmp_path, policies=[None])
-    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Tasks: the bundled ones, anybody's JSON lines with errors that name the place, and published files."""
 
+import ast
 import json
 import os
 import re
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from saturation import tasks
+from saturation.quality.matching import numeric
 from saturation.tasks import Example, Task
 
 REAL = os.environ.get("SATURATION_REAL_DATA")
@@ -133,6 +135,20 @@ def test_numbers_are_read_not_evaluated(text, value):
     assert tasks.number(text) == (None if value is None else Decimal(value))
 
 
+def test_no_text_is_ever_evaluated(root):
+    """A model's answer, a data set or a judge could hold any code."""
+    files = [path for room in ("saturation", "data", "benchmarks") for path in (root / room).rglob("*.py")]
+    assert len(files) > 50
+    named = [
+        f"{path.relative_to(root)}:{node.lineno}: {node.func.id}"
+        for path in files
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
+        if node.func.id in {"eval", "exec", "compile", "__import__"}
+    ]
+    assert named == []
+
+
 def test_what_is_scored_stands_between_after_and_stop():
     example = Example("1", stop="\n\n", after="Answer:")
     assert example.scored_part(" 1 + 1 = 2.\nAnswer: 2\n\nProblem: more. Answer: 3") == "2"
@@ -183,3 +199,25 @@ def test_published_files_are_read_whole(name, file, examples):
     if task.score == "number":
         assert all(tasks.number(answer) is not None for example in task for answer in example.answers)
         assert not any("," in answer or "E" in answer for example in task for answer in example.answers)
+
+
+@real
+def test_real_numbers_are_numbers():
+    """GSM8K's own references hold "1,000" and amounts of money; every one is read, none by running it."""
+    raw = (Path(REAL) / "gsm8k" / "test.jsonl").read_text(encoding="utf-8").splitlines()
+    answers = [json.loads(line)["answer"].rpartition("####")[2].strip() for line in raw]
+    task = tasks.published("gsm8k", Path(REAL) / "gsm8k" / "test.jsonl")
+    commas = [(said, example) for said, example in zip(answers, task, strict=True) if "," in said]
+    assert len(commas) >= 10
+    for said, example in commas:
+        assert numeric(f"That makes ${said}.", example)["correct"] and numeric(said, example)["correct"]
+        assert not numeric(said.partition(",")[0], example)["correct"], "1,000 is not 1"
+
+
+@real
+def test_real_conversations_have_reference_replies_where_their_authors_give_them():
+    task = tasks.published("mt_bench", Path(REAL) / "mt_bench" / "question.jsonl")
+    assert {len(example.replies) for example in task} == {0, 2}
+    kinds = {example.kind for example in task if example.replies}
+    assert {"math", "coding", "reasoning"} <= kinds
+    assert all(len(example.turns) == 1 for example in task)
