@@ -126,7 +126,7 @@ st.sweep(*st.load("demo"), policies, [bundled("factoid").head(10)], out=sys.argv
 def test_a_killed_sweep_goes_on(demo, tmp_path, calls):
     killed, whole = tmp_path / "killed", tmp_path / "whole"
     process = subprocess.Popen([sys.executable, "-c", KILLED, str(killed)])
-    until = time.monotonic() + 90
+    until = time.monotonic() + 150
     while len(finished(killed)) < 4 and process.poll() is None and time.monotonic() < until:
         time.sleep(0.005)
     process.send_signal(signal.SIGKILL)

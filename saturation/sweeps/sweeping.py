@@ -85,21 +85,20 @@ def sweep(
     done = [run.last_file(cell).exists() for cell in cells]
     sizes = [len(cell.task) for cell in cells]
     known = sum(size for size, there in zip(sizes, done, strict=True) if there)
-    tables: dict[int, pd.DataFrame] = {}
+    tables: list[pd.DataFrame] = []
     silent = None if progress else True  # None leaves it to tqdm whether there is a terminal
     with tqdm(total=sum(sizes), initial=known, desc="sweep", unit="example", smoothing=0, disable=silent) as bar:
-        for number in sorted(range(len(cells)), key=lambda number: cells[number].policy is not None):  # dense first
-            cell = cells[number]
+        for cell, size, there in zip(cells, sizes, done, strict=True):
             bar.set_postfix_str(f"{cell.name} on {cell.task.name}")
             try:
-                tables[number] = run.rows(cell).assign(policy=cell.name)
+                tables.append(run.rows(cell).assign(policy=cell.name))
             except OSError as error:
                 raise type(error)(
                     f"{error}; {len(tables)} of {len(cells)} cells are finished and stay in {out}, run the same sweep "
                     "again to go on"
                 ) from error
-            bar.update(0 if done[number] else sizes[number])
-    return pd.concat([tables[number] for number in range(len(cells))], ignore_index=True)
+            bar.update(0 if there else size)
+    return pd.concat(tables, ignore_index=True)
 
 
 @dataclass
