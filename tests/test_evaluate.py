@@ -150,3 +150,28 @@ def test_a_comparison_is_paired_and_exact():
     sentence = "got 19 and 20 rows with 19 examples in common; evaluate both on one task"
     with pytest.raises(ValueError, match=re.escape(sentence)):
         compare(sparse.iloc[1:], dense)
+
+
+def test_what_one_run_has_no_value_for_is_not_compared():
+    scored = rows([True] * 4).assign(judge=[7.0, 8, np.nan, 5]), rows([True] * 4).assign(judge=[9.0, 8, 3, np.nan])
+    found = compare(*scored, score="judge")
+    assert (found["n"], found["difference"]) == (2, -1)
+    sentence = "expected 'judge' of the same examples in both tables, got no example that has both"
+    with pytest.raises(ValueError, match="^" + re.escape(sentence) + "$"):
+        compare(scored[0].assign(judge=np.nan), scored[1], score="judge")
+
+
+def test_a_collapse_is_compared_by_outcome():
+    """A right answer is no collapse, whatever the alarm says."""
+    dense = rows([True] * 6).assign(collapsed=[True] * 6, outcome="right")
+    sparse = rows([False] * 6).assign(collapsed=[True] * 6, outcome=["collapsed"] * 5 + ["wrong"])
+    found = compare(sparse, dense, score="collapsed")
+    assert (found["won"], found["lost"]) == (5, 0) and found["difference"] == pytest.approx(5 / 6)
+    assert compare(sparse, dense, score="wrong")["won"] == 1
+
+
+def test_turns_enter_a_test_as_one_observation():
+    made = rows([True] * 20).assign(conversation=[str(i // 2) for i in range(20)])
+    ours, theirs = (made.assign(rouge_L=np.random.default_rng(seed).random(20)) for seed in (0, 1))
+    means = (ours["rouge_L"] - theirs["rouge_L"]).groupby(made["conversation"]).mean()
+    assert compare(ours, theirs, score="rouge_L")["p"] == pytest.approx(stats.wilcoxon(means).pvalue)

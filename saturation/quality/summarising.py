@@ -65,35 +65,38 @@ def compare(sparse: pd.DataFrame, dense: pd.DataFrame, score: str = "correct") -
     sparse, dense
         Rows of one task as `evaluate` gives them.
     score
-        Column to compare.
+        Column to compare, or a share of `outcome` ("wrong", "collapsed").
 
     Returns
     -------
     dict
-        `n`; `difference` of the means; `p`, two-sided: of McNemar's exact test for right and wrong, of Wilcoxon's
-        signed-rank test for other scores (1 where no example differs); for shares also how many examples were
-        `lost` and `won`.
+        `n`, the examples that both have a value for; `difference` of the means; `p`, two-sided: of McNemar's exact
+        test for right and wrong, of Wilcoxon's signed-rank test for other scores (1 where no example differs); for
+        shares also how many examples were `lost` (had it in the dense run only) and `won`. Turns of a conversation
+        enter Wilcoxon's test as one observation, their mean.
 
     Raises
     ------
     ValueError
-        Where the two are not of the same examples.
+        Where the two are not of the same examples, or have no value in common.
     """
-    ours, theirs = (table.set_index(["task", "example"])[score] for table in (sparse, dense))
+    ours, theirs = (_outcomes(table).set_index(["task", "example"])[score] for table in (sparse, dense))
     if len(ours) != len(theirs) or not ours.index.sort_values().equals(theirs.index.sort_values()):
         raise ValueError(
             f"expected both tables to hold the same examples once each, got {len(ours)} and {len(theirs)} rows with "
             f"{len(ours.index.intersection(theirs.index))} examples in common; evaluate both on one task"
         )
-    theirs = theirs.loc[ours.index]
-    difference = ours.astype(float) - theirs.astype(float)
-    result = {"n": len(ours), "difference": float(difference.mean())}
-    if score in SHARES or ours.dtype == bool:
+    every = ours.astype(float) - theirs.loc[ours.index].astype(float)
+    difference = every.dropna()  # a judge may have failed on one of the two
+    if difference.empty:
+        raise ValueError(f"expected {score!r} of the same examples in both tables, got no example that has both")
+    result = {"n": len(difference), "difference": float(difference.mean())}
+    if score in SHARES:
         won, lost = int((difference > 0).sum()), int((difference < 0).sum())
         p = stats.binomtest(won, won + lost).pvalue if won + lost else 1.0
         return result | {"lost": lost, "won": won, "p": float(p)}
-    differs = bool((difference != 0).any())
-    return result | {"p": float(stats.wilcoxon(difference).pvalue) if differs else 1.0}
+    means = difference.groupby(_units(sparse)[every.notna()]).mean()
+    return result | {"p": float(stats.wilcoxon(means).pvalue) if (means != 0).any() else 1.0}
 
 
 def _outcomes(table: pd.DataFrame) -> pd.DataFrame:
