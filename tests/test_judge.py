@@ -154,6 +154,27 @@ def test_any_function_is_a_judge():
     ]
 
 
+def test_a_dead_judge_is_given_up_but_not_one_that_talks_nonsense():
+    asked = []
+
+    def judge(kind):
+        def failing(example, answer):
+            asked.append(answer)
+            raise kind("down")
+
+        return failing
+
+    examples = [Example(str(i)) for i in range(8)]
+    table = judged(judge(TimeoutError), examples, list("abcdefgh"))
+    assert len(asked) == 5
+    assert (
+        table["judge_error"].tolist()
+        == ["TimeoutError: down"] * 5 + ["not asked, since the judge failed 5 times in a row"] * 3
+    )
+    judged(judge(ValueError), examples, list("abcdefgh"))
+    assert len(asked) == 5 + 8
+
+
 def test_an_interrupt_is_no_failure_of_the_judge():
     def stopped(example, answer):
         raise KeyboardInterrupt
