@@ -3,25 +3,21 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import numpy as np
 import pytest
 import traces
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
-from PIL import Image
 
 from saturation import figures
-from saturation.figures import legibility, lettering, panels, scales, style, violins
+from saturation.figures import lettering, panels, scales, style, violins
 from saturation.trace import Trace
 
 POINTS = 1 / 72  # inches
@@ -461,138 +457,3 @@ def test_quantiles_tokens_and_limits_that_do_not_fit() -> None:
         figures.tokens(traces.trace(), wrap=0)
     with refused("expected limits as two rising values of distance, got (0.5, 0.1)"):
         figures.tokens(traces.trace(), limits=(0.5, 0.1))
-
-
-# ---- saving
-
-
-VENUES = {  # inches
-    ("acl", "column"): 7.7 / 2.54,
-    ("acl", "text"): 16 / 2.54,
-    ("neurips", "column"): 5.5,
-    ("neurips", "text"): 5.5,
-    ("icml", "column"): 3.25,
-    ("icml", "text"): 6.75,
-}
-
-
-def every_figure(tokens_in_a_line: int) -> dict[str, Figure]:
-    one = traces.trace(also=("naive_cosine",), sequences=2, length=60, prefill=30)
-    two = traces.trace(also=("naive_cosine",), layers=32, seed=4)
-    pair = {"trained on tales": one, "untrained, same seed": two}
-    skipped = traces.trace(skip=0.3, sequences=1, length=60, prefill=30)
-    return {
-        "layers": figures.layers(one, cold_start=3, cold_end=2),
-        "layers of two": figures.layers(pair, cold_start=3),
-        "growth by layer": figures.layers(pair, metric="growth"),
-        "tokens": figures.tokens(one, wrap=tokens_in_a_line),
-        "tokens, skipping": figures.tokens(skipped, wrap=tokens_in_a_line),
-        "distribution": figures.distribution(one),
-        "distribution of two": figures.distribution(pair),
-        "growth": figures.growth(one),
-        "growth of two": figures.growth(pair),
-    }
-
-
-def pdf_width(path: Path) -> float:
-    (width,) = re.findall(rb"/MediaBox \[ 0 0 ([\d.]+) [\d.]+ \]", path.read_bytes())
-    return float(width) * POINTS
-
-
-@pytest.mark.parametrize(("venue", "width"), VENUES)
-def test_a_saved_pdf_has_the_venues_width(venue: Any, width: Any, trained: Trace, tmp_path: Path) -> None:
-    figures.save(figures.layers(trained), tmp_path / "a.pdf", venue, width)
-    assert pdf_width(tmp_path / "a.pdf") == pytest.approx(VENUES[venue, width], abs=0.01)
-
-
-@pytest.mark.parametrize(("width", "line"), [("column", 20), ("text", 44)])
-def test_everything_on_a_page_can_be_read(width: str, line: int) -> None:
-    for name, figure in every_figure(line).items():
-        figure.set_figwidth(VENUES["acl", width])
-        assert legibility.faults(figure) == [], name
-
-
-def test_text_in_files_is_text(trained: Trace, tmp_path: Path) -> None:
-    figure = figures.layers(trained)
-    figures.save(figure, tmp_path / "a.pdf", "acl")
-    assert b"/CIDFontType2" in (tmp_path / "a.pdf").read_bytes()  # TrueType: fonttype 42
-    assert b"/Type3" not in (tmp_path / "a.pdf").read_bytes()
-    figures.save(figure, tmp_path / "a.svg", "acl")
-    assert ">mean cos(h, h + FFN)</text>" in (tmp_path / "a.svg").read_text()
-
-
-def test_a_png_has_300_dots_an_inch(trained: Trace, tmp_path: Path) -> None:
-    figures.save(figures.layers(trained), tmp_path / "a.png", "acl", "text", height=2)
-    with Image.open(tmp_path / "a.png") as image:
-        assert image.size == (round(16 / 2.54 * 300 - 0.5), 600)
-
-
-def test_saving_leaves_the_figure_and_the_settings_as_they_were(trained: Trace, tmp_path: Path) -> None:
-    figure, settings = figures.layers(trained), dict(matplotlib.rcParams)
-    figures.save(figure, tmp_path / "a.pdf", "acl")
-    assert tuple(figure.get_size_inches()) == (style.WIDTH, style.HEIGHT)
-    assert dict(matplotlib.rcParams) == settings
-    figures.save(figure, tmp_path / "b.pdf")
-    assert pdf_width(tmp_path / "b.pdf") == pytest.approx(style.WIDTH, abs=0.01)
-
-
-def test_tight_boxes_do_not_change_the_width(trained: Trace, tmp_path: Path) -> None:
-    with matplotlib.rc_context({"savefig.bbox": "tight"}):
-        figures.save(figures.layers(trained), tmp_path / "a.pdf", "icml")
-    assert pdf_width(tmp_path / "a.pdf") == pytest.approx(3.25, abs=0.01)
-
-
-@pytest.mark.parametrize("suffix", [".pdf", ".svg", ".png"])
-def test_the_same_figure_gives_the_same_bytes(trained: Trace, tmp_path: Path, suffix: str) -> None:
-    for name in ("a", "b"):
-        figures.save(figures.layers(trained), tmp_path / f"{name}{suffix}", "acl")
-    assert (tmp_path / f"a{suffix}").read_bytes() == (tmp_path / f"b{suffix}").read_bytes()
-
-
-def test_what_a_reader_would_miss_is_named(trained: Trace, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    figure = figures.tokens(traces.trace(length=44), wrap=44)
-    figure.text(0.99, 0.5, "far too long for its place", fontsize=5)
-    figures.save(figure, tmp_path / "a.pdf", "acl")
-    assert caplog.messages == [
-        f"{tmp_path / 'a.pdf'}: 1 texts are under 6 points, 'far too long for its place' among them",
-        f"{tmp_path / 'a.pdf'}: 1 texts are cut off at the edge of the page, 'far too long for its place' among them; "
-        "make the figure larger or the text shorter",
-        f"{tmp_path / 'a.pdf'}: the labels along the x axis run into each other; make the figure wider, or draw fewer "
-        "of them in a line (wrap= in figures.tokens)",
-    ]
-
-
-def test_a_figure_fit_for_its_page_has_no_faults(trained: Trace) -> None:
-    assert legibility.faults(figures.layers(trained)) == []
-
-
-def test_paths_and_venues_that_will_not_do(trained: Trace, tmp_path: Path) -> None:
-    figure = figures.layers(trained)
-    with refused(f"expected a path ending in .pdf, .svg, .png, got {str(tmp_path / 'a.jpg')!r}"):
-        figures.save(figure, tmp_path / "a.jpg")
-    with refused("expected a venue among acl, neurips, icml and a width among column, text, got 'emnlp' and 'column'"):
-        figures.save(figure, tmp_path / "a.pdf", "emnlp")
-    path = tmp_path / "none" / "a.pdf"
-    with refused(
-        f"cannot save the figure to {path}: there is no folder {path.parent}; make it first, or name another path",
-        FileNotFoundError,
-    ):
-        figures.save(figure, path)
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_notebook_shows_a_figure(trained: Trace) -> None:
-    assert figures.layers(trained)._repr_png_().startswith(b"\x89PNG")
-
-
-def test_figures_need_neither_torch_nor_pyplot(root: Path, tmp_path: Path) -> None:
-    traces.trace(also=("naive_cosine",)).save(tmp_path / "a.parquet")
-    code = (
-        "import sys; sys.modules['torch'] = sys.modules['transformers'] = None\n"
-        "import saturation as st\n"
-        f"trace, path = st.Trace.load({str(tmp_path / 'a.parquet')!r}), {str(tmp_path / 'a.pdf')!r}\n"
-        "for draw in (st.figures.layers, st.figures.tokens, st.figures.distribution, st.figures.growth):\n"
-        "    st.figures.save(draw(trace), path, venue='acl')\n"
-        "assert 'matplotlib.pyplot' not in sys.modules"
-    )
-    subprocess.run([sys.executable, "-c", code], cwd=root, check=True)

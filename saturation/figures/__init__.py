@@ -16,10 +16,11 @@ from __future__ import annotations
 from .curves import layers
 from .heatmap import tokens
 from .panels import growth
+from .reading import Misprint, measure
 from .saving import save
 from .skipped import skipped
 from .thresholds import replay
 from .tradeoff import tradeoff
 from .violins import distribution
 
-__all__ = ["distribution", "growth", "layers", "replay", "save", "skipped", "tokens", "tradeoff"]
+__all__ = ["Misprint", "distribution", "growth", "layers", "measure", "replay", "save", "skipped", "tokens", "tradeoff"]

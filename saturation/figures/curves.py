@@ -10,7 +10,8 @@ from matplotlib.patches import Patch
 from saturation.trace import Phase, Trace
 
 from . import scales, style
-from .inputs import Traces, check_quantiles, labelled, summary
+from .inputs import Traces, check_quantiles, labelled, profile, summary
+from .source import Source, of_traces, sourced
 
 
 def layers(
@@ -64,7 +65,8 @@ def layers(
     ax.set_ylabel(f"mean {scales.METRICS[metric].name}")
     marks = _cold_regions(ax, chosen, cold_start, cold_end)
     style.legend(ax, [*lines, *_band_key(quantiles, len(lines)), *marks])
-    return style.figure_of(ax)
+    source = Source("layers", profile(chosen, metric, quantiles), of_traces(chosen))
+    return sourced(style.figure_of(ax), source)
 
 
 def curve(ax: Axes, label: str, trace: Trace, metric: str, quantiles: tuple[float, float] | None, index: int) -> Artist:

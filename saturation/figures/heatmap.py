@@ -19,7 +19,8 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from saturation.trace import Trace
 
 from . import lettering, scales, style
-from .inputs import labelled
+from .inputs import cells, labelled
+from .source import Source, of_traces, sourced
 
 _SHOWN = 64  # tokens, unless asked for more
 _BOUNDARY: dict[str, Any] = {
@@ -88,7 +89,8 @@ def tokens(
     if keys := text_keys(part, place):
         style.legend(axes[0], keys)
     axes[-1].set_xlabel(f"tokens {start} to {start + count - 1} of sequence {part.tokens['sequence'].iloc[0]}")
-    return style.figure_of(axes[0])
+    data = cells(part, place, part.groups[metric][place])
+    return sourced(style.figure_of(axes[0]), Source("tokens", data, {"metric": metric, **of_traces({"": part})}))
 
 
 def stretch(trace: Trace, sequence: int | None, start: int, stop: int | None, metric: str) -> tuple[Trace, np.ndarray]:
@@ -171,8 +173,8 @@ def _hatch(ax: Axes, skipped: np.ndarray) -> None:
     if not skipped.any():
         return
     corner = np.array([(-0.5, -0.5), (0.5, -0.5), (0.5, 0.5), (-0.5, 0.5)])
-    cells = np.argwhere(skipped)[:, None, :] + corner  # [cell, corner, (token, layer)]
-    ax.add_collection(PolyCollection(cells, **_SKIPPED), autolim=False)
+    marked = np.argwhere(skipped)[:, None, :] + corner  # [cell, corner, (token, layer)]
+    ax.add_collection(PolyCollection(marked, **_SKIPPED, rasterized=True), autolim=False)
 
 
 _SKIPPED: dict[str, Any] = {

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 
 from saturation.trace import Phase, Trace
 
@@ -77,6 +78,27 @@ def summary(trace: Trace, metric: str, quantiles: tuple[float, float] | None) ->
             for values in columns(trace, metric)]  # fmt: skip
     mean, low, high = np.array(rows).T
     return Summary(trace.layer_numbers, mean, low, high)
+
+
+def profile(traces: Mapping[str, Trace], metric: str, quantiles: tuple[float, float] | None) -> pd.DataFrame:
+    """What `summary` says of each trace as a table, one row per trace and layer."""
+    name = f"1 - {METRICS[metric].name}" if METRICS[metric].axis == "cosine" else METRICS[metric].name
+    tables = []
+    for label, trace in traces.items():
+        points = summary(trace, metric, quantiles)
+        ran = [len(values) for values in columns(trace, metric)]
+        table = pd.DataFrame(
+            {"trace": label, "metric": name, "layer": points.layer, "blocks": ran, "mean": points.mean}
+        )
+        low, high = (f"{100 * share:g} %" for share in quantiles or (0, 1))
+        tables.append(table if quantiles is None else table.assign(**{low: points.low, high: points.high}))
+    return pd.concat(tables, ignore_index=True)
+
+
+def cells(trace: Trace, place: np.ndarray, values: np.ndarray) -> pd.DataFrame:
+    """Tokens of a trace with a column per layer of these values, [token, layer]."""
+    named = pd.DataFrame(values, columns=[f"layer {number}" for number in trace.layer_numbers])
+    return pd.concat([trace.tokens.iloc[place].reset_index(drop=True), named], axis=1)
 
 
 def check_quantiles(quantiles: tuple[float, float] | None) -> None:

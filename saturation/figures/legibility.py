@@ -18,9 +18,18 @@ _SLACK = 1.5  # points that letters may stand over an edge, or into each other's
 def faults(figure: Figure) -> list[str]:
     """Lay out a figure at its present size; sentences about its text, none if all of it can be read."""
     figure.draw_without_rendering()
-    texts = [text for ax in _all_axes(figure) for text in _texts(ax)] + figure.texts
-    texts = [text for text in texts if text.get_visible() and text.get_text().strip()]
+    texts = _shown(figure)
     return [*_small(texts), *_cut(figure, texts), *_crowded(figure)]
+
+
+def tiny(figure: Figure) -> list[str]:
+    """Of a figure that is laid out: a sentence if some of its text is too small to be printed, or none."""
+    return list(_small(_shown(figure)))
+
+
+def _shown(figure: Figure) -> list[Text]:
+    texts = [text for ax in _all_axes(figure) for text in _texts(ax)] + figure.texts
+    return [text for text in texts if text.get_visible() and text.get_text().strip()]
 
 
 def _all_axes(figure: Figure) -> list[Axes]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -11,7 +12,8 @@ from saturation.trace import Phase, Trace
 
 from . import scales, style
 from .curves import curve
-from .inputs import Traces, check_quantiles, columns, labelled
+from .inputs import Traces, check_quantiles, columns, labelled, profile
+from .source import Source, of_traces, sourced
 
 _CHANCE = "#606060"
 
@@ -62,7 +64,9 @@ def growth(
     for ax in axes[:-1]:
         ax.set_xlabel("")
     figure.align_ylabels(axes)
-    return figure
+    metrics = {"distance": chosen, "growth": chosen, "naive_cosine": mistaken}
+    data = pd.concat([profile(having, metric, quantiles) for metric, having in metrics.items() if having])
+    return sourced(figure, Source("growth", data, of_traces(chosen)))
 
 
 def _panel(ax: Axes, traces: dict[str, Trace], metric: str, quantiles: tuple[float, float] | None) -> None:

@@ -1,38 +1,35 @@
-"""Write a figure at the width of a venue's column, with its text as text."""
+"""Write a figure at the width of a venue's column, its data beside it, and read the file back."""
 
 from __future__ import annotations
 
-import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from logging import getLogger
 from pathlib import Path
 from threading import Lock
-from typing import Literal
+from typing import Any
 
 import matplotlib
+import pandas as pd
 from matplotlib.figure import Figure
 
-from saturation.trace import writing
+from saturation.trace import writing_together
 
-from .legibility import faults
+from . import beside
+from .legibility import SMALLEST, faults, tiny
+from .reading import Misprint, check, measure
+from .source import Paper, Source, source_of
+from .venues import Venue, Width, inches
 
-logger = logging.getLogger(__name__)
-
-Venue = Literal["acl", "neurips", "icml"]
-Width = Literal["column", "text"]
-
-_CM = 1 / 2.54  # inches
-_ACL = {
-    "column": 7.7 * _CM,
-    "text": 16.0 * _CM,
-}  # acl-org/acl-style-files, acl.sty: \columnwidth and \textwidth
+_LOG = getLogger(__name__)
 _SUFFIXES = (".pdf", ".svg", ".png")
 _UNDATED = {".pdf": {"CreationDate": None}, ".svg": {"Date": None}, ".png": {}}  # same figure, same bytes
 _SETTINGS = {  # read by matplotlib while it writes
     "pdf.fonttype": 42,  # TrueType, which a paper's publisher accepts and a reader can search
     "svg.fonttype": "none",  # text stays text
     "svg.hashsalt": "saturation",
+    "svg.image_inline": True,  # one file
     "savefig.bbox": "standard",  # "tight" would change the width
 }
 _ONE_AT_A_TIME = Lock()  # matplotlib's settings belong to the whole process
@@ -45,8 +42,17 @@ def save(
     width: Width = "column",
     *,
     height: float | None = None,
-) -> None:
-    """Write a figure as PDF, SVG or PNG (300 dots an inch), by the path's suffix, whole or not at all.
+    formats: Sequence[str] = (),
+    alone: bool = False,
+    data: pd.DataFrame | None = None,
+    about: Mapping[str, Any] | None = None,
+) -> list[Path]:
+    """Write a figure as PDF, SVG or PNG (300 dots an inch) with its data beside it: all of it, or nothing.
+
+    Beside `fig2.pdf` are laid `fig2.data.csv`, the numbers in it; `fig2.table.tex` (for LaTeX's booktabs), where
+    they are a table to be printed; and `fig2.manifest.json`: what was asked for and what was read back, the data's
+    hash, models, versions and the command. The essentials are in the picture's own metadata too. Nothing is dated,
+    so that the same figure is the same bytes.
 
     Parameters
     ----------
@@ -54,30 +60,87 @@ def save(
         It is laid out anew at the width asked for, its text as large as before, and left at its own size. Text
         that a reader would miss there (cut off, overprinted, under 6 points) is named in a logged warning.
     path : path
-        Ends in .pdf, .svg or .png.
+        Ends in .pdf, .svg or .png, or in none of them where there are `formats`.
     venue : "acl", "neurips" or "icml", optional
-        Whose width the figure gets; without one it keeps its own.
+        Whose width the figure gets; without one it keeps its own. For a venue, text under 6 points is an error.
     width : "column" or "text"
         One column or the whole text, which are the same at NeurIPS.
     height : float, optional
-        Height in inches; the figure's own by default.
+        Height in inches; by default the figure's own, or what its text needs at that width.
+    formats : sequence of str
+        Several pictures of one name, such as ("pdf", "png").
+    alone : bool
+        True lays nothing beside the picture.
+    data : pandas.DataFrame, optional
+        The numbers in a figure of your own; those of `saturation.figures` bring theirs.
+    about : mapping, optional
+        More for the manifest that JSON can hold: model, revision, dtype, seed.
+
+    Returns
+    -------
+    list of pathlib.Path
+        What was written, pictures first.
 
     Raises
     ------
     ValueError
         For a suffix, venue or width that is not among these.
+    Misprint
+        If a picture, read back, has not the width asked for, or a font that is not embedded as TrueType, or, for a
+        venue, text under 6 points (exponents and indices in it may have .7 of that).
     OSError
         If the path cannot be written; nothing is left there.
     """
-    path = Path(path)
-    if path.suffix.lower() not in _SUFFIXES:
-        raise ValueError(f"expected a path ending in {', '.join(_SUFFIXES)}, got {str(path)!r}")
-    size = (inches(venue, width) if venue else figure.get_figwidth(), height or figure.get_figheight())
-    with writing(path, "the figure") as part, _ONE_AT_A_TIME, _sized(figure, size):
-        figure.savefig(part, format=path.suffix[1:].lower(), dpi=300, metadata=_UNDATED[path.suffix.lower()])
-        found = faults(figure)
+    pictures = _pictures(Path(path), formats)
+    across = inches(venue, width) if venue else float(figure.get_figwidth())
+    size = (across, height or _height(figure, across))
+    source = source_of(figure, data, about or {})
+    files = {} if alone else beside.files(source)
+    places = [*pictures, *(beside.place(pictures[0], name) for name in files)]
+    with writing_together(places, "the figure") as parts:
+        found = _draw(figure, size, parts[: len(pictures)], source, strict=venue is not None)
+        printed = {path.name: measure(part) for part, path in zip(parts, pictures, strict=False)}
+        for name, picture in printed.items():
+            check(name, picture, across, strict=venue is not None)
+        asked = {"venue": venue, "width": width if venue else None, "inches": size}
+        told = beside.manifest(source, asked=asked, files=[path.name for path in places], printed=printed)
+        for part, content in zip(parts[len(pictures) :], {**files, beside.MANIFEST: told}.values(), strict=False):
+            part.write_bytes(content)
     for fault in found:
-        logger.warning("%s: %s", path, fault)
+        _LOG.warning("%s: %s", pictures[0], fault)
+    return places
+
+
+def _pictures(path: Path, formats: Sequence[str]) -> list[Path]:
+    """Where the pictures go: to the path by its own suffix, or one for each format."""
+    known = path.suffix.lower() in _SUFFIXES
+    stem = path.stem if known else path.name
+    asked = [formats] if isinstance(formats, str) else formats
+    paths = [path.with_name(f"{stem}.{name.lower().removeprefix('.')}") for name in asked] or [path]
+    if unknown := [each for each in paths if each.suffix.lower() not in _SUFFIXES]:
+        raise ValueError(f"expected a path ending in {', '.join(_SUFFIXES)}, got {str(unknown[0])!r}")
+    return paths
+
+
+def _height(figure: Figure, across: float) -> float:
+    """Inches that a figure asks for at a width: its own height, unless its text is wrapped anew."""
+    fit = figure.fit if isinstance(figure, Paper) else None
+    return fit(across) if fit else float(figure.get_figheight())
+
+
+def _draw(figure: Figure, size: tuple[float, float], parts: list[Path], source: Source, *, strict: bool) -> list[str]:
+    """Write the pictures; sentences about text that a reader would miss."""
+    with _ONE_AT_A_TIME, _sized(figure, size):
+        found = faults(figure)
+        if strict and (small := tiny(figure)):
+            raise Misprint(
+                f"expected text of at least {SMALLEST:g} points in a figure for a venue, but {small[0]}; make it larger"
+            )
+        for part in parts:
+            suffix = part.suffix.lower()
+            metadata = _UNDATED[suffix] | beside.essentials(source, suffix)
+            figure.savefig(part, format=suffix[1:], dpi=300, metadata=metadata)
+    return found
 
 
 @contextmanager
@@ -89,22 +152,3 @@ def _sized(figure: Figure, size: tuple[float, float]) -> Iterator[None]:
             yield
     finally:
         figure.set_size_inches(*before)
-
-
-def inches(venue: str, width: str) -> float:
-    """Width of a venue's column or text in inches."""
-    from tueplots import figsizes
-
-    sizes = {
-        "acl": _ACL,
-        "neurips": dict.fromkeys(("column", "text"), figsizes.neurips2024()["figure.figsize"][0]),
-        "icml": {
-            "column": figsizes.icml2024_half()["figure.figsize"][0],
-            "text": figsizes.icml2024_full()["figure.figsize"][0],
-        },
-    }
-    if venue not in sizes or width not in sizes[venue]:
-        raise ValueError(
-            f"expected a venue among {', '.join(sizes)} and a width among column, text, got {venue!r} and {width!r}"
-        )
-    return sizes[venue][width]

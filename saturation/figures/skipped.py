@@ -12,6 +12,8 @@ from saturation.trace import Trace
 
 from . import style
 from .heatmap import line_height, stretch, text_axis, text_keys
+from .inputs import cells
+from .source import Source, of_traces, sourced
 
 _RAN, _LEFT_OUT = "#eeeeee", "#0072B2"  # grey paper, and a blue that prints dark
 
@@ -67,7 +69,8 @@ def skipped(
     patches = [Patch(facecolor=colour, label=name) for name, colour in colours.items()]
     style.legend(axes[0], [*patches, *keys], above=0.1)  # the numbers stand between
     axes[-1].set_xlabel(f"tokens {start} to {start + count - 1} of sequence {part.tokens['sequence'].iloc[0]}")
-    return style.figure_of(axes[0])
+    data = cells(part, place, part.skipped[place].astype(int))
+    return sourced(style.figure_of(axes[0]), Source("skipped", data, of_traces({"": part})))
 
 
 def _line(ax: Axes, trace: Trace, place: np.ndarray, wrap: int) -> None:

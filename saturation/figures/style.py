@@ -6,7 +6,6 @@ with a marker and a kind of line of its own, so that a grey print is read as wel
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +16,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from saturation.trace import Trace
+
+from .source import Paper
 
 LABEL, TICK, TOKEN = 8.0, 7.0, 6.5  # points; journals ask for 6 at least, and nothing is scaled afterwards
 WIDTH, HEIGHT = 5.5, 2.4  # inches, of a figure until `save` gives it a venue's width
@@ -55,15 +56,6 @@ def look(index: int) -> Look:
     turn, place = divmod(index, len(_COLOURS))
     marker = _MARKERS[(place + turn) % len(_MARKERS)]
     return Look(_COLOURS[place], marker, _LINES[(place + 2 * turn) % len(_LINES)])
-
-
-class Paper(Figure):
-    """A figure that a notebook shows whether or not pyplot was ever imported."""
-
-    def _repr_png_(self) -> bytes:
-        buffer = io.BytesIO()
-        self.savefig(buffer, format="png", dpi=160)
-        return buffer.getvalue()
 
 
 def new(rows: int = 1, *, height: float = HEIGHT, **options: Any) -> tuple[Figure, list[Axes]]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -16,6 +17,7 @@ from saturation.trace import Trace
 
 from . import style
 from .scales import FLOOR, cosine_text
+from .source import Source, of_traces, sourced
 
 Points = Sequence[tuple[float, float]]  # (threshold, skip rate)
 _STEPS = 200  # thresholds along a curve
@@ -66,14 +68,16 @@ def replay(
     limits = 1 - np.asarray(thresholds) if thresholds is not None else _limits(trace)
     if ax is None:
         ax = style.new()[1][0]
-    keys = []
+    keys, tables = [], []
     for index, (label, rule) in enumerate(rules.items()):
         look, name = style.look(index), f"{label}, " if label else ""
         rate = replay_thresholds(rule, trace, (1 - limits).tolist())[ratio]
+        tables.append(_rates(label, "predicted", 1 - limits, rate))
         ax.plot(limits, rate, color=look.colour, linestyle=look.line, linewidth=1.2)
         keys.append(Line2D([], [], color=look.colour, linestyle=look.line, linewidth=1.2, label=f"{name}predicted"))
         if points := lived.get(label):
             distance, live = np.array([(1 - threshold, rate) for threshold, rate in points]).T
+            tables.append(_rates(label, "live", 1 - distance, live))
             options: dict[str, Any] = {
                 "color": look.colour,
                 "marker": look.marker,
@@ -87,7 +91,12 @@ def replay(
     ax.set_ylabel(f"FFN blocks skipped ({ratio})")
     style.grid(ax)
     style.legend(ax, keys)
-    return style.figure_of(ax)
+    about = {"ratio": ratio, **of_traces({"": trace})}
+    return sourced(style.figure_of(ax), Source("replay", pd.concat(tables, ignore_index=True), about))
+
+
+def _rates(label: str, run: str, threshold: np.ndarray, rate: Any) -> pd.DataFrame:
+    return pd.DataFrame({"policy": label, "run": run, "threshold": threshold, "rate": np.asarray(rate)})
 
 
 def _limits(trace: Trace) -> np.ndarray:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import numpy as np
+import pandas as pd
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgba
@@ -15,8 +16,10 @@ from saturation.trace import Phase, Trace
 
 from . import scales, style
 from .inputs import Traces, columns, labelled
+from .source import Source, of_traces, sourced
 
 _BINS = 256  # over the range of a layer's logarithms
+_SHARES = (0, 1, 5, 10, 25, 50, 75, 90, 95, 99, 100)  # percentiles that are kept beside the picture
 _REACH = 0.92  # of the room between two layers that violins may fill
 
 
@@ -72,7 +75,20 @@ def distribution(
     style.grid(ax)
     ax.set_ylabel(scales.METRICS[metric].name)
     style.legend(ax, _keys(list(chosen)))
-    return style.figure_of(ax)
+    source = Source("distribution", _percentiles(chosen, metric), {"metric": metric, **of_traces(chosen)})
+    return sourced(style.figure_of(ax), source)
+
+
+def _percentiles(traces: Mapping[str, Trace], metric: str) -> pd.DataFrame:
+    """The distributions as a table: one row per trace and layer."""
+    rows = [
+        {"trace": label, "layer": layer, "blocks": len(values)}
+        | {f"{share} %": value for share, value in zip(_SHARES, np.percentile(values, _SHARES), strict=True)}
+        for label, trace in traces.items()
+        for layer, values in zip(trace.layer_numbers, columns(trace, metric), strict=True)
+        if len(values)
+    ]
+    return pd.DataFrame(rows)
 
 
 def _violins(ax: Axes, trace: Trace, metric: str, index: int, count: int) -> None:

@@ -7,7 +7,7 @@ written whole. Nothing here needs torch.
 from __future__ import annotations
 
 from .checks import GROUPS, OPTIONAL, PHASES, TOKEN_COLUMNS, Phase
-from .files import writing
+from .files import writing, writing_together
 from .measured import Trace
 
-__all__ = ["GROUPS", "OPTIONAL", "PHASES", "TOKEN_COLUMNS", "Phase", "Trace", "writing"]
+__all__ = ["GROUPS", "OPTIONAL", "PHASES", "TOKEN_COLUMNS", "Phase", "Trace", "writing", "writing_together"]

@@ -1,10 +1,11 @@
-"""Write a file whole or not at all: beside its place first, and into it only when it is complete."""
+"""Write files whole or not at all: beside their place first, and into it only when all of them are complete."""
 
 from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Iterator
+import shutil
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -30,21 +31,72 @@ def writing(path: str | os.PathLike[str], what: str) -> Iterator[Path]:
     OSError
         Of the kind that was met (FileNotFoundError, PermissionError, ...), with a sentence naming the path.
     """
-    path = Path(path)
+    with writing_together([path], what) as (part,):
+        yield part
+
+
+@contextmanager
+def writing_together(paths: Sequence[str | os.PathLike[str]], what: str) -> Iterator[list[Path]]:
+    """Lend a path for each of several files: either all of them take their places, or none does.
+
+    Parameters
+    ----------
+    paths : sequence of path
+        Where the files will be, the one that errors name first; as for `writing`.
+    what : str
+        What is being saved, for the error.
+
+    Yields
+    ------
+    list of pathlib.Path
+        As for `writing`, in the order of `paths`.
+
+    Raises
+    ------
+    OSError
+        As for `writing`.
+    """
+    places = [Path(path) for path in paths]
+    for path in places:
+        _check(path, what)
+    parts = [path.with_name(f".{path.stem}.{secrets.token_hex(4)}{path.suffix}") for path in places]
+    try:
+        yield parts
+        _into_place(parts, places)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise type(error)(
+            f"cannot save {what} to {places[0]}: {reason}; nothing was written there, so free the place or name "
+            "another path"
+        ) from error
+    finally:
+        for part in parts:
+            part.unlink(missing_ok=True)
+
+
+def _check(path: Path, what: str) -> None:
     if not path.parent.is_dir():
         raise FileNotFoundError(
             f"cannot save {what} to {path}: there is no folder {path.parent}; make it first, or name another path"
         )
     if path.is_dir():
         raise IsADirectoryError(f"cannot save {what} to {path}: that is a folder; name a file in it")
-    part = path.with_name(f".{path.stem}.{secrets.token_hex(4)}{path.suffix}")
+
+
+def _into_place(parts: list[Path], places: list[Path]) -> None:
+    """Move every part to its place; where one cannot be moved, the places are as they were before."""
+    before = [part.with_name(f"{part.name}.before") for part in parts]
+    moved: list[tuple[Path, Path]] = []
     try:
-        yield part
-        part.replace(path)
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise type(error)(
-            f"cannot save {what} to {path}: {reason}; nothing was written there, so free the place or name another path"
-        ) from error
+        for part, old, place in zip(parts, before, places, strict=True):
+            if len(parts) > 1 and place.exists():
+                shutil.copy2(place, old)
+            part.replace(place)
+            moved.append((old, place))
+    except OSError:
+        for old, place in moved:
+            old.replace(place) if old.exists() else place.unlink()
+        raise
     finally:
-        part.unlink(missing_ok=True)
+        for old in before:
+            old.unlink(missing_ok=True)

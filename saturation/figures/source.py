@@ -1,0 +1,96 @@
+"""What a figure was drawn from: kept with it, so that `save` can lay it beside the picture."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from saturation.trace import Trace
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """The numbers in a figure and where they come from.
+
+    Attributes
+    ----------
+    kind : str
+        The function that drew it.
+    data : pandas.DataFrame, optional
+        What is drawn; None where it is not known.
+    about : dict
+        Where it comes from: models, revisions, dtypes, seeds; whatever JSON can hold.
+    table : pandas.DataFrame, optional
+        The same as a table to be printed, its cells text.
+    """
+
+    kind: str
+    data: pd.DataFrame | None = None
+    about: dict[str, Any] = field(default_factory=dict)
+    table: pd.DataFrame | None = None
+
+
+class Paper(Figure):
+    """A figure that knows what it was drawn from, and that a notebook shows whether or not pyplot was ever imported.
+
+    Attributes
+    ----------
+    sources : list of Source
+        One for each function of ours that drew in it.
+    fit : callable, optional
+        Width -> the height in inches that it needs there, for figures whose text is wrapped anew.
+    """
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.sources: list[Source] = []
+        self.fit: Callable[[float], float] | None = None
+
+    def _repr_png_(self) -> bytes:
+        buffer = io.BytesIO()
+        self.savefig(buffer, format="png", dpi=160)
+        return buffer.getvalue()
+
+
+def sourced(figure: Figure, source: Source) -> Figure:
+    """Tell a figure of ours what was drawn in it; one of the caller's own stays as it is."""
+    if isinstance(figure, Paper):
+        figure.sources.append(source)
+    return figure
+
+
+def source_of(figure: Figure, data: pd.DataFrame | None, about: Mapping[str, Any]) -> Source:
+    """What a figure was drawn from: what the caller says, or else its only source."""
+    sources = figure.sources if isinstance(figure, Paper) else []
+    own = sources[0] if len(sources) == 1 else Source("figure")
+    own = own if data is None else Source(own.kind, data, own.about)
+    return replace(own, about={**own.about, **about})
+
+
+def of_traces(traces: Mapping[str, Trace]) -> dict[str, Any]:
+    """Where traces come from, label by label."""
+    return {"traces": [_of_trace(label, trace) for label, trace in traces.items()]}
+
+
+def _of_trace(label: str, trace: Trace) -> dict[str, Any]:
+    return {
+        "label": label,
+        "model": trace.model,
+        "revision": trace.revision,
+        "dtype": trace.dtype,
+        "tokens": len(trace),
+        "layers": trace.layers,
+        "provenance": trace.provenance,
+    }
+
+
+def with_interval(table: pd.DataFrame, mean: str, low: str, high: str, *, digits: int = 3) -> pd.Series:
+    """Numbers with their intervals, as text: "0.812 [0.701, 0.889]"."""
+    rows = zip(table[mean], table[low], table[high], strict=True)
+    texts = [f"{value:.{digits}f} [{least:.{digits}f}, {most:.{digits}f}]" for value, least, most in rows]
+    return pd.Series(texts, index=table.index, dtype=object)
