@@ -4,23 +4,46 @@ Every function takes what was measured and returns a `matplotlib.figure.Figure` 
 axes of your own instead. Nothing runs a model, needs torch or touches pyplot. Axes of similarity are logarithmic in
 1 - cos and labelled with the cosine, so .99 and .999 are as far apart as .9 and .99.
 
-`curves` are means per layer, `heatmap` is layer x token over the text, `violins` are distributions per layer,
-`panels` put growth beside similarity, `skipped` marks the blocks that did not run, `thresholds` is predicted against
-actual skip rate, `tradeoff` quality against skipped blocks; `saving` writes a file at a venue's width. Shared are
-`inputs`, `scales`, `style`, `lettering` (tokens as labels) and `legibility` (what a reader of the printed page would
-miss).
+Of traces: `curves` are means per layer, `heatmap` is layer x token over the text, `violins` are distributions per
+layer, `panels` put growth beside similarity, `skipped` marks the blocks that did not run, `thresholds` is predicted
+against actual skip rate. Of tables: `tradeoff` is quality against skipped blocks, `warmups` and `categories` are scores
+by warm-up and by kind, `passages` set answers side by side, `training` follows the layers over checkpoints.
+
+`saving` writes a file at a venue's width (`venues`), lays data and a manifest beside it (`beside`) and reads it back
+(`reading`). Shared are `inputs`, `summaries`, `scales`, `style`, `families` (the fixed looks of policies), `source`
+(what a figure was drawn from), `lettering` (any text as labels) and `legibility` (what a reader of the printed page
+would miss).
 """
 
 from __future__ import annotations
 
+from .categories import by_category
 from .curves import layers
 from .heatmap import tokens
 from .panels import growth
+from .passages import answers
 from .reading import Misprint, measure
 from .saving import save
 from .skipped import skipped
 from .thresholds import replay
 from .tradeoff import tradeoff
+from .training import dynamics
 from .violins import distribution
+from .warmups import warmup
 
-__all__ = ["Misprint", "distribution", "growth", "layers", "measure", "replay", "save", "skipped", "tokens", "tradeoff"]
+__all__ = [
+    "Misprint",
+    "answers",
+    "by_category",
+    "distribution",
+    "dynamics",
+    "growth",
+    "layers",
+    "measure",
+    "replay",
+    "save",
+    "skipped",
+    "tokens",
+    "tradeoff",
+    "warmup",
+]

@@ -1,4 +1,4 @@
-"""Token texts as labels: white space made visible, and no letter that the machine's fonts cannot draw."""
+"""Texts as labels: white space of tokens made visible, and no letter that the machine's fonts cannot draw."""
 
 from __future__ import annotations
 
@@ -19,9 +19,14 @@ _FALLBACKS = (  # wide coverage, whichever is installed, after the one that come
 
 def visible(text: str) -> str:
     """Label of a token: · for a space, ↵ and ⇥, □ for what no font has, ∅ for nothing, … for the rest."""
-    shown = "".join(_SIGNS.get(letter, letter if ord(letter) in _drawable() else _UNKNOWN) for letter in text)
+    shown = "".join(_SIGNS.get(letter) or drawable(letter) for letter in text)
     shown = shown if len(shown) <= LONGEST else shown[: LONGEST - 1] + "…"
     return shown or EMPTY
+
+
+def drawable(text: str) -> str:
+    """The text with □ for each letter that no font has."""
+    return "".join(letter if ord(letter) in _drawable() else _UNKNOWN for letter in text)
 
 
 @cache

@@ -2,45 +2,62 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
+from matplotlib.ticker import FuncFormatter, NullFormatter, PercentFormatter
 
-from . import style
+from . import families, style
+from .scales import number_text
+from .source import Source, sourced
+from .summaries import LESS_IS_BETTER, RATIOS, SCORES, Columns, chosen, printed, spread
 
-PLACES = ("FFN-SkipLLM", "static", "random")  # their colours and markers stay the same in every figure
+_FRONT: dict[str, Any] = {"color": "#d4d4d4", "linewidth": 4.5, "solid_capstyle": "round", "zorder": 0.9}
+_DENSE: dict[str, Any] = {"color": "#606060", "linewidth": 0.8, "linestyle": (0, (2, 2)), "zorder": 1}
+_INTERVAL: dict[str, Any] = {"facecolor": "#606060", "alpha": 0.1, "linewidth": 0, "zorder": 0}
 
 
 def tradeoff(
     table: pd.DataFrame,
     *,
-    x: str = "ratio",
-    y: str = "loss",
+    score: str | None = None,
+    task: str | None = None,
+    x: str | None = None,
+    y: str | None = None,
     low: str = "low",
     high: str = "high",
     by: str = "policy",
-    xlabel: str = "FFN blocks skipped (of all at decoded tokens)",
-    ylabel: str = "rise of loss (nats per token)",
+    xlabel: str | None = None,
+    ylabel: str | None = None,
     dense: float | None = 0.0,
+    front: bool = True,
     log: bool = False,
     ax: Axes | None = None,
 ) -> Figure:
-    """Draw quality against the share of skipped blocks, one line per policy, with intervals.
+    """Draw quality against the share of skipped blocks, one line per kind of policy, with intervals.
+
+    Policies that differ by their setting alone (threshold, ratio, layers) are one line, and a family of policies has
+    the same colour and marker in every figure.
 
     Parameters
     ----------
     table : pandas.DataFrame
-        One row per setting.
+        One row per setting: what `quality.summarise` gives, or a table of your own.
+    score, task : str, optional
+        Which rows of a summary, where it holds several scores or tasks.
     x, y, low, high, by : str
-        Its columns: skip ratio, value, the ends of the value's interval, and the policy's name.
-    xlabel, ylabel : str
+        Columns: skip ratio, value, the ends of the value's interval, and the policy's name. By default x and y are
+        "decode" and "mean" of a summary, and "ratio" and "loss" of another table.
+    xlabel, ylabel : str, optional
         What the axes are called.
     dense : float, optional
-        The value without skipping, drawn as a line; None for none.
+        The value without skipping, drawn as a line; None for none. A summary's policy "dense" comes before it.
+    front : bool
+        Draw a broad grey line through the settings that no other one beats in both skipping and quality.
     log : bool
         True spreads small values: linear below a fiftieth of the largest, logarithmic above.
     ax : matplotlib.axes.Axes, optional
@@ -53,39 +70,65 @@ def tradeoff(
     Raises
     ------
     ValueError
-        For an empty table, or one without those columns.
+        For an empty table, one without those columns, or several scores or tasks of which none was chosen.
     """
-    if missing := [name for name in (x, y, low, high, by) if name not in table.columns]:
-        raise ValueError(
-            f"expected a table with the columns {', '.join((x, y, low, high, by))}, found no {missing[0]!r} among "
-            f"{', '.join(map(str, table.columns))}; name yours with x=, y=, low=, high= and by="
-        )
-    if not len(table):
-        raise ValueError("nothing to draw: the table has no rows")
+    summary = "score" in table.columns
+    rows, score = chosen(table, score, task)
+    x, y = x or ("decode" if summary else "ratio"), y or ("mean" if summary else "loss")
+    columns = Columns(y, low, high, by, x)
+    columns.check(rows)
     if ax is None:
         ax = style.new()[1][0]
     if log:
-        ax.set_yscale("symlog", linthresh=float(np.abs(table[[y, low, high]]).to_numpy().max()) / 50)
-    if dense is not None:
-        ax.axhline(dense, color="#606060", linewidth=0.8, linestyle=(0, (2, 2)), zorder=1)
-    keys = []
-    for name, index in _places(table[by]).items():
-        rows, look = table[table[by] == name].sort_values(x), style.look(index)
-        spread = np.abs(rows[[low, high]].to_numpy(dtype=float).T - rows[y].to_numpy(dtype=float))  # [2, row]
-        drawn = ax.errorbar(rows[x], rows[y], spread, capsize=1.8, elinewidth=0.8, **look.line_options(1))
-        drawn.set_label(name)
-        keys.append(drawn)
+        _spread_small(ax, rows[[y, low, high]].to_numpy(dtype=float))
+    keys = _lines(ax, rows[rows[by] != families.DENSE], columns)
+    keys += dense_line(ax, rows[rows[by] == families.DENSE], columns, dense)
+    if front:
+        keys += _front(ax, rows, columns, less_is_better=(score or y) in LESS_IS_BETTER)
     ax.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     ax.set_xlim(0, None)
-    ax.set_xlabel(xlabel)
-    ax.set_ylabel(ylabel)
+    ax.set_xlabel(xlabel or RATIOS.get(x, x))
+    ax.set_ylabel(ylabel or SCORES.get(score or y, score or y))
     style.grid(ax)
     style.legend(ax, keys)
-    return style.figure_of(ax)
+    source = Source("tradeoff", rows, dict(table.attrs), printed(rows, columns, score, by, **{x: "skipped"}))
+    return sourced(style.figure_of(ax), source)
 
 
-def _places(names: Iterable[str]) -> dict[str, int]:
-    """Name -> place of its look; known policies have one of their own."""
-    found = list(dict.fromkeys(names))
-    others = [name for name in found if name not in PLACES]
-    return {name: PLACES.index(name) if name in PLACES else len(PLACES) + others.index(name) for name in found}
+def efficient(skipped: pd.Series, value: pd.Series, *, less_is_better: bool) -> list[int]:
+    """Places of the rows that no other row beats in skipping without losing in value, by falling share skipped."""
+    worth = -value.to_numpy(dtype=float) if less_is_better else value.to_numpy(dtype=float)
+    order = np.lexsort((-worth, -skipped.to_numpy(dtype=float)))
+    best = np.maximum.accumulate(np.concatenate([[-np.inf], worth[order]]))[:-1]  # of the rows that skip more
+    return [int(place) for place, before in zip(order, best, strict=True) if worth[place] > before]
+
+
+def _lines(ax: Axes, rows: pd.DataFrame, columns: Columns) -> list[Any]:
+    """One line per kind of policy, through its settings."""
+    names, drawn = rows[columns.by].map(families.series), []
+    for name, look in families.looks(names).items():
+        own = rows[names == name].sort_values(columns.x)
+        options = look.line_options(1)
+        bars = ax.errorbar(own[columns.x], own[columns.y], spread(own, columns), capsize=1.8, elinewidth=0.8, **options)
+        bars.set_label(name)
+        drawn.append(bars)
+    return drawn
+
+
+def dense_line(ax: Axes, rows: pd.DataFrame, columns: Columns, level: float | None) -> list[Artist]:
+    """A line at the value without skipping, with its interval where the table has it."""
+    if len(rows):
+        level = float(rows[columns.y].iloc[0])
+        ax.axhspan(float(rows[columns.low].iloc[0]), float(rows[columns.high].iloc[0]), **_INTERVAL)
+    return [] if level is None else [ax.axhline(level, label=families.DENSE, **_DENSE)]
+
+
+def _front(ax: Axes, rows: pd.DataFrame, columns: Columns, *, less_is_better: bool) -> list[Artist]:
+    best = rows.iloc[efficient(rows[columns.x], rows[columns.y], less_is_better=less_is_better)]
+    return list(ax.plot(best[columns.x], best[columns.y], label="not beaten", **_FRONT))
+
+
+def _spread_small(ax: Axes, values: np.ndarray) -> None:
+    ax.set_yscale("symlog", linthresh=float(np.abs(values).max()) / 50)
+    ax.yaxis.set_major_formatter(FuncFormatter(number_text))
+    ax.yaxis.set_minor_formatter(NullFormatter())

@@ -1,0 +1,111 @@
+"""A score against the length of the warm-up: how much of the answer the dense model writes."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+from . import families, style
+from .source import Source, sourced
+from .summaries import SCORES, Columns, chosen, printed, spread
+from .tradeoff import dense_line
+
+_WARMUP = re.compile(r",? warm-up (\d+)")  # as `FFNSkip.describe` says it; nothing is said of a warm-up of 0
+
+
+def warmup(
+    table: pd.DataFrame,
+    *,
+    score: str | None = None,
+    task: str | None = None,
+    x: str = "warmup",
+    y: str = "mean",
+    low: str = "low",
+    high: str = "high",
+    by: str = "policy",
+    ratio: str = "answer",
+    label: str | None = None,
+    ax: Axes | None = None,
+) -> Figure:
+    """Draw a score against the warm-up, one line per policy or ratio, and below it what was skipped.
+
+    While it warms up the dense model writes; an answer shorter than the warm-up is the dense model's own, however
+    good it is. So the share of blocks skipped on the answer's own tokens stands below the score.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        What `quality.summarise` gives, or one row per warm-up and policy.
+    score, task : str, optional
+        Which rows of a summary, where it holds several scores or tasks.
+    x : str
+        The column of the warm-ups, in generated tokens; without one they are read from the policies' names
+        ("..., warm-up 25"; 0 where none is named).
+    y, low, high, by : str
+        Columns: value, the ends of its interval, and the name of the policy or ratio.
+    ratio : str
+        The column of the share skipped, drawn where the table has it and `ax` is not given.
+    label : str, optional
+        What the axis of the score is called.
+    ax : matplotlib.axes.Axes, optional
+        Where to draw the score alone; without it a new figure is made.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+
+    Raises
+    ------
+    ValueError
+        For an empty table, one without those columns, or several scores or tasks of which none was chosen.
+    """
+    rows, score = chosen(table, score, task)
+    rows = rows if x in rows or by not in rows else _read(rows, x, by)
+    columns = Columns(y, low, high, by, x)
+    columns.check(rows)
+    sparse = rows[rows[by] != families.DENSE]
+    below = ratio in rows and ax is None
+    axes = [ax] if ax is not None else style.new(1 + below, height=2.2 + 1.0 * below, **_two(below))[1]
+    keys: list[Any] = []
+    for name, look in families.looks(sparse[by]).items():
+        own, options = sparse[sparse[by] == name].sort_values(x), look.line_options(1)
+        drawn = axes[0].errorbar(own[x], own[y], spread(own, columns), capsize=1.8, elinewidth=0.8, **options)
+        drawn.set_label(name)
+        keys.append(drawn)
+        if below:
+            axes[1].plot(own[x], own[ratio], **options)
+    keys += dense_line(axes[0], rows[rows[by] == families.DENSE], columns, None)
+    axes[0].set_ylabel(label or SCORES.get(score or y, score or y))
+    if below:
+        _share_axis(axes[1], ratio)
+    for each in axes:
+        style.grid(each)
+    axes[-1].xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes[-1].set_xlabel("warm-up (generated tokens)")
+    style.legend(axes[0], keys)
+    figure = style.figure_of(axes[0])
+    figure.align_ylabels(axes)
+    return sourced(
+        figure, Source("warmup", rows, dict(table.attrs), printed(rows, columns, score, by, x, answer="skipped"))
+    )
+
+
+def _read(rows: pd.DataFrame, x: str, by: str) -> pd.DataFrame:
+    """The rows with a column of warm-ups taken from the policies' names, which lose them."""
+    found = rows[by].str.extract(_WARMUP, expand=False).fillna("0").astype(int)
+    return rows.assign(**{x: found, by: rows[by].str.replace(_WARMUP, "", regex=True)})
+
+
+def _two(below: bool) -> dict[str, Any]:
+    return {"sharex": True, "height_ratios": (2, 1)} if below else {}
+
+
+def _share_axis(ax: Axes, ratio: str) -> None:
+    ax.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    ax.set_ylim(0, None)
+    ax.set_ylabel({"answer": "skipped\n(answer)", "decode": "skipped\n(decode)"}.get(ratio, ratio))
