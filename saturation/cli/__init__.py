@@ -1,5 +1,6 @@
 """The command `saturation`."""
 
+from . import drawing as drawing
 from . import sweeping as sweeping
 from .app import app
 

@@ -41,15 +41,6 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
-class Kind(StrEnum):
-    """Figures that a trace can be drawn as."""
-
-    layers = "layers"
-    tokens = "tokens"
-    distribution = "distribution"
-    growth = "growth"
-
-
 class Also(StrEnum):
     """More that can be recorded."""
 
@@ -190,37 +181,6 @@ def replay(
     if out is not None:
         with writing(out, "the table") as part:
             table.to_csv(part, index=False)
-
-
-@app.command()
-@plainly
-def figure(
-    kind: Annotated[Kind, typer.Argument(help="what to draw")],
-    traces: Annotated[list[Path], typer.Argument(help="recorded traces; several are drawn over each other")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="a .pdf, .svg or .png file")],
-    label: Annotated[list[str] | None, typer.Option(help="a legend label per trace; default: its file name")] = None,
-    venue: Annotated[str | None, typer.Option(help="acl, neurips or icml")] = None,
-    width: Annotated[str, typer.Option(help="column or text")] = "column",
-    phase: Annotated[str | None, typer.Option(help="prefill or decode; default: both")] = None,
-    sequence: Annotated[int | None, typer.Option(help="tokens: which sequence")] = None,
-) -> None:
-    """Draw recorded traces as a figure fit for a paper."""
-    from .. import figures
-    from ..trace import Trace
-
-    labels = label or [path.stem for path in traces]
-    if len(set(labels)) != len(traces):
-        raise ValueError(f"expected a label of its own for each of {len(traces)} traces, got {labels}; give --label")
-    loaded = {name: Trace.load(path) for name, path in zip(labels, traces, strict=True)}
-    given: Any = loaded if len(loaded) > 1 else next(iter(loaded.values()))
-    if kind is Kind.tokens:
-        if len(loaded) > 1:
-            raise ValueError(f"expected one trace to draw as tokens, got {len(loaded)}; draw them apart")
-        drawn = figures.tokens(given, sequence=sequence)
-    else:
-        drawn = getattr(figures, kind)(given, phase=phase)
-    figures.save(drawn, out, venue=venue, width=width)  # type: ignore[arg-type]
-    typer.echo(str(out))
 
 
 @app.command()

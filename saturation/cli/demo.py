@@ -187,10 +187,7 @@ class _Files:
         self.written.append(path)
 
     def figure(self, name: str, figure: Any, width: Any = "column") -> None:
-        for suffix in ("pdf", "png"):
-            path = self.folder / f"{name}.{suffix}"
-            figures.save(figure, path, venue="acl", width=width)
-            self.written.append(path)
+        self.written += figures.save(figure, self.folder / name, venue="acl", width=width, formats=("pdf", "png"))
 
 
 def _text(table: pd.DataFrame) -> str:

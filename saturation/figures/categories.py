@@ -57,7 +57,8 @@ def by_category(
     rows, score = chosen(table, score, task)
     columns = Columns(y, low, high, by, category)
     columns.check(rows)
-    kinds, policies = list(dict.fromkeys(rows[category])), list(dict.fromkeys(rows[by]))
+    kinds = list(dict.fromkeys(rows[category]))
+    policies = sorted(dict.fromkeys(rows[by]), key=lambda name: name != families.DENSE)
     if ax is None:
         ax = style.new(height=0.75 + _ROW * len(kinds) * (len(policies) + 1))[1][0]
     places, step = {kind: place for place, kind in enumerate(kinds)}, _SHARE / len(policies)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import replace
+from typing import Any
 
 from .style import Look, look
 
@@ -14,7 +15,10 @@ FAMILIES = (  # how `Policy.describe()` begins; a family's place in this list is
 )
 _OTHERS = 10  # place of the first policy of no family: a colour that the first families do not have
 _DENSE = Look("#606060", "*", (0, (2, 2)))
-_VARIANTS = ("p", "<", "h", ">", "d")  # markers of further lines of a family
+_VARIANTS: tuple[tuple[str | None, Any, bool], ...] = (  # marker (its family's own: None), line, hollow; then again
+    *((None, (0, (4, 1.5)), True), ("d", (0, (1, 1)), False), ("p", (0, (6, 1, 1, 1)), True)),
+    *(("h", (0, (2, 1)), False), ("P", (0, (8, 2)), True)),
+)
 _SETTING = re.compile(
     r",? (?:cosine (?:[\d.]+|per layer)|\d+(?:\.\d+)? ?%|layers? (?:none|\d+(?:, \d+)*)|\d+ seeds)(?=[ ,]|$)"
 )
@@ -34,8 +38,10 @@ def looks(names: Iterable[str]) -> dict[str, Look]:
         base = _DENSE if name == DENSE else look(FAMILIES.index(family)) if family in FAMILIES else None
         others = sum(each not in FAMILIES for each in seen)
         turn = seen.count(family)
-        first = base or look(_OTHERS + others)
-        found[name] = replace(first, marker=_VARIANTS[(turn - 1) % len(_VARIANTS)]) if turn else first
+        found[name] = base or look(_OTHERS + others)
+        if turn:
+            marker, line, hollow = _VARIANTS[(turn - 1) % len(_VARIANTS)]
+            found[name] = replace(found[name], marker=marker or found[name].marker, line=line, hollow=hollow)
         seen.append(family)
     return found
 

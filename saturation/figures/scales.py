@@ -98,6 +98,14 @@ def scale(ax: Axes, metric: str, *, both: bool = False) -> None:
         _distance_axis(ax)
 
 
+def spread_small(ax: Axes, values: np.ndarray, decades: int) -> None:
+    """Make the y axis logarithmic over so many decades below the largest value, and linear about 0."""
+    largest = float(np.nanmax(np.abs(values)))
+    ax.set_yscale("symlog", linthresh=10.0 ** (np.floor(np.log10(largest)) - decades + 1) if largest else 1.0)
+    ax.yaxis.set_major_formatter(FuncFormatter(number_text))
+    ax.yaxis.set_minor_formatter(NullFormatter())
+
+
 def _distance_axis(ax: Axes) -> None:
     right = ax.secondary_yaxis("right")
     right.yaxis.set_major_locator(RoundTicks())

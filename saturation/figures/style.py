@@ -38,6 +38,7 @@ class Look:
     colour: str
     marker: str
     line: Any
+    hollow: bool = False
 
     def line_options(self, points: int) -> dict[str, Any]:
         """Options of a line through so many points, with at most 24 markers."""
@@ -47,6 +48,7 @@ class Look:
             "linewidth": 1.2,
             "marker": self.marker,
             "markersize": 3.2,
+            "markerfacecolor": "white" if self.hollow else self.colour,
             "markevery": max(1, points // 24),
         }
 

@@ -9,10 +9,10 @@ import pandas as pd
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, NullFormatter, PercentFormatter
+from matplotlib.ticker import PercentFormatter
 
 from . import families, style
-from .scales import number_text
+from .scales import spread_small
 from .source import Source, sourced
 from .summaries import LESS_IS_BETTER, RATIOS, SCORES, Columns, chosen, printed, spread
 
@@ -59,7 +59,7 @@ def tradeoff(
     front : bool
         Draw a broad grey line through the settings that no other one beats in both skipping and quality.
     log : bool
-        True spreads small values: linear below a fiftieth of the largest, logarithmic above.
+        True spreads small values: logarithmic over the two decades of the largest, linear below.
     ax : matplotlib.axes.Axes, optional
         Where to draw; without it a new figure is made.
 
@@ -80,7 +80,7 @@ def tradeoff(
     if ax is None:
         ax = style.new()[1][0]
     if log:
-        _spread_small(ax, rows[[y, low, high]].to_numpy(dtype=float))
+        spread_small(ax, rows[[y, low, high]].to_numpy(dtype=float), decades=2)
     keys = _lines(ax, rows[rows[by] != families.DENSE], columns)
     keys += dense_line(ax, rows[rows[by] == families.DENSE], columns, dense)
     if front:
@@ -126,9 +126,3 @@ def dense_line(ax: Axes, rows: pd.DataFrame, columns: Columns, level: float | No
 def _front(ax: Axes, rows: pd.DataFrame, columns: Columns, *, less_is_better: bool) -> list[Artist]:
     best = rows.iloc[efficient(rows[columns.x], rows[columns.y], less_is_better=less_is_better)]
     return list(ax.plot(best[columns.x], best[columns.y], label="not beaten", **_FRONT))
-
-
-def _spread_small(ax: Axes, values: np.ndarray) -> None:
-    ax.set_yscale("symlog", linthresh=float(np.abs(values).max()) / 50)
-    ax.yaxis.set_major_formatter(FuncFormatter(number_text))
-    ax.yaxis.set_minor_formatter(NullFormatter())

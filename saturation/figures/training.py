@@ -10,7 +10,7 @@ import pandas as pd
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
+from matplotlib.ticker import MaxNLocator
 
 from . import scales, style
 from .source import Source, sourced
@@ -115,11 +115,9 @@ def _line(ax: Axes, kind: str, label: str, rows: pd.DataFrame, layer: str, name:
 
 
 def _metric_axis(ax: Axes, kind: str, values: np.ndarray) -> None:
-    """Cosines and rho on the axes of the other figures; the rise linear up to a hundredth of the largest."""
+    """Cosines and rho on the axes of the other figures; the rise logarithmic where it is large."""
     if kind != "rise":
         scales.scale(ax, {"cosine": "distance", "rho": "growth"}[kind])
         return
-    ax.set_yscale("symlog", linthresh=max(float(np.nanmax(np.abs(values))) / 100, 1e-12))
-    ax.yaxis.set_major_formatter(FuncFormatter(scales.number_text))
-    ax.yaxis.set_minor_formatter(NullFormatter())
+    scales.spread_small(ax, values, decades=3)
     ax.axhline(0, color="#606060", linewidth=0.5)

@@ -95,6 +95,12 @@ def warmup(
     )
 
 
+def levels(names: pd.Series) -> list[int]:
+    """The different warm-ups among names of policies, without the dense run."""
+    sparse = names[names != families.DENSE]
+    return sorted(set(sparse.str.extract(_WARMUP, expand=False).fillna("0").astype(int)))
+
+
 def _read(rows: pd.DataFrame, x: str, by: str) -> pd.DataFrame:
     """The rows with a column of warm-ups taken from the policies' names, which lose them."""
     found = rows[by].str.extract(_WARMUP, expand=False).fillna("0").astype(int)

@@ -1,0 +1,184 @@
+"""Every figure that the files of a run's folder allow: a paper's set from one command."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from .. import figures
+from ..figures.families import DENSE, family_of
+from ..figures.warmups import levels
+from ..trace import Trace
+
+ROWS = {"task", "example", "policy", "blocks"}  # columns of scored examples
+SUMMARY = {"task", "policy", "score", "mean", "low", "high", "decode"}
+PRIMARY = ("correct", "rouge_L", "chrf", "nll")  # the score of a task that is drawn: the first that it has
+Drawing = tuple[str, Callable[[], Any], str]  # name, how it is drawn, its width
+
+
+@dataclass
+class Run:
+    """What a folder holds, by what it is rather than by its name."""
+
+    traces: dict[str, Trace] = field(default_factory=dict)
+    tables: dict[str, pd.DataFrame] = field(default_factory=dict)
+    rows: pd.DataFrame = field(default_factory=pd.DataFrame)
+
+    def having(self, *columns: str) -> Iterator[tuple[str, pd.DataFrame]]:
+        """The tables that have these columns."""
+        return ((name, table) for name, table in self.tables.items() if set(columns) <= set(table.columns))
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """The model, where all traces are of one."""
+        models = {(trace.model, trace.revision, trace.dtype) for trace in self.traces.values()}
+        return dict(zip(("model", "revision", "dtype"), models.pop(), strict=True)) if len(models) == 1 else {}
+
+
+def draw_all(folder: Path, out: Path, venue: Any, say: Callable[[str], None]) -> list[Path]:
+    """Draw what a run's files allow, as PDF and PNG at a venue's width, each with its data and manifest.
+
+    Parameters
+    ----------
+    folder
+        As `saturation demo` or `saturation sweep` writes it, or any with traces (.parquet) and tables (.csv).
+    out
+        Folder for the figures; made if it is not there.
+    venue
+        "acl", "neurips" or "icml".
+    say
+        Called with a sentence for each figure that is left out, and why.
+
+    Returns
+    -------
+    list of Path
+        What was written.
+
+    Raises
+    ------
+    OSError, ValueError
+        For a folder that is not there, holds nothing to draw, or cannot be written into.
+    """
+    run = read(folder)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise type(error)(f"cannot make the folder {out}: {error.strerror}; name another with --out") from error
+    written: list[Path] = []
+    for name, draw, width in drawings(run):
+        try:
+            figure = draw()
+            written += figures.save(figure, out / name, venue, width, formats=("pdf", "png"), about=run.about)  # type: ignore[arg-type]
+        except ValueError as error:
+            say(f"{name} is left out: {error}")
+    return written
+
+
+def read(folder: Path) -> Run:
+    """Traces, tables and scored examples of a folder and its cells."""
+    if not folder.is_dir():
+        raise FileNotFoundError(f"expected the folder of a run, but there is no folder {folder}; name one with --all")
+    run, scored = Run(), []
+    for path in sorted(folder.glob("*.parquet")):
+        if (trace := _trace(path)) is not None and len(trace):
+            run.traces[path.stem] = trace
+    for path in sorted(folder.glob("*.csv")):
+        table = pd.read_csv(path)
+        if set(table.columns) >= ROWS:
+            scored.append(table)
+        elif not path.name.endswith(".data.csv"):
+            run.tables[path.stem] = table
+    cells = [] if scored else [pd.read_parquet(path) for path in sorted((folder / "cells").glob("*.parquet"))]
+    if scored or cells:
+        run.rows = pd.concat([*scored, *cells], ignore_index=True)
+    if not any(True for _ in drawings(run)):
+        raise ValueError(
+            f"expected traces or tables of a run in {folder}, found none; make some with saturation demo, record or "
+            "sweep, or name another folder with --all"
+        )
+    return run
+
+
+def _trace(path: Path) -> Trace | None:
+    try:
+        return Trace.load(path)
+    except ValueError:  # some other table
+        return None
+
+
+def drawings(run: Run) -> Iterator[Drawing]:
+    """What can be drawn of a run."""
+    yield from _of_traces(run.traces)
+    yield from _of_tables(run)
+    if len(run.rows):
+        yield from _of_rows(run.rows)
+
+
+def _of_traces(traces: dict[str, Trace]) -> Iterator[Drawing]:
+    dense = {name: trace for name, trace in traces.items() if not trace.skipped.any()}
+    if dense:
+        yield "layers", partial(figures.layers, dense), "column"
+        yield "growth", partial(figures.growth, dense), "column"
+        yield "distribution", partial(figures.distribution, dict(list(dense.items())[:4])), "text"
+    for name, trace in traces.items():
+        yield f"tokens_{name}", partial(figures.tokens, trace), "text"
+        if name not in dense:
+            yield f"skipped_{name}", partial(figures.skipped, trace), "text"
+
+
+def _of_tables(run: Run) -> Iterator[Drawing]:
+    for name, table in run.having("policy", "ratio", "loss", "low", "high"):
+        yield f"{name}_loss", partial(figures.tradeoff, table), "column"
+    for name, table in run.having("layer", "cosine", "rho", "loss rise", "untrained cosine"):
+        yield f"{name}_rise", partial(figures.dynamics, _side_by_side(table), by="run"), "column"
+    for name, table in run.having("tokens", "layer", "cosine", "rho"):
+        yield name, partial(figures.dynamics, table), "column"
+    for _, table in run.having(*SUMMARY):
+        yield from _of_summary(table)
+
+
+def _of_summary(table: pd.DataFrame) -> Iterator[Drawing]:
+    for task, own in table.groupby("task", sort=False):
+        score = _primary(own)
+        if (own["policy"] != DENSE).any():
+            yield f"tradeoff_{task}", partial(figures.tradeoff, own, score=score), "column"
+        if len(levels(own["policy"])) > 1:
+            yield f"warmup_{task}", partial(figures.warmup, own, score=score), "column"
+
+
+def _of_rows(rows: pd.DataFrame) -> Iterator[Drawing]:
+    from ..quality import summarise
+
+    for task, own in rows.groupby("task", sort=False):
+        if own["kind"].nunique() > 1:
+            kinds = summarise(own, by=("task", "kind", "policy"))
+            yield f"by_category_{task}", partial(figures.by_category, kinds, score=_primary(kinds)), "column"
+        if "text" in own and own["text"].notna().any():
+            yield f"answers_{task}", partial(figures.answers, own, policies=_telling(own)), "text"
+
+
+def _primary(summary: pd.DataFrame) -> str:
+    there = list(dict.fromkeys(summary["score"]))
+    return next((score for score in PRIMARY if score in there), there[0])
+
+
+def _telling(rows: pd.DataFrame) -> list[str]:
+    """Up to three policies to show: dense, and of the first two families the one that skips most."""
+    found = rows[rows["policy"] != DENSE].groupby("policy")[["skipped", "blocks"]].sum()
+    most = (found["skipped"] / found["blocks"]).sort_values(ascending=False).index
+    first = {family_of(name): name for name in reversed(most)}  # of each family, the one that skips most
+    return [name for name in (DENSE, *sorted(first.values())) if name in set(rows["policy"])][:3]
+
+
+def _side_by_side(layers: pd.DataFrame) -> pd.DataFrame:
+    """The demo's table of layers with a row for each run, trained and untrained."""
+    names = {"cosine": "cosine", "rho": "rho", "loss rise": "rise"}
+    trained = layers[["layer", *names]].rename(columns=names)
+    before = layers[["layer", *(f"untrained {name}" for name in names)]]
+    before = before.set_axis(trained.columns, axis="columns")
+    return pd.concat([trained.assign(run="trained"), before.assign(run="untrained")], ignore_index=True)
