@@ -80,19 +80,6 @@ def test_sweep_scores_policies_beside_the_dense_model(tmp_path):
     assert code == 1 and "expected a bundled task among" in err and not (tmp_path / "none").exists()
 
 
-@pytest.mark.parametrize("kind", ["layers", "tokens", "distribution", "growth"])
-def test_figure_draws_every_kind(kind, trace, tmp_path):
-    code, _, err = run("figure", kind, trace, "-o", tmp_path / "figure.pdf", "--venue", "acl")
-    assert code == 0, err
-    assert (tmp_path / "figure.pdf").read_bytes().startswith(b"%PDF")
-
-
-def test_figures_of_several_traces_are_labelled(trace, tmp_path):
-    out = tmp_path / "two.svg"
-    code, _, _ = run("figure", "layers", trace, trace, "--label", "one", "--label", "other", "-o", out)
-    assert code == 0 and ">other<" in out.read_text()
-
-
 @pytest.mark.parametrize(
     ("words", "expected"),
     [

@@ -6,19 +6,20 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
 
 from .. import figures
 from ..figures.families import DENSE, family_of
+from ..figures.source import of_traces
 from ..figures.warmups import levels
 from ..trace import Trace
 
 ROWS = {"task", "example", "policy", "blocks"}  # columns of scored examples
 SUMMARY = {"task", "policy", "score", "mean", "low", "high", "decode"}
 PRIMARY = ("correct", "rouge_L", "chrf", "nll")  # the score of a task that is drawn: the first that it has
-Drawing = tuple[str, Callable[[], Any], str]  # name, how it is drawn, its width
+Drawing = tuple[str, Callable[[], Any], Literal["column", "text"]]  # name, how it is drawn, its width
 
 
 @dataclass
@@ -32,12 +33,6 @@ class Run:
     def having(self, *columns: str) -> Iterator[tuple[str, pd.DataFrame]]:
         """The tables that have these columns."""
         return ((name, table) for name, table in self.tables.items() if set(columns) <= set(table.columns))
-
-    @property
-    def about(self) -> dict[str, Any]:
-        """The model, where all traces are of one."""
-        models = {(trace.model, trace.revision, trace.dtype) for trace in self.traces.values()}
-        return dict(zip(("model", "revision", "dtype"), models.pop(), strict=True)) if len(models) == 1 else {}
 
 
 def draw_all(folder: Path, out: Path, venue: Any, say: Callable[[str], None]) -> list[Path]:
@@ -73,7 +68,9 @@ def draw_all(folder: Path, out: Path, venue: Any, say: Callable[[str], None]) ->
     for name, draw, width in drawings(run):
         try:
             figure = draw()
-            written += figures.save(figure, out / name, venue, width, formats=("pdf", "png"), about=run.about)  # type: ignore[arg-type]
+            known = figure.sources[0].about if figure.sources else {}
+            about = known if "traces" in known else of_traces(run.traces)
+            written += figures.save(figure, out / name, venue, width, formats=("pdf", "png"), about=about)
         except ValueError as error:
             say(f"{name} is left out: {error}")
     return written
@@ -159,12 +156,23 @@ def _of_rows(rows: pd.DataFrame) -> Iterator[Drawing]:
             kinds = summarise(own, by=("task", "kind", "policy"))
             yield f"by_category_{task}", partial(figures.by_category, kinds, score=_primary(kinds)), "column"
         if "text" in own and own["text"].notna().any():
-            yield f"answers_{task}", partial(figures.answers, own, policies=_telling(own)), "text"
+            options: dict[str, Any] = {"policies": _telling(own), "prompts": _prompts(str(task))}
+            yield f"answers_{task}", partial(figures.answers, own, **options), "text"
 
 
 def _primary(summary: pd.DataFrame) -> str:
     there = list(dict.fromkeys(summary["score"]))
     return next((score for score in PRIMARY if score in there), there[0])
+
+
+def _prompts(task: str) -> dict[str, str]:
+    """What the examples of a bundled task ask; of another task the rows say nothing."""
+    from ..tasks import bundled
+
+    try:
+        return {example.id: example.prompt for example in bundled(task)}
+    except (ValueError, FileNotFoundError):
+        return {}
 
 
 def _telling(rows: pd.DataFrame) -> list[str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from textwrap import fill
+
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -12,6 +14,7 @@ from .source import Source, sourced
 from .summaries import SCORES, Columns, chosen, printed, spread
 
 _ROW = 0.13  # inches from one policy to the next
+_LETTERS = 18  # of a category's name in a line
 _SHARE = 0.8  # of a category's room that its policies fill
 
 
@@ -55,7 +58,7 @@ def by_category(
         For an empty table, one without those columns, or several scores or tasks of which none was chosen.
     """
     rows, score = chosen(table, score, task)
-    columns = Columns(y, low, high, by, category)
+    columns = Columns(y, low, high, by, category, "category")
     columns.check(rows)
     kinds = list(dict.fromkeys(rows[category]))
     policies = sorted(dict.fromkeys(rows[by]), key=lambda name: name != families.DENSE)
@@ -72,7 +75,7 @@ def by_category(
         keys.append(drawn)
     _category_axis(ax, [_named(kind, rows[rows[category] == kind]) for kind in kinds])
     ax.set_xlabel(label or SCORES.get(score or y, score or y))
-    style.legend(ax, keys)
+    style.legend(ax, keys, letters=34)
     printable = printed(rows, columns, score, category, by, decode="skipped")
     return sourced(style.figure_of(ax), Source("by_category", rows, dict(table.attrs), printable))
 
@@ -80,7 +83,7 @@ def by_category(
 def _named(kind: object, rows: pd.DataFrame) -> str:
     """A category with its number of examples, where the table knows it and all policies saw the same."""
     counts = set(rows["n"]) if "n" in rows else set()
-    return f"{kind} ({counts.pop()})" if len(counts) == 1 else str(kind)
+    return fill(f"{kind} ({counts.pop()})" if len(counts) == 1 else str(kind), _LETTERS)
 
 
 def _category_axis(ax: Axes, names: list[str]) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import unicodedata
 from functools import cache
 
 from matplotlib import font_manager
 
 LONGEST = 12  # characters of a label
 EMPTY = "∅"
+_TURNS = ("LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI")  # overrides of the reading direction
 _UNKNOWN = "□"
 _SIGNS = {" ": "·", "\n": "↵", "\r": "↵", "\t": "⇥"}
 _FALLBACKS = (  # wide coverage, whichever is installed, after the one that comes with matplotlib
@@ -25,8 +27,12 @@ def visible(text: str) -> str:
 
 
 def drawable(text: str) -> str:
-    """The text with □ for each letter that no font has."""
-    return "".join(letter if ord(letter) in _drawable() else _UNKNOWN for letter in text)
+    """The text with □ for each letter that no font has, and for signs that would turn or break the line."""
+    return "".join(letter if ord(letter) in _drawable() and not _acts(letter) else _UNKNOWN for letter in text)
+
+
+def _acts(letter: str) -> bool:
+    return unicodedata.category(letter) == "Cc" or unicodedata.bidirectional(letter) in _TURNS
 
 
 @cache

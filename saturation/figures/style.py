@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from textwrap import fill
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,8 @@ WIDTH, HEIGHT = 5.5, 2.4  # inches, of a figure until `save` gives it a venue's 
 COLD: dict[str, Any] = {"facecolor": "#f0f0f0", "edgecolor": "#cccccc", "hatch": "....", "linewidth": 0}
 SKIPPED = "#c8c8c8"
 GRID = "#e6e6e6"
-_LETTERS = 44  # of a legend, that fit across a column
+LETTERS = 44  # of a legend, that fit across a column
+_HANDLE = 6  # letters that the handle before a label takes
 
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X")
@@ -94,12 +96,14 @@ def grid(ax: Axes) -> None:
     ax.set_axisbelow(True)
 
 
-def legend(ax: Axes, handles: list[Any], *, above: float = 0.0) -> None:
+def legend(ax: Axes, handles: list[Any], *, above: float = 0.0, letters: int = LETTERS) -> None:
     """Explain the artists above the axes, in as many columns as their labels allow; `above` in axes' heights."""
-    lengths = [len(str(handle.get_label())) for handle in handles]
-    fitting = [columns for columns in range(1, len(lengths) + 1) if _length(lengths, columns) <= _LETTERS]
+    labels = [fill(str(handle.get_label()), letters - _HANDLE) for handle in handles]
+    lengths = [max(map(len, label.splitlines())) for label in labels]
+    fitting = [columns for columns in range(1, len(lengths) + 1) if _length(lengths, columns) <= letters]
     ax.legend(
         handles=handles,
+        labels=labels,
         ncols=max(fitting, default=1),
         fontsize=tick_size(ax),
         frameon=False,
@@ -115,8 +119,8 @@ def legend(ax: Axes, handles: list[Any], *, above: float = 0.0) -> None:
 
 
 def _length(lengths: list[int], columns: int) -> int:
-    """Letters across a legend whose entries fill column after column, the first ones fuller; 6 for each handle."""
-    return sum(max(part) + 6 for part in np.array_split(lengths, columns))
+    """Letters across a legend whose entries fill column after column, the first ones fuller."""
+    return sum(max(part) + _HANDLE for part in np.array_split(lengths, columns))
 
 
 def tick_size(ax: Axes) -> float:

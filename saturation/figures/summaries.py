@@ -39,10 +39,11 @@ class Columns:
     high: str
     by: str
     x: str | None = None
+    x_option: str = "x"  # of the figure, that names the column x
 
     def check(self, table: pd.DataFrame) -> None:
         """Raise ValueError for a table without rows, or without one of these columns."""
-        named = {"x": self.x, "y": self.y, "low": self.low, "high": self.high, "by": self.by}
+        named = {self.x_option: self.x, "y": self.y, "low": self.low, "high": self.high, "by": self.by}
         asked = {option: name for option, name in named.items() if name is not None}
         if missing := [name for name in asked.values() if name not in table.columns]:
             options = [f"{option}=" for option in asked]

@@ -1,0 +1,389 @@
+"""Figures of tables, read back from their artists: scores, training, texts, and the fixed looks of policies."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import traces
+from matplotlib.axes import Axes
+from matplotlib.colors import to_hex
+from matplotlib.figure import Figure
+
+from saturation import figures
+from saturation.figures import families, lettering, passages, style, training, warmups
+from saturation.figures.tradeoff import efficient
+from saturation.policies import FFNSkip, RandomFFN, StaticFFN
+
+FIT = FFNSkip(0.999, warmup=0)
+
+
+def refused(sentence: str) -> Any:
+    return pytest.raises(ValueError, match=f"^{re.escape(sentence)}$")
+
+
+def legend_texts(ax: Axes) -> list[str]:
+    return [text.get_text() for text in ax.get_legend().get_texts()]
+
+
+def bars(ax: Axes) -> dict[str, Any]:
+    return {container.get_label(): container for container in ax.containers}
+
+
+def summary(**also: Any) -> pd.DataFrame:
+    """As `quality.summarise` gives it, of two tasks and two scores."""
+    policies = [None, FIT, FFNSkip(0.99, warmup=0), StaticFFN((3,)), StaticFFN((3, 4)), RandomFFN(0.25)]
+    rows = [
+        {
+            "task": task,
+            "policy": "dense" if policy is None else policy.describe(),
+            "score": score,
+            "n": 40,
+            "mean": (mean := 0.9 - 0.1 * place),
+            "low": mean - 0.05,
+            "high": mean + 0.02,
+            "decode": 0.07 * place,
+            "answer": 0.05 * place,
+        }
+        for task in ("facts", "sums")
+        for score in ("correct", "repetition")
+        for place, policy in enumerate(policies)
+    ]
+    return pd.DataFrame(rows).assign(**also)
+
+
+# ---- policies
+
+
+def test_a_setting_is_no_part_of_a_line() -> None:
+    described = {
+        FIT.describe(): "FFN-SkipLLM",
+        FFNSkip(0.9999, warmup=25).describe(): "FFN-SkipLLM, warm-up 25",
+        FFNSkip(0.998, horizon=4, warmup=0).describe(): "FFN-SkipLLM, next 4",
+        FFNSkip((0.9, 0.99), warmup=0).describe(): "FFN-SkipLLM",
+        FFNSkip(None).describe(): "FFN-SkipLLM, never",
+        StaticFFN((3, 4, 12)).describe(): "static FFN",
+        StaticFFN((3,)).describe(): "static FFN",
+        RandomFFN(0.25).describe(): "random FFN",
+        RandomFFN(0.25, per="run").describe(): "random FFN once",
+        "FFN-SkipLLM 15%": "FFN-SkipLLM",
+        "random FFN, 5%, 3 seeds": "random FFN",
+        "mine": "mine",
+    }
+    assert {name: families.series(name) for name in described} == described
+
+
+def test_a_family_looks_the_same_whoever_stands_beside_it() -> None:
+    few, many = families.looks(["static FFN"]), families.looks(["mine", "random", "FFN-SkipLLM", "static", "dense"])
+    assert few["static FFN"] == many["static"] == style.look(1)
+    assert many["FFN-SkipLLM"] == style.look(0) and many["random"] == style.look(2)
+    assert len({(look.colour, look.marker) for look in many.values()}) == 5
+    assert families.looks(["mine"])["mine"] == many["mine"]
+
+
+def test_lines_of_one_family_share_a_colour_and_are_told_apart_without_it() -> None:
+    names = ["FFN-SkipLLM", *(f"FFN-SkipLLM, next {k}" for k in (1, 2, 3, 4))]
+    looks = list(families.looks(names).values())
+    assert len({look.colour for look in looks}) == 1
+    assert len({(look.marker, look.hollow, str(look.line)) for look in looks}) == 5
+    assert looks[1].line_options(1)["markerfacecolor"] == "white"
+
+
+def test_all_families_differ() -> None:
+    looks = families.looks([*families.FAMILIES, "mine", "yours", "dense"]).values()
+    assert len({(look.colour, look.marker) for look in looks}) == len(families.FAMILIES) + 3
+
+
+# ---- tradeoff
+
+
+def test_tradeoff_of_a_summary_joins_settings_and_draws_the_dense_score_across() -> None:
+    ax = figures.tradeoff(summary(), task="sums", score="correct").axes[0]
+    drawn = bars(ax)
+    assert list(drawn) == ["FFN-SkipLLM", "static FFN", "random FFN"]
+    np.testing.assert_allclose(drawn["static FFN"].lines[0].get_xydata(), [(0.21, 0.6), (0.28, 0.5)])
+    (dense,) = (line for line in ax.lines if line.get_label() == "dense")
+    assert list(dense.get_ydata()) == [0.9, 0.9]
+    assert legend_texts(ax) == ["FFN-SkipLLM", "static FFN", "random FFN", "dense", "not beaten"]
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("FFN blocks skipped (of all at decoded tokens)", "accuracy")
+
+
+def test_tradeoff_against_the_answers_own_tokens() -> None:
+    ax = figures.tradeoff(summary(), task="sums", score="correct", x="answer").axes[0]
+    assert bars(ax)["random FFN"].lines[0].get_xdata() == [0.25]
+    assert ax.get_xlabel() == "FFN blocks skipped (of those at the answer's tokens)"
+
+
+@pytest.mark.parametrize(
+    ("less", "expected"), [(False, [(0.3, 0.5), (0.2, 0.9)]), (True, [(0.3, 0.5), (0.2, 0.4), (0.0, 0.1)])]
+)
+def test_the_front_holds_what_no_other_beats(less: bool, expected: list) -> None:
+    points = pd.DataFrame([(0.0, 0.1), (0.1, 0.8), (0.2, 0.9), (0.2, 0.4), (0.3, 0.5), (0.3, 0.5)], columns=["x", "y"])
+    best = efficient(points["x"], points["y"], less_is_better=less)
+    assert list(points.iloc[best].itertuples(index=False, name=None)) == expected
+
+
+def test_the_front_knows_which_way_is_better() -> None:
+    def front(score: str) -> list:
+        ax = figures.tradeoff(summary(), task="sums", score=score).axes[0]
+        (line,) = (line for line in ax.lines if line.get_label() == "not beaten")
+        return line.get_xdata().tolist()
+
+    assert len(front("correct")) == 6 and front("repetition") == [0.07 * 5]
+    assert "not beaten" not in legend_texts(
+        figures.tradeoff(summary(), task="sums", score="correct", front=False).axes[0]
+    )
+
+
+def test_tradeoff_asks_which_score_and_task() -> None:
+    with refused("expected one score to draw, got None of 'correct', 'repetition'; choose with score="):
+        figures.tradeoff(summary(), task="sums")
+    with refused("expected one task to draw, got 'songs' of 'facts', 'sums'; choose with task="):
+        figures.tradeoff(summary(), score="correct", task="songs")
+
+
+def test_small_values_are_spread_and_labelled_in_plain_numbers() -> None:
+    table = pd.DataFrame({"policy": "mine", "ratio": [0.1, 0.2], "loss": [0.003, 0.08], "low": 0.002, "high": 0.09})
+    ax = figures.tradeoff(table, log=True).axes[0]
+    ax.figure.draw_without_rendering()
+    assert ax.get_yscale() == "symlog"
+    labels = [label.get_text() for label in ax.get_yticklabels()]
+    assert {"0", "0.001", "0.01"} <= set(labels) and not any("$" in label for label in labels)
+
+
+# ---- by category
+
+
+def test_by_category_sets_policies_under_each_other() -> None:
+    table = pd.concat([summary(kind="one", n=12), summary(kind="two_$x$").assign(mean=0.1)])
+    figure = figures.by_category(table, task="facts", score="correct")
+    ax = figure.axes[0]
+    drawn = bars(ax)
+    assert next(iter(drawn)) == "dense" and len(drawn) == 6
+    line, _, (lengths,) = drawn["dense"].lines
+    np.testing.assert_allclose(line.get_xdata().astype(float), [0.9, 0.1])
+    assert list(lengths.get_segments()[0][:, 0]) == pytest.approx([0.85, 0.92])
+    heights = [container.lines[0].get_ydata().astype(float) for container in drawn.values()]
+    assert (np.diff(heights, axis=0) > 0).all() and np.abs(np.array(heights) - [0, 1]).max() < 0.5
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["one (12)", "two_$x$ (40)"]
+    assert not any(label.get_parse_math() for label in ax.get_yticklabels())
+    assert ax.get_ylim() == (1.5, -0.5) and ax.get_xlabel() == "accuracy"
+
+
+def test_by_category_names_what_the_table_lacks() -> None:
+    with refused(
+        "expected a table with the columns kind, mean, low, high, policy, found no 'kind' among task, policy, score, "
+        "n, mean, low, high, decode, answer; name yours with category=, y=, low=, high= and by="
+    ):
+        figures.by_category(summary(), task="facts", score="correct")
+
+
+# ---- warm-up
+
+
+def warmed() -> pd.DataFrame:
+    """Of two thresholds at three warm-ups, and of the dense run."""
+    rules = [FFNSkip(threshold, warmup=length) for threshold in (0.99, 0.999) for length in (10, 0, 25)]
+    rows = [
+        {"policy": rule.describe(), "mean": 0.5 + rule.warmup / 100, "answer": 0.3 - rule.warmup / 100}
+        for rule in rules
+    ]
+    table = pd.DataFrame([*rows, {"policy": "dense", "mean": 0.9, "answer": 0.0}])
+    return table.assign(task="facts", score="correct", low=table["mean"] - 0.1, high=table["mean"] + 0.1)
+
+
+def test_warmups_are_read_from_the_policies_names() -> None:
+    figure = figures.warmup(warmed())
+    above, below = figure.axes
+    drawn = bars(above)
+    assert list(drawn) == ["FFN-SkipLLM, cosine 0.99", "FFN-SkipLLM, cosine 0.999"]
+    for container, line in zip(drawn.values(), below.lines, strict=True):
+        np.testing.assert_allclose(container.lines[0].get_xydata(), [(0, 0.5), (10, 0.6), (25, 0.75)])
+        np.testing.assert_allclose(line.get_xydata(), [(0, 0.3), (10, 0.2), (25, 0.05)])
+    assert [line.get_ydata()[0] for line in above.lines if line.get_label() == "dense"] == [0.9]
+    assert below.get_xlabel() == "warm-up (generated tokens)" and below.get_ylabel() == "skipped\n(answer)"
+    assert warmups.levels(warmed()["policy"]) == [0, 10, 25]
+
+
+def test_warmups_of_ones_own_column_in_axes_of_ones_own() -> None:
+    table = pd.DataFrame({"length": [0, 5], "ratio": "25 %", "loss": [0.2, 0.1], "low": 0.1, "high": 0.3})
+    ax = Figure().subplots()
+    figures.warmup(table, x="length", y="loss", by="ratio", ax=ax)
+    assert list(bars(ax)) == ["25 %"] and ax.get_ylabel() == "rise of loss (nats per token)"
+    assert len(ax.figure.axes) == 1
+    with refused("nothing to draw: the table has no rows"):
+        figures.warmup(table[:0], x="length", y="loss", by="ratio")
+
+
+# ---- training
+
+
+def checkpoints() -> pd.DataFrame:
+    rows = [(tokens, layer, 0.9 + layer / 100, 0.5 / (layer + 1), tokens / 1e6 / (layer + 1))
+            for tokens in (22_000_000, 0, 1_300_000) for layer in range(6)]  # fmt: skip
+    return pd.DataFrame(rows, columns=["tokens", "layer", "cosine", "rho", "rise"])
+
+
+def test_dynamics_draws_three_panels_and_darkens_with_training() -> None:
+    figure = figures.dynamics(checkpoints(), about={"model": "made-up"})
+    cosine, rho, rise = figure.axes
+    lines = [line for line in cosine.lines if len(line.get_xdata()) == 6]
+    assert [line.get_label() for line in lines] == ["0 tokens", "1.3 M tokens", "22 M tokens"]
+    light = [np.dot(line.get_color()[:3], (0.299, 0.587, 0.114)) for line in lines]
+    assert light == sorted(light, reverse=True) and light[0] - light[-1] > 0.4
+    np.testing.assert_allclose(lines[0].get_ydata(), 1 - (0.9 + np.arange(6) / 100))
+    np.testing.assert_allclose(rho.lines[0].get_ydata(), 0.5 / np.arange(1, 7))
+    np.testing.assert_allclose(rise.lines[2].get_ydata(), 22 / np.arange(1, 7))
+    assert cosine.yaxis.get_inverted() and rho.get_yscale() == "log" and rise.get_yscale() == "symlog"
+    assert figure.sources[0].about == {"model": "made-up"}
+
+
+def test_dynamics_of_named_runs_and_fewer_columns() -> None:
+    table = checkpoints().assign(run=lambda t: np.where(t["tokens"] > 0, "trained", "untrained"))
+    (ax,) = figures.dynamics(table.query("tokens != 1300000").drop(columns=["rho", "rise"]), by="run").axes
+    assert legend_texts(ax) == ["trained", "untrained"]
+    assert [to_hex(line.get_color()) for line in ax.lines] == [to_hex(style.look(place).colour) for place in (0, 1)]
+
+
+def test_dynamics_names_what_the_table_lacks() -> None:
+    with refused(
+        "expected a table with the columns tokens, layer and any of cosine, rho, rise, found no 'cosine' among tokens, "
+        "layer; name yours with by=, layer=, cosine=, rho= and rise="
+    ):
+        figures.dynamics(checkpoints()[["tokens", "layer"]])
+    with refused("nothing to draw: the table has no rows"):
+        figures.dynamics(checkpoints()[:0])
+
+
+@pytest.mark.parametrize(("tokens", "text"), [(0, "0"), (950, "950"), (2e5, "200 k"), (1.3e6, "1.3 M"), (2e9, "2 B")])
+def test_tokens_are_counted_in_few_letters(tokens: float, text: str) -> None:
+    assert training._tokens_text(tokens) == text
+
+
+# ---- answers
+
+ODD = "It costs $5 and $6 <script>alert(1)</script> **bold** \\frac{a}{b} שלום 🙂 ‮evil 𓀀\nsecond line"
+
+
+def texts(**policies: str) -> pd.DataFrame:
+    return pd.DataFrame([{"example": "a", "policy": name, "text": text} for name, text in policies.items()])
+
+
+def words(figure: Figure) -> list[str]:
+    figure.draw_without_rendering()
+    return [text.get_text() for text in figure.axes[0].texts]
+
+
+def marked(figure: Figure) -> list[str]:
+    """Words that stand on a mark."""
+    figure.draw_without_rendering()
+    (ax,) = figure.axes
+    boxes = [patch.get_bbox() for patch in ax.patches if patch.get_height() > 2]
+    return [text.get_text() for text in ax.texts if any(box.contains(*text.get_position()) for box in boxes)]
+
+
+def test_answers_mark_the_words_that_differ() -> None:
+    two = texts(sparse="the old cat sat on a mat", dense="the cat sat on the mat")
+    figure = figures.answers(two)
+    assert words(figure)[:2] == ["dense", "sparse"]
+    assert marked(figure) == ["the", "old", "a"]
+    three = pd.concat([two, texts(other="the cat sat on the mat today")])
+    assert marked(figures.answers(three)) == ["old", "a", "today"]  # which of the others lacks a word cannot be told
+    assert marked(figures.answers(three, policies=["dense", "other"])) == ["today"]
+
+
+def test_generated_text_is_text(tmp_path: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        figure = figures.answers(texts(dense=ODD, sparse="plain"), prompts={"a": "What is $x$?"})
+        figures.save(figure, tmp_path / "a.pdf", "acl")
+    shown = words(figure)
+    assert {"$5", "$6", "<script>alert(1)</script>", "**bold**", "\\frac{a}{b}", "שלום", "$x$?", "↵"} <= set(shown)
+    assert "□" in shown and "□evil" in shown
+    assert not any(text.get_parse_math() for text in figure.axes[0].texts)
+
+
+def test_answers_are_wrapped_anew_at_every_width(tmp_path: Path) -> None:
+    long = " ".join(f"word{n}" for n in range(50)) + " " + "x" * 300
+    figure = figures.answers(texts(dense=long, sparse=long + " end"))
+    sizes = {}
+    for width in ("column", "text"):
+        picture, *_ = figures.save(figure, tmp_path / f"{width}.pdf", "acl", width)  # type: ignore[arg-type]
+        sizes[width] = figures.measure(picture).height
+        assert figures.legibility.faults(figure) == []
+    assert sizes["column"] > 1.6 * sizes["text"]
+    figure.draw_without_rendering()
+    edges = [placed.left + placed.width for placed in passages.laid(figure.get_layout_engine()._blocks, 3.0)]
+    assert max(edges) <= 72 * 3.0 and "".join(words(figure)).count("x") == 600
+
+
+def test_long_answers_are_cut_and_missing_ones_shown() -> None:
+    rows = pd.concat([texts(dense="a b c d", sparse="a b c d"), texts(dense="").assign(example="b")])
+    assert words(figures.answers(rows, words=2)) == ["dense", "sparse", "a", "b", "…", "a", "b", "…", "∅", "–"]
+    assert words(figures.answers(rows, examples=["b"], policies=["dense"])) == ["dense", "∅"]
+
+
+def test_answers_refuse_what_is_not_there() -> None:
+    rows = texts(dense="a", sparse="b")
+    with refused("expected policies among 'dense', 'sparse', got 'mine'; correct policies="):
+        figures.answers(rows, policies=["mine"])
+    with refused("expected examples of the table, such as 'a', got 'z'; correct examples="):
+        figures.answers(rows, examples=["z"])
+    with refused("expected 1 to 4 policies to set side by side, got 6; choose with policies="):
+        figures.answers(texts(**dict.fromkeys("abcdef", "x")))
+    with refused("nothing to draw: no examples were chosen, or the table has no rows"):
+        figures.answers(rows, examples=0)
+    with refused(
+        "expected rows with the columns example, policy, text, found no 'text' among example, policy; name yours with "
+        "example=, by= and text="
+    ):
+        figures.answers(rows[["example", "policy"]])
+
+
+def test_letters_that_no_font_has() -> None:
+    assert lettering.drawable("a𓀀b\u202e") == "a□b□"
+
+
+# ---- on the page
+
+
+def every_figure() -> dict[str, Figure]:
+    kinds = pd.concat([summary(kind=f"a kind of question, number {n}") for n in range(4)])
+    return {
+        "tradeoff": figures.tradeoff(summary(), task="facts", score="correct"),
+        "tradeoff, log": figures.tradeoff(summary(), task="facts", score="correct", log=True),
+        "by_category": figures.by_category(kinds, task="facts", score="correct"),
+        "warmup": figures.warmup(warmed()),
+        "dynamics": figures.dynamics(checkpoints()),
+        "answers": figures.answers(texts(dense=ODD, sparse=ODD.replace("5", "7")), prompts={"a": ODD}),
+        "replay": figures.replay(traces.trace(length=30), FIT),
+    }
+
+
+@pytest.mark.parametrize("width", ["column", "text"])
+def test_everything_on_a_page_can_be_read(width: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for name, figure in every_figure().items():
+        picture, *beside = figures.save(figure, tmp_path / f"{name}.pdf", "acl", width)
+        printed = figures.measure(picture)
+        assert printed.smallest is not None and printed.smallest >= 6, name
+        assert {(font.kind, font.embedded) for font in printed.fonts} == {("TrueType", True)}, name
+        assert beside[0].name == f"{name}.data.csv" and beside[-1].name == f"{name}.manifest.json"
+    assert caplog.messages == []
+
+
+def test_a_table_for_latex_lies_beside_scores(tmp_path: Path) -> None:
+    rows = summary().replace({"policy": {"dense": "50 % & more_of $it# – ρ"}})
+    figures.save(figures.tradeoff(rows, task="facts", score="correct"), tmp_path / "a.pdf")
+    lines = (tmp_path / "a.table.tex").read_text().splitlines()
+    assert lines[:4] == [r"\begin{tabular}{llll}", r"\toprule", r"policy & skipped & accuracy & n \\", r"\midrule"]
+    assert lines[4] == r"50 \% \& more\_of \$it\# -- $\rho$ & 0.0 \% & 0.9 [0.85, 0.92] & 40 \\"
+    assert len(lines) == 4 + 6 + 2
+    for name, figure in every_figure().items():
+        figures.save(figure, tmp_path / f"{name}.svg")
+    found = {path.name.partition(".")[0] for path in tmp_path.glob("*.table.tex")}
+    assert found == {"a", "tradeoff", "tradeoff, log", "by_category", "warmup"}
