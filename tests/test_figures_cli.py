@@ -56,7 +56,7 @@ def folder(tmp_path: Path) -> Path:
     loss = pd.DataFrame({"policy": "random", "ratio": [0.1, 0.2], "loss": 0.1, "low": 0.05, "high": 0.2})
     loss.to_csv(folder / "tradeoff.csv", index=False)
     training = pd.DataFrame(
-        {"tokens": [0, 0, 1000, 1000], "layer": [0, 1, 0, 1], "cosine": 0.9, "rho": 0.2, "rise": 0.1}
+        {"tokens": [0, 0, 1000, 1000], "layer": [0, 1, 0, 1], "cosine": [0.8, 0.9, 0.9, 0.99], "rho": [1, 0.2, 1, 0.3]}
     )
     training.to_csv(folder / "training.csv", index=False)
     return folder
