@@ -31,7 +31,13 @@ def rows() -> pd.DataFrame:
     }
     found = [
         {"task": "factoid", "example": f"factoid-{n:03}", "kind": ("town", "pet")[n % 2], "policy": name}
-        | {"text": f" {name} says {n}", "correct": bool(n % (skipped + 1) == 0), "collapsed": False, "repetition": 0.0}
+        | {
+            "text": f" {name} says {n}",
+            "correct": bool(n % (skipped + 1) == 0),
+            "seed": {0: None, 3: 2}.get(skipped, 0),
+            "collapsed": False,
+            "repetition": 0.0,
+        }
         | {"skipped": skipped, "blocks": 16, "answer_skipped": skipped, "answer_blocks": 16}
         for name, skipped in policies.items()
         for n in range(6)
@@ -80,7 +86,7 @@ def test_all_draws_what_the_files_allow(folder: Path, tmp_path: Path) -> None:
     tables = {path.name.partition(".")[0] for path in written if path.suffix == ".tex"}
     assert tables == {"tradeoff_loss", "by_category_factoid"}
     about = json.loads((tmp_path / "paper" / "tradeoff_loss.manifest.json").read_text())["about"]
-    assert [one["model"] for one in about["traces"]] == ["demo", "demo"]
+    assert [one["model"] for one in about["traces"]] == ["demo", "demo"] and about["seeds"] == [0, 2]
     assert set(pd.read_csv(tmp_path / "paper" / "layers.data.csv")["trace"]) == {"read"}  # the other one skips
     asked = pd.read_csv(tmp_path / "paper" / "answers_factoid.data.csv")
     assert asked["prompt"].str.startswith("Question: ").all()

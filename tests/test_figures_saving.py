@@ -192,6 +192,7 @@ def test_its_data_and_a_manifest_lie_beside_a_picture(trained: Trace, tmp_path: 
     assert [path.name for path in written] == ["fig2.png", "fig2.pdf", "fig2.data.csv", "fig2.manifest.json"]
     assert sorted(tmp_path.iterdir()) == sorted(written)
     data = pd.read_csv(tmp_path / "fig2.data.csv")
+    assert list(data.columns) == ["trace", "metric", "layer", "blocks", "mean", "10 %", "90 %"]
     np.testing.assert_allclose(data["mean"], trained.distance.mean(axis=0, dtype=float))
     assert data["metric"].unique().tolist() == ["1 - cos(h, h + FFN)"] and data["trace"].unique().tolist() == ["tales"]
     told = json.loads((tmp_path / "fig2.manifest.json").read_text())

@@ -34,6 +34,12 @@ class Run:
         """The tables that have these columns."""
         return ((name, table) for name, table in self.tables.items() if set(columns) <= set(table.columns))
 
+    @property
+    def seeds(self) -> dict[str, Any]:
+        """Those of the policies that draw."""
+        found = self.rows["seed"].dropna().unique().tolist() if "seed" in self.rows else []
+        return {"seeds": sorted(map(int, found))} if found else {}
+
 
 def draw_all(folder: Path, out: Path, venue: Any, say: Callable[[str], None]) -> list[Path]:
     """Draw what a run's files allow, as PDF and PNG at a venue's width, each with its data and manifest.
@@ -69,7 +75,7 @@ def draw_all(folder: Path, out: Path, venue: Any, say: Callable[[str], None]) ->
         try:
             figure = draw()
             known = figure.sources[0].about if figure.sources else {}
-            about = known if "traces" in known else of_traces(run.traces)
+            about = known if "traces" in known else of_traces(run.traces) | run.seeds
             written += figures.save(figure, out / name, venue, width, formats=("pdf", "png"), about=about)
         except ValueError as error:
             say(f"{name} is left out: {error}")

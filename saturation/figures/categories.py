@@ -75,7 +75,7 @@ def by_category(
         keys.append(drawn)
     _category_axis(ax, [_named(kind, rows[rows[category] == kind]) for kind in kinds])
     ax.set_xlabel(label or SCORES.get(score or y, score or y))
-    style.legend(ax, keys, letters=34)
+    style.legend(ax, keys, letters=36)
     printable = printed(rows, columns, score, category, by, decode="skipped")
     return sourced(style.figure_of(ax), Source("by_category", rows, dict(table.attrs), printable))
 

@@ -81,7 +81,8 @@ def tradeoff(
         ax = style.new()[1][0]
     if log:
         spread_small(ax, rows[[y, low, high]].to_numpy(dtype=float), decades=2)
-    keys = _lines(ax, rows[rows[by] != families.DENSE], columns)
+    sparse = rows[rows[by] != families.DENSE]
+    keys = lines(ax, sparse, sparse[by].astype(str).map(families.series), columns)
     keys += dense_line(ax, rows[rows[by] == families.DENSE], columns, dense)
     if front:
         keys += _front(ax, rows, columns, less_is_better=(score or y) in LESS_IS_BETTER)
@@ -103,9 +104,9 @@ def efficient(skipped: pd.Series, value: pd.Series, *, less_is_better: bool) -> 
     return [int(place) for place, before in zip(order, best, strict=True) if worth[place] > before]
 
 
-def _lines(ax: Axes, rows: pd.DataFrame, columns: Columns) -> list[Any]:
-    """One line per kind of policy, through its settings."""
-    names, drawn = rows[columns.by].map(families.series), []
+def lines(ax: Axes, rows: pd.DataFrame, names: pd.Series, columns: Columns) -> list[Any]:
+    """One line through the rows of each name, from left to right, with intervals."""
+    drawn = []
     for name, look in families.looks(names).items():
         own = rows[names == name].sort_values(columns.x)
         options = look.line_options(1)

@@ -12,8 +12,8 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from . import families, style
 from .source import Source, sourced
-from .summaries import SCORES, Columns, chosen, printed, spread
-from .tradeoff import dense_line
+from .summaries import SCORES, Columns, chosen, printed
+from .tradeoff import dense_line, lines
 
 _WARMUP = re.compile(r",? warm-up (\d+)")  # as `FFNSkip.describe` says it; nothing is said of a warm-up of 0
 
@@ -71,17 +71,14 @@ def warmup(
     sparse = rows[rows[by] != families.DENSE]
     below = ratio in rows and ax is None
     axes = [ax] if ax is not None else style.new(1 + below, height=2.2 + 1.0 * below, **_two(below))[1]
-    keys: list[Any] = []
-    for name, look in families.looks(sparse[by]).items():
-        own, options = sparse[sparse[by] == name].sort_values(x), look.line_options(1)
-        drawn = axes[0].errorbar(own[x], own[y], spread(own, columns), capsize=1.8, elinewidth=0.8, **options)
-        drawn.set_label(name)
-        keys.append(drawn)
-        if below:
-            axes[1].plot(own[x], own[ratio], **options)
+    names = sparse[by].astype(str)
+    keys = lines(axes[0], sparse, names, columns)
     keys += dense_line(axes[0], rows[rows[by] == families.DENSE], columns, None)
     axes[0].set_ylabel(label or SCORES.get(score or y, score or y))
     if below:
+        for name, look in families.looks(names).items():
+            own = sparse[names == name].sort_values(x)
+            axes[1].plot(own[x], own[ratio], **look.line_options(1))
         _share_axis(axes[1], ratio)
     for each in axes:
         style.grid(each)
