@@ -15,6 +15,7 @@ This page is the map: a room imports only rooms above it, never one below. tests
                  quality      scores of a run: how well a model, dense or skipping, predicts given text
                  sweeps       many runs -> one table, kept on disk cell by cell
     faces        figures      a Trace or a table becomes a figure fit for a paper
+                 widgets      a Trace under the hand: sliders and canvases for Jupyter
                  cli          the command `saturation`
 
 Words need no torch: a Trace opens, replays and draws without it. Importing `saturation` is silent and loads
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from . import sweeps as sweeps
     from . import tasks as tasks
     from . import trace as trace
+    from . import widgets as widgets
     from .generation import generate as generate
     from .loading import load as load
     from .loading import untrained as untrained
@@ -69,6 +71,7 @@ _ROOMS = {  # room -> the names it lends to `saturation`
     "quality": (),
     "sweeps": ("sweep",),
     "figures": (),
+    "widgets": (),
     "cli": (),
 }
 _HOMES = {name: room for room, names in _ROOMS.items() for name in names}

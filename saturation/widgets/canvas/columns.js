@@ -1,0 +1,69 @@
+// The tokens in view as columns: one a token, or, where there are more tokens than pixels, the mean of several.
+
+import { lowerBound } from "./traces.js";
+
+/**
+ * rows[first:stop] as at most `most` columns: {count, starts [count + 1], mean, absent [column, layer], decoded [column]}.
+ * `mean` is over the blocks that ran, `absent` the share of those that did not.
+ */
+export function columnsOf(trace, metric, rows, first, stop, most) {
+  const { layers, generated } = trace;
+  const values = trace.metrics[metric];
+  const count = Math.max(Math.min(stop - first, most), 0);
+  const starts = Int32Array.from({ length: count + 1 }, (_, column) => first + Math.floor((column * (stop - first)) / Math.max(count, 1)));
+  const mean = new Float32Array(count * layers);
+  const absent = new Float32Array(count * layers);
+  const decoded = new Float32Array(count);
+  const missing = new Int32Array(layers);
+  const sums = new Float64Array(layers);
+  for (let column = 0; column < count; column++) {
+    const size = starts[column + 1] - starts[column];
+    sums.fill(0);
+    missing.fill(0);
+    for (let index = starts[column]; index < starts[column + 1]; index++) {
+      decoded[column] += (generated[rows[index]] > 0) / size;
+      for (let layer = 0, at = rows[index] * layers; layer < layers; layer++, at++) {
+        if (values[at] === values[at]) sums[layer] += values[at];
+        else missing[layer]++;
+      }
+    }
+    for (let layer = 0; layer < layers; layer++) {
+      mean[column * layers + layer] = sums[layer] / (size - missing[layer]);
+      absent[column * layers + layer] = missing[layer] / size;
+    }
+  }
+  return { count, starts, mean, absent, decoded };
+}
+
+/** Share of the blocks in each column that a mask marks, [column, layer]. */
+export function markedShares(trace, rows, columns, mask) {
+  const { layers } = trace;
+  const shares = new Float32Array(columns.count * layers);
+  for (let column = 0; column < columns.count; column++) {
+    const size = columns.starts[column + 1] - columns.starts[column];
+    for (let index = columns.starts[column]; index < columns.starts[column + 1]; index++) {
+      const at = rows[index] * layers;
+      for (let layer = 0; layer < layers; layer++) shares[column * layers + layer] += mask[at + layer];
+    }
+    for (let layer = 0; layer < layers && size > 1; layer++) shares[column * layers + layer] /= size;
+  }
+  return shares;
+}
+
+/** Places in rows[first:stop] at which another sequence begins; none where they would lie closer than `room` allows. */
+export function sequenceStarts(trace, rows, first, stop, room) {
+  const starts = [];
+  for (let index = first + 1; index < stop && starts.length <= room; index++) {
+    if (trace.sequence[rows[index]] !== trace.sequence[rows[index - 1]]) starts.push(index);
+  }
+  return starts.length > room ? [] : starts;
+}
+
+/** A span of the trace's rows as places among the rows that are shown. */
+export const placesOf = (rows, [start, stop]) => [lowerBound(rows, start), lowerBound(rows, stop)];
+
+/** A stretch of the rows that are shown as a span of the trace's rows; all of it where all are shown. */
+export function spanOf(trace, rows, first, stop) {
+  const start = first <= 0 ? 0 : rows[first];
+  return [start, stop >= rows.length ? trace.rows : rows[stop - 1] + 1];
+}

@@ -1,0 +1,138 @@
+// The rule of FFN-SkipLLM on a whole trace, in the browser: the twin of saturation/policies, held equal to it by tests.
+// A trace is {rows, layers, distance [token, layer], sequence, position, generated, before [token]}, a rule has the
+// names of the widget's traits: {limit, limits, exact, coldStart, coldEnd, warmup, warmupOn, horizon, prefill, causal}.
+
+/** Cosine at a slider's place: 1 - 10^limit to four digits of that distance, or the exact one that Python sent. */
+export function cosineOf(limit, exact = []) {
+  for (const [place, cosine] of exact) if (place === limit) return cosine;
+  return 1 - Number(Math.pow(10, limit).toExponential(3));
+}
+
+/** Greatest distance that counts as saturated, by layer; -Infinity where no probe could skip anything. */
+export function greatestDistances(rule, layers) {
+  const greatest = new Float64Array(layers).fill(-Infinity);
+  for (let layer = rule.coldStart; layer < layers - rule.coldEnd - 1; layer++) {
+    const limit = rule.limits.length ? rule.limits[layer] : rule.limit;
+    if (limit !== null && limit !== undefined) greatest[layer] = 1 - cosineOf(limit, rule.exact);
+  }
+  return greatest;
+}
+
+/** 1 for tokens at which blocks may be skipped, [token]. */
+export function eligibleTokens(trace, rule) {
+  const eligible = new Uint8Array(trace.rows);
+  for (let row = 0; row < trace.rows; row++) {
+    const decoded = trace.generated[row] > 0;
+    const given = rule.prefill && !decoded;
+    const late = rule.warmupOn === "position" ? trace.position[row] + 1 > rule.warmup : trace.generated[row] > rule.warmup;
+    eligible[row] = rule.warmupOn === "position" ? late && (decoded || given) : (late && decoded) || given;
+  }
+  return eligible;
+}
+
+/** Whether a threshold for all layers turns the rule into a comparison with `criticalDistances`. */
+export const isOneComparison = (rule) => rule.horizon === null && !rule.causal && !rule.limits.length;
+
+/** The distance limit from which each block is skipped, [token, layer]; Infinity where it never is. */
+export function criticalDistances(trace, rule, eligible) {
+  const { rows, layers, distance } = trace;
+  const end = layers - rule.coldEnd;
+  const critical = new Float32Array(rows * layers).fill(Infinity);
+  for (let row = 0; row < rows; row++) {
+    if (!eligible[row]) continue;
+    let lowest = Infinity;
+    for (let at = row * layers + rule.coldStart; at < row * layers + end; at++) {
+      critical[at] = lowest;
+      if (distance[at] < lowest) lowest = distance[at]; // never where NaN: that block did not run
+    }
+  }
+  return critical;
+}
+
+/** Mark what one threshold skips in a mask of zeros, [token, layer]: one comparison, from the last layer backwards. */
+export function compare(mask, trace, rule, critical) {
+  if (rule.limit === null) return;
+  const { rows, layers } = trace;
+  const limit = 1 - cosineOf(rule.limit, rule.exact);
+  const end = layers - rule.coldEnd - 1;
+  for (let row = 0; row < rows; row++) {
+    const first = row * layers + rule.coldStart;
+    for (let at = row * layers + end; at >= first && critical[at] <= limit; at--) mask[at] = 1; // rising backwards
+  }
+}
+
+/** Mark what any rule skips in a mask of zeros, [token, layer]: layer by layer, as the live run decides. */
+export function decide(mask, trace, rule, eligible) {
+  const { rows, layers, distance, before } = trace;
+  const greatest = greatestDistances(rule, layers);
+  const end = layers - rule.coldEnd;
+  for (let row = 0; row < rows; row++) {
+    const seen = rule.causal ? before[row] : row;
+    if (!eligible[row] || seen < 0) continue;
+    for (let layer = 0, remaining = 0; layer < end; layer++) {
+      if (remaining > 0) {
+        mask[row * layers + layer] = 1;
+        if (rule.horizon !== null) remaining--;
+      } else if (distance[seen * layers + layer] <= greatest[layer]) {
+        remaining = rule.horizon ?? 1;
+      }
+    }
+  }
+}
+
+/** The three skip ratios of a mask: their counts by name, as saturation.policies.skip_ratios. */
+export function ratiosOf(mask, trace, rule, eligible) {
+  const { rows, layers, generated } = trace;
+  let [decoded, all, decodedTokens, openTokens] = [0, 0, 0, 0];
+  for (let row = 0; row < rows; row++) {
+    let skipped = 0;
+    for (let at = row * layers; at < (row + 1) * layers; at++) skipped += mask[at];
+    all += skipped;
+    if (generated[row] > 0) {
+      decoded += skipped;
+      decodedTokens++;
+      openTokens += eligible[row];
+    }
+  }
+  const skippable = Math.max(layers - rule.coldEnd - rule.coldStart, 0);
+  return {
+    nominal: decoded / Math.max(skippable * openTokens, 1),
+    decode: decoded / Math.max(layers * decodedTokens, 1),
+    total: all / Math.max(layers * rows, 1),
+  };
+}
+
+/** Applies rules to one trace, and keeps what a move of the threshold does not change. */
+export class Decider {
+  constructor(trace) {
+    this.trace = trace;
+    this.mask = new Uint8Array(trace.rows * trace.layers); // written anew by every rule
+    this.key = null;
+  }
+
+  /** What a rule skips: {mask [token, layer], eligible [token], critical [token, layer] or null, ratios}. */
+  apply(rule) {
+    const key = JSON.stringify([rule.coldStart, rule.coldEnd, rule.warmup, rule.warmupOn, rule.prefill]);
+    if (key !== this.key) {
+      this.key = key;
+      this.eligible = eligibleTokens(this.trace, rule);
+      this.critical = null;
+    }
+    this.mask.fill(0);
+    if (isOneComparison(rule)) {
+      this.critical ??= criticalDistances(this.trace, rule, this.eligible);
+      compare(this.mask, this.trace, rule, this.critical);
+    } else {
+      decide(this.mask, this.trace, rule, this.eligible);
+    }
+    const critical = isOneComparison(rule) ? this.critical : null;
+    return { mask: this.mask, eligible: this.eligible, critical, ratios: ratiosOf(this.mask, this.trace, rule, this.eligible) };
+  }
+}
+
+/** The mask that `numpy.packbits` packed, one byte a block. */
+export function unpackBits(packed, count) {
+  const mask = new Uint8Array(count);
+  for (let at = 0; at < count; at++) mask[at] = (packed[at >> 3] >> (7 - (at & 7))) & 1;
+  return mask;
+}

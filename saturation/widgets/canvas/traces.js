@@ -1,0 +1,97 @@
+// A trace as it arrived from Python, and what is counted on it once.
+
+import { Decider } from "./rule.js";
+
+/** Bytes from the kernel as numbers; copied only where they are not aligned. */
+export function numbers(Kind, bytes) {
+  const view = bytes instanceof DataView || ArrayBuffer.isView(bytes) ? bytes : new DataView(bytes);
+  const size = Kind.BYTES_PER_ELEMENT;
+  if (view.byteOffset % size === 0) return new Kind(view.buffer, view.byteOffset, view.byteLength / size);
+  return new Kind(view.buffer.slice(view.byteOffset, view.byteOffset + view.byteLength));
+}
+
+const opened = new WeakMap(); // what the kernel sent -> the trace, shared by every view of a widget
+
+/** The trace in what the kernel sent. */
+export function openTrace(sent) {
+  if (!opened.has(sent)) opened.set(sent, readTrace(sent));
+  return opened.get(sent);
+}
+
+function readTrace(sent) {
+  const columns = Object.fromEntries(Object.entries(sent.columns).map(([name, bytes]) => [name, numbers(Int32Array, bytes)]));
+  const metrics = Object.fromEntries(Object.entries(sent.metrics).map(([name, bytes]) => [name, numbers(Float32Array, bytes)]));
+  const trace = { rows: sent.rows, layers: sent.layers, model: sent.model, texts: sent.texts, ...columns, codes: columns.text };
+  trace.metrics = metrics;
+  trace.distance = metrics.distance;
+  trace.before = rowsBefore(trace.sequence);
+  trace.decider = new Decider(trace);
+  trace.shown = { all: null, prefill: null, decode: null };
+  trace.kept = new Map(); // ranges and means by metric
+  return trace;
+}
+
+/** Row of the token before in the same sequence, -1 for the first; a trace may interleave its sequences. */
+export function rowsBefore(sequence) {
+  const last = new Map();
+  return Int32Array.from(sequence, (number, row) => {
+    const before = last.get(number) ?? -1;
+    last.set(number, row);
+    return before;
+  });
+}
+
+/** Text of the token at a row. */
+export const textAt = (trace, row) => trace.texts[trace.codes[row]];
+
+/** Rows of a phase in order. */
+export function rowsOf(trace, phase) {
+  trace.shown[phase] ??= Int32Array.from(trace.generated.keys()).filter(
+    (row) => phase === "all" || trace.generated[row] > 0 === (phase === "decode"),
+  );
+  return trace.shown[phase];
+}
+
+/** Place of the first number not below `value` in rising numbers. */
+export function lowerBound(rising, value) {
+  let [low, high] = [0, rising.length];
+  while (low < high) {
+    const middle = (low + high) >> 1;
+    if (rising[middle] < value) low = middle + 1;
+    else high = middle;
+  }
+  return low;
+}
+
+/** Mean of a metric at each layer over rows[start:stop], blocks that did not run left out; NaN where none ran. */
+export function meansOf(trace, metric, rows, start, stop) {
+  const { layers } = trace;
+  const values = trace.metrics[metric];
+  const sums = new Float64Array(layers);
+  const counts = new Float64Array(layers);
+  for (let index = start; index < stop; index++) {
+    for (let layer = 0, at = rows[index] * layers; layer < layers; layer++, at++) {
+      if (values[at] === values[at]) {
+        sums[layer] += values[at];
+        counts[layer]++;
+      }
+    }
+  }
+  return sums.map((sum, layer) => sum / counts[layer]);
+}
+
+/** Share of the rows[start:stop] whose block is marked, at each layer. */
+export function sharesOf(trace, mask, rows, start, stop) {
+  const { layers } = trace;
+  const counts = new Float64Array(layers);
+  for (let index = start; index < stop; index++) {
+    for (let layer = 0, at = rows[index] * layers; layer < layers; layer++) counts[layer] += mask[at + layer];
+  }
+  return counts.map((count) => count / Math.max(stop - start, 1));
+}
+
+/** Kept result of counting something on a trace. */
+export function once(trace, key, count) {
+  if (!trace.kept.has(key)) trace.kept.set(key, count());
+  return trace.kept.get(key);
+}

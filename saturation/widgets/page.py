@@ -1,0 +1,25 @@
+"""The JavaScript and CSS that a widget sends to the browser, put together from the package's own files."""
+
+from __future__ import annotations
+
+import re
+from importlib.resources import files
+
+_FILES = (
+    *("rule", "traces", "colours", "columns", "heatmap", "curves", "controls", "layout", "strip", "pointing", "words"),
+    "explorer",
+)
+_IMPORTS = re.compile(r"^import .*?;\n", re.MULTILINE | re.DOTALL)
+
+
+def module() -> str:
+    """One module from the files of `canvas`: what they import of each other stands above in the same text.
+
+    Each file is a plain ES module; anywidget takes one text, and a build step is spared by putting them together here.
+    """
+    return "\n".join(_IMPORTS.sub("", source(f"{name}.js")) for name in _FILES)
+
+
+def source(name: str) -> str:
+    """Text of a file of `canvas`."""
+    return files(__package__).joinpath("canvas", name).read_text(encoding="utf-8")
