@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from . import recording, skipping
+from . import explorer, recording, skipping
 from .interleave import machine
 
 
@@ -27,6 +27,7 @@ def main() -> None:
         ("What recording costs over a decoded token", recording.costs(asked.rounds)),
         ("A trace of a million tokens", recording.million()),
         ("What skipping realises of the ideal saving", skipping.shares(asked.rounds)),
+        ("How fast the explorer answers, 32 layers x 100,000 tokens", explorer.moves()),
     ):
         parts.append(section(title, table))
         print(parts[-1])

@@ -33,7 +33,8 @@ MODEL = """async () => {
             for (const listener of listeners.get(`change:${name}`) ?? []) listener();
         },
         save_changes() {
-            if (changed.size) model.sent.push(Object.fromEntries([...changed].map((name) => [name, state.traits[name]])));
+            const news = Object.fromEntries([...changed].map((name) => [name, state.traits[name]]));
+            if (changed.size) model.sent.push(news);
             changed.clear();
         },
         on: (name, listener) => listeners.set(name, [...(listeners.get(name) ?? []), listener]),

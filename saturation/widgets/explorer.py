@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any
 
 import anywidget
 import numpy as np
@@ -13,9 +11,12 @@ import pandas as pd
 import traitlets
 
 from ..policies import FFNSkip, Policy, SkipRatios, StaticFFN, Steps, replay, skip_ratios
+from ..policies.ffnskip import Threshold
 from ..trace import Trace
 from ..trace.checks import GROUPS
-from . import logarithm, page, payload
+from . import logarithm, page, payload, still
+
+_OPTIONS = ("cold_start", "cold_end", "warmup", "warmup_on", "horizon", "prefill", "causal")  # of FFNSkip, and traits
 
 
 class SaturationExplorer(anywidget.AnyWidget):
@@ -32,10 +33,8 @@ class SaturationExplorer(anywidget.AnyWidget):
     policy
         What to show as skipped; None shows FFN-SkipLLM with its threshold still to be set. A rule of FFN-SkipLLM sets
         the controls; what any other policy skips is computed here and sent along.
-    height
-        Of the canvas, in CSS pixels.
-    controls
-        Whether the rule's controls stand above the canvas; False leaves them to widgets linked with the traits.
+    traits
+        Of the attributes below, by name.
 
     Attributes
     ----------
@@ -55,6 +54,10 @@ class SaturationExplorer(anywidget.AnyWidget):
         Rows of the trace that the canvas shows, the second excluded.
     mask : bytes or None
         What a policy that the browser does not know skips: `numpy.packbits` of bool [token, layer]. Set by `policy`.
+    height : int
+        Of the canvas, in CSS pixels.
+    controls : bool
+        Whether the rule's controls stand above the canvas; False leaves them to widgets linked with the traits.
     predicted : dict
         "nominal", "decode" and "total" skip ratio as the browser counted them; empty where none is attached
         (`ratios` asks Python).
@@ -67,8 +70,8 @@ class SaturationExplorer(anywidget.AnyWidget):
         For a trace without tokens or with some of its model's layers, and for a policy that does not fit it.
     """
 
-    limit = traitlets.Float(None, allow_none=True).tag(sync=True)
-    limits = traitlets.List(traitlets.Float(allow_none=True)).tag(sync=True)
+    limit = traitlets.Float(None, allow_none=True, max=logarithm.MOST).tag(sync=True)
+    limits = traitlets.List(traitlets.Float(allow_none=True, max=logarithm.MOST)).tag(sync=True)
     cold_start = traitlets.Int(0, min=0).tag(sync=True)
     cold_end = traitlets.Int(0, min=0).tag(sync=True)
     warmup = traitlets.Int(25, min=0).tag(sync=True)
@@ -82,25 +85,33 @@ class SaturationExplorer(anywidget.AnyWidget):
     view = traitlets.Tuple(traitlets.Int(), traitlets.Int()).tag(sync=True)
     mask = traitlets.Bytes(None, allow_none=True).tag(sync=True)
     predicted = traitlets.Dict().tag(sync=True)
-    height = traitlets.Int(min=120).tag(sync=True)
+    height = traitlets.Int(320, min=120).tag(sync=True)
     controls = traitlets.Bool(True).tag(sync=True)
-    _data = traitlets.Dict().tag(sync=True)
-    _exact = traitlets.List().tag(sync=True)  # [limit, cosine] where four digits do not say the cosine
-    _label = traitlets.Unicode().tag(sync=True)  # of the policy behind the mask
+    _data = traitlets.Dict(read_only=True).tag(sync=True)
+    _exact = traitlets.List(traitlets.List(), read_only=True).tag(sync=True)  # [limit, cosine]: what four digits miss
+    _label = traitlets.Unicode(read_only=True).tag(sync=True)  # of the policy behind the mask
 
     _esm = page.module()
     _css = page.source("explorer.css")
 
-    def __init__(
-        self, trace: Trace, *, policy: Policy | None = None, height: int = 320, controls: bool = True, **options: Any
-    ) -> None:
+    def __init__(self, trace: Trace, *, policy: Policy | None = None, **traits: Any) -> None:
         self._trace = payload.checked(trace)
-        self._rule: FFNSkip = FFNSkip(None)  # holds what no trait does
+        self._rule = FFNSkip(None)  # holds what no trait does
         self._other: Policy | None = None  # what the mask was made by
-        data, view = payload.of(trace), (0, len(trace))
-        super().__init__(_data=data, view=view, height=height, controls=controls, **options)
+        super().__init__(**{"view": (0, len(trace)), **traits})
+        self._put(_data=payload.of(trace))
         if policy is not None:
             self.policy = policy
+
+    def __repr__(self) -> str:
+        return f"<SaturationExplorer of {self._trace!r}>"
+
+    def _repr_mimebundle_(self, **options: Any) -> tuple[dict, dict] | None:
+        """The live view; and a picture for pages that show a notebook without a kernel."""
+        bundle = super()._repr_mimebundle_(**options)
+        if bundle is not None and (picture := still.picture(self)):
+            bundle[0]["image/png"] = picture
+        return bundle
 
     @property
     def trace(self) -> Trace:
@@ -112,8 +123,7 @@ class SaturationExplorer(anywidget.AnyWidget):
         """What decides which blocks are shown as skipped, built from the traits."""
         if self._other is not None:
             return self._other
-        names = ("cold_start", "cold_end", "warmup", "warmup_on", "horizon", "prefill", "causal")
-        return replace(self._rule, threshold=self._threshold(), **{name: getattr(self, name) for name in names})
+        return replace(self._rule, threshold=self._threshold(), **{name: getattr(self, name) for name in _OPTIONS})
 
     @policy.setter
     def policy(self, policy: Policy) -> None:
@@ -132,15 +142,12 @@ class SaturationExplorer(anywidget.AnyWidget):
             As for a new explorer; the trace that was shown stays.
         """
         payload.checked(trace)
-        self.policy.check(trace.layers)
+        policy = self.policy
+        policy.check(trace.layers)
         self._trace = trace
         metric = self.metric if self.metric in trace.groups else "distance"
-        with self.hold_sync(), self.hold_trait_notifications():
-            self._data, self.view, self.selection, self.metric = payload.of(trace), (0, len(trace)), None, metric
-            if self._other is not None:
-                self._set_mask(self._other)
-            else:
-                self.mask = None  # one set by hand was of the trace before
+        self._put(_data=payload.of(trace), view=(0, len(trace)), selection=None, metric=metric, mask=None)
+        self.policy = policy
 
     def ratios(self) -> SkipRatios:
         """The predicted skip ratios, by replaying the policy on the trace."""
@@ -180,29 +187,77 @@ class SaturationExplorer(anywidget.AnyWidget):
         shown = np.ones(len(decoding), bool) if self.phase == "all" else decoding == (self.phase == "decode")
         return span[0] + np.flatnonzero(shown)
 
-    def _threshold(self) -> float | None | tuple[float | None, ...]:
-        exact = {limit: cosine for limit, cosine in self._exact}
-        cosines = [
-            None if one is None else exact.get(one, logarithm.cosine(one)) for one in self.limits or [self.limit]
-        ]
-        return tuple(cosines) if self.limits else cosines[0]
+    def _threshold(self) -> Threshold:
+        return tuple(map(self._cosine, self.limits)) if self.limits else self._cosine(self.limit)
+
+    def _cosine(self, limit: float | None) -> float | None:
+        exact = {place: cosine for place, cosine in self._exact}  # noqa: C416
+        return None if limit is None else exact.get(limit, logarithm.cosine(limit))
 
     def _set_rule(self, policy: FFNSkip) -> None:
         each = isinstance(policy.threshold, tuple)
         given = policy.threshold if isinstance(policy.threshold, tuple) else (policy.threshold,)
         limits = [None if one is None else logarithm.limit(one) for one in given]
         pairs = [(limit, one) for limit, one in zip(limits, given, strict=True) if limit is not None]
-        with self.hold_sync(), self.hold_trait_notifications():
-            self._rule, self._other, self.mask, self._label = policy, None, None, ""
-            self._exact = [[limit, one] for limit, one in pairs if logarithm.cosine(limit) != one]
-            self.limits, self.limit = (limits, self.limit) if each else ([], limits[0])
-            self.cold_start, self.cold_end, self.warmup = policy.cold_start, policy.cold_end, policy.warmup
-            self.warmup_on, self.horizon = policy.warmup_on, policy.horizon
-            self.prefill, self.causal = policy.prefill, policy.causal
+        exact = [[limit, one] for limit, one in pairs if logarithm.cosine(limit) != one]
+        chosen: dict[str, Any] = {"limits": limits} if each else {"limits": [], "limit": limits[0]}
+        self._put(mask=None, _exact=exact, **chosen, **{name: getattr(policy, name) for name in _OPTIONS})
+        self._rule = policy
 
     def _set_mask(self, policy: Policy) -> None:
         replayed = replay(policy, self._trace)
-        with self.hold_sync(), self.hold_trait_notifications():
-            self.mask, self._label = np.packbits(replayed.skipped).tobytes(), policy.describe()
-            self.predicted = {name: float(share) for name, share in replayed.ratios._asdict().items()}
+        shares = {name: float(share) for name, share in replayed.ratios._asdict().items()}
+        self._put(mask=np.packbits(replayed.skipped).tobytes(), predicted=shares)
         self._other = policy
+        self._put(_label=policy.describe())
+
+    def _put(self, **traits: Any) -> None:
+        """Set traits in one message to the browser."""
+        with self.hold_sync(), self.hold_trait_notifications():
+            for name, value in traits.items():
+                self.set_trait(name, value)
+
+    @traitlets.observe("mask")
+    def _masked(self, change: Any) -> None:
+        self._other = None  # `_set_mask` puts its policy there afterwards
+        self._put(_label="")
+
+    @traitlets.validate("limits", "cold_start", "cold_end")
+    def _fits(self, proposal: Any) -> Any:
+        asked = {name: getattr(self, name) for name in ("limits", "cold_start", "cold_end")}
+        asked[proposal["trait"].name] = proposal["value"]
+        threshold = tuple(asked.pop("limits")) or None
+        try:
+            replace(FFNSkip(None), threshold=threshold and (None,) * len(threshold), **asked).check(self._trace.layers)
+        except ValueError as error:
+            raise traitlets.TraitError(str(error)) from error
+        return proposal["value"]
+
+    @traitlets.validate("metric")
+    def _recorded(self, proposal: Any) -> str:
+        if proposal["value"] not in self._trace.groups:
+            raise traitlets.TraitError(
+                f"expected a metric that this trace has, {', '.join(self._trace.groups)}, got {proposal['value']!r}; "
+                f"record it anew with {proposal['value']} among `also`"
+            )
+        return proposal["value"]
+
+    @traitlets.validate("view", "selection")
+    def _there(self, proposal: Any) -> tuple[int, int] | None:
+        span = proposal["value"]
+        if span is not None and not 0 <= span[0] < span[1] <= len(self._trace):
+            raise traitlets.TraitError(
+                f"expected {proposal['trait'].name} as two rising rows from 0 to {len(self._trace)}, got {span}; the "
+                "second is the first row that is left out"
+            )
+        return span
+
+    @traitlets.validate("mask")
+    def _packed(self, proposal: Any) -> bytes | None:
+        count = self._trace.distance.size
+        if proposal["value"] is not None and len(proposal["value"]) != -(-count // 8):
+            raise traitlets.TraitError(
+                f"expected a mask of {-(-count // 8)} bytes, a bit for each of {count} blocks, got "
+                f"{len(proposal['value'])}; numpy.packbits of bool [token, layer] makes one"
+            )
+        return proposal["value"]

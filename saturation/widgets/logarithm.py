@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+MOST = math.log10(2)  # stands for a cosine of -1
 _LEAST = -16.0  # stands for a cosine of 1; the step of float64 below 1 is 1.1e-16
 
 

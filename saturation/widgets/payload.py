@@ -46,4 +46,4 @@ def of(trace: Trace) -> dict[str, Any]:
 
 def _bytes(array: np.ndarray, dtype: str) -> memoryview:
     """The bytes of an array, not copied where it is as the browser wants it."""
-    return memoryview(np.ascontiguousarray(array, dtype)).cast("B")
+    return np.ascontiguousarray(array, dtype).data.cast("B")

@@ -50,6 +50,17 @@ export function markedShares(trace, rows, columns, mask) {
   return shares;
 }
 
+/** Mean over all tokens of what is known of each column, [layer]. */
+export function overColumns(columns, shares) {
+  const layers = shares.length / Math.max(columns.count, 1);
+  const sums = new Float64Array(layers);
+  for (let column = 0; column < columns.count; column++) {
+    const size = columns.starts[column + 1] - columns.starts[column];
+    for (let layer = 0; layer < layers; layer++) sums[layer] += size * shares[column * layers + layer];
+  }
+  return sums.map((sum) => sum / Math.max(columns.starts[columns.count] - columns.starts[0], 1));
+}
+
 /** Places in rows[first:stop] at which another sequence begins; none where they would lie closer than `room` allows. */
 export function sequenceStarts(trace, rows, first, stop, room) {
   const starts = [];

@@ -1,7 +1,7 @@
 // The widget: a scene drawn from the model's traits, and what is written back to them.
 
 import { scaleOf } from "./colours.js";
-import { columnsOf, markedShares, placesOf, sequenceStarts, spanOf } from "./columns.js";
+import { columnsOf, markedShares, overColumns, placesOf, sequenceStarts, spanOf } from "./columns.js";
 import { make, ruleControls, tell, viewControls } from "./controls.js";
 import { CURVES, drawCurves } from "./curves.js";
 import { areaOf, cellPicture, drawAxes, drawCells, drawPointer, hatchOf, hidden, veilPicture } from "./heatmap.js";
@@ -20,6 +20,22 @@ const REST = 150; // milliseconds without a move before the kernel is told what 
 export function ruleOf(model) {
   const [limit, limits, exact, coldStart, coldEnd, warmup, warmupOn, horizon, prefill, causal] = RULE.map((name) => model.get(name));
   return { limit, limits, exact, coldStart, coldEnd, warmup, warmupOn, horizon, prefill, causal };
+}
+
+/** What is drawn of the tokens in view and does not change with the rule. */
+function cellsOf(scene, area, ratio) {
+  const { trace, metric, rows, range } = scene;
+  const columns = columnsOf(trace, metric, rows, ...range, area.width);
+  const chosen = scene.selected && scene.selected[0] < scene.selected[1] ? scene.selected : null;
+  return {
+    columns,
+    chosen,
+    picture: cellPicture(columns, trace.layers, scene.scale),
+    hatching: hidden(area.width, area.height),
+    sequences: sequenceStarts(trace, rows, ...range, area.width / (10 * ratio)),
+    means: meansOf(trace, metric, rows, ...(chosen ?? range)),
+    whole: once(trace, `means ${metric} ${scene.phase}`, () => meansOf(trace, metric, rows, 0, rows.length)),
+  };
 }
 
 /** Build a view in `el`. */
@@ -78,14 +94,7 @@ function render({ model, el }) {
     if (dirty.data || dirty.view) readView();
     if (dirty.data || dirty.rule) readRule();
     const area = areaOf(parts.canvas, ratio);
-    if (dirty.data || dirty.view || !cells) {
-      cells = {};
-      cells.columns = columnsOf(scene.trace, scene.metric, scene.rows, ...scene.range, area.width);
-      cells.picture = cellPicture(cells.columns, scene.trace.layers, scene.scale);
-      cells.hatching = hidden(area.width, area.height);
-      cells.whole = once(scene.trace, `means ${scene.metric} ${scene.phase}`, () => meansOf(scene.trace, scene.metric, scene.rows, 0, scene.rows.length));
-      cells.sequences = sequenceStarts(scene.trace, scene.rows, ...scene.range, area.width / (10 * ratio));
-    }
+    if (dirty.data || dirty.view) cells = cellsOf(scene, area, ratio);
     if (dirty.data || dirty.view || dirty.rule) {
       drawAll(area, theme, ratio);
       parts.view.show(scene);
@@ -106,18 +115,13 @@ function render({ model, el }) {
     const context = parts.canvas.getContext("2d");
     context.clearRect(0, 0, parts.canvas.width, parts.canvas.height);
     const [first, stop] = scene.range;
-    if (stop > first) {
-      const veil = veilPicture(cells.columns, trace.layers, markedShares(trace, rows, cells.columns, scene.decided.mask));
-      const sequences = cells.sequences.map((index) => (index - first) / (stop - first));
-      drawCells(context, area, cells.picture, veil, cells.hatching, { hatch: hatchOf(context, ratio), sequences, theme, ratio });
-    }
+    const shares = markedShares(trace, rows, cells.columns, scene.decided.mask);
+    const veil = veilPicture(cells.columns, trace.layers, shares);
+    const sequences = cells.sequences.map((index) => (index - first) / (stop - first));
+    drawCells(context, area, cells.picture, veil, cells.hatching, { hatch: hatchOf(context, ratio), sequences, theme, ratio });
     drawAxes(context, area, scene, cells.columns, theme, ratio);
-    const [from, to] = scene.selected && scene.selected[0] < scene.selected[1] ? scene.selected : scene.range;
-    const profile = {
-      whole: cells.whole,
-      chosen: meansOf(trace, scene.metric, rows, from, to),
-      skipped: sharesOf(trace, scene.decided.mask, rows, from, to),
-    };
+    const skipped = cells.chosen ? sharesOf(trace, scene.decided.mask, rows, ...cells.chosen) : overColumns(cells.columns, shares);
+    const profile = { whole: cells.whole, chosen: cells.means, skipped };
     drawCurves(parts.curves.getContext("2d"), areaOf(parts.curves, ratio, CURVES), scene, profile, theme, ratio);
   }
 

@@ -49,20 +49,25 @@ export function criticalDistances(trace, rule, eligible) {
   return critical;
 }
 
-/** Mark what one threshold skips in a mask of zeros, [token, layer]: one comparison, from the last layer backwards. */
-export function compare(mask, trace, rule, critical) {
+/**
+ * Mark what one threshold skips in a mask of zeros, [token, layer], and count it, [token]: one comparison, from the last
+ * layer backwards.
+ */
+export function compare(mask, counts, trace, rule, critical) {
   if (rule.limit === null) return;
   const { rows, layers } = trace;
   const limit = 1 - cosineOf(rule.limit, rule.exact);
   const end = layers - rule.coldEnd - 1;
   for (let row = 0; row < rows; row++) {
     const first = row * layers + rule.coldStart;
-    for (let at = row * layers + end; at >= first && critical[at] <= limit; at--) mask[at] = 1; // rising backwards
+    let at = row * layers + end;
+    for (; at >= first && critical[at] <= limit; at--) mask[at] = 1; // critical distances rise backwards
+    counts[row] = row * layers + end - at;
   }
 }
 
-/** Mark what any rule skips in a mask of zeros, [token, layer]: layer by layer, as the live run decides. */
-export function decide(mask, trace, rule, eligible) {
+/** Mark and count what any rule skips: layer by layer, as the live run decides. */
+export function decide(mask, counts, trace, rule, eligible) {
   const { rows, layers, distance, before } = trace;
   const greatest = greatestDistances(rule, layers);
   const end = layers - rule.coldEnd;
@@ -72,6 +77,7 @@ export function decide(mask, trace, rule, eligible) {
     for (let layer = 0, remaining = 0; layer < end; layer++) {
       if (remaining > 0) {
         mask[row * layers + layer] = 1;
+        counts[row]++;
         if (rule.horizon !== null) remaining--;
       } else if (distance[seen * layers + layer] <= greatest[layer]) {
         remaining = rule.horizon ?? 1;
@@ -80,16 +86,14 @@ export function decide(mask, trace, rule, eligible) {
   }
 }
 
-/** The three skip ratios of a mask: their counts by name, as saturation.policies.skip_ratios. */
-export function ratiosOf(mask, trace, rule, eligible) {
+/** The three skip ratios by name, from the blocks skipped at each token; as saturation.policies.skip_ratios. */
+export function ratiosOf(counts, trace, rule, eligible) {
   const { rows, layers, generated } = trace;
   let [decoded, all, decodedTokens, openTokens] = [0, 0, 0, 0];
   for (let row = 0; row < rows; row++) {
-    let skipped = 0;
-    for (let at = row * layers; at < (row + 1) * layers; at++) skipped += mask[at];
-    all += skipped;
+    all += counts[row];
     if (generated[row] > 0) {
-      decoded += skipped;
+      decoded += counts[row];
       decodedTokens++;
       openTokens += eligible[row];
     }
@@ -106,7 +110,8 @@ export function ratiosOf(mask, trace, rule, eligible) {
 export class Decider {
   constructor(trace) {
     this.trace = trace;
-    this.mask = new Uint8Array(trace.rows * trace.layers); // written anew by every rule
+    this.mask = new Uint8Array(trace.rows * trace.layers); // written anew by every rule, as are the counts
+    this.counts = new Uint16Array(trace.rows);
     this.key = null;
   }
 
@@ -118,15 +123,13 @@ export class Decider {
       this.eligible = eligibleTokens(this.trace, rule);
       this.critical = null;
     }
-    this.mask.fill(0);
-    if (isOneComparison(rule)) {
-      this.critical ??= criticalDistances(this.trace, rule, this.eligible);
-      compare(this.mask, this.trace, rule, this.critical);
-    } else {
-      decide(this.mask, this.trace, rule, this.eligible);
-    }
-    const critical = isOneComparison(rule) ? this.critical : null;
-    return { mask: this.mask, eligible: this.eligible, critical, ratios: ratiosOf(this.mask, this.trace, rule, this.eligible) };
+    const { mask, counts, eligible } = this;
+    mask.fill(0);
+    counts.fill(0);
+    const critical = isOneComparison(rule) ? (this.critical ??= criticalDistances(this.trace, rule, eligible)) : null;
+    if (critical) compare(mask, counts, this.trace, rule, critical);
+    else decide(mask, counts, this.trace, rule, eligible);
+    return { mask, eligible, critical, ratios: ratiosOf(counts, this.trace, rule, eligible) };
   }
 }
 

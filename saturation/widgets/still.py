@@ -1,0 +1,41 @@
+"""The picture that stands in a saved notebook for a canvas that is no longer live."""
+
+from __future__ import annotations
+
+import base64
+import io
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..trace import Trace
+
+if TYPE_CHECKING:
+    from .explorer import SaturationExplorer
+
+_OF_THE_FFN = ("distance", "growth", "naive_cosine")  # have no number where the FFN did not run
+
+
+def picture(explorer: SaturationExplorer) -> str | None:
+    """A PNG in base64 of the first tokens selected or in view, skipped blocks hatched; None where no block ran."""
+    from .. import figures  # takes a second, and is needed only where a widget is shown
+
+    row = int((explorer.selection or explorer.view)[0])
+    trace, sequence = explorer.trace, explorer.trace.tokens["sequence"].to_numpy()
+    start = int(np.count_nonzero(sequence[:row] == sequence[row]))
+    part = marked(trace.select(sequence=int(sequence[row])), explorer.skipped[sequence == sequence[row]])
+    if np.isnan(part.groups[explorer.metric][start : start + 64]).all():
+        return None
+    figure = figures.tokens(part, start=start, metric=explorer.metric)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=144)
+    return base64.b64encode(buffer.getvalue()).decode("ascii")
+
+
+def marked(trace: Trace, skipped: np.ndarray) -> Trace:
+    """The trace as if the blocks of a [token, layer] mask had not run."""
+    gone = trace.skipped | skipped
+    arrays = {name: array for name, array in trace.groups.items() if name in _OF_THE_FFN}
+    changed: dict[str, Any] = {name: np.where(gone, np.float32(np.nan), array) for name, array in arrays.items()}
+    return replace(trace, skipped=gone, **changed)
