@@ -51,7 +51,6 @@ function render({ model, el }) {
 
   function readData() {
     scene.trace = openTrace(model.get("_data"));
-    scene.hover = null;
   }
 
   function readView() {
@@ -63,7 +62,8 @@ function render({ model, el }) {
     scene.scale = scaleOf(trace, scene.metric);
     scene.selection = model.get("selection");
     scene.selected = scene.selection ? placesOf(scene.rows, scene.selection) : null;
-    if (scene.hover && scene.hover.index >= scene.rows.length) scene.hover = null;
+    scene.hover = scene.reading = null;
+    parts.selection(scene);
   }
 
   function readRule() {
@@ -118,7 +118,7 @@ function render({ model, el }) {
     const shares = markedShares(trace, rows, cells.columns, scene.decided.mask);
     const veil = veilPicture(cells.columns, trace.layers, shares);
     const sequences = cells.sequences.map((index) => (index - first) / (stop - first));
-    drawCells(context, area, cells.picture, veil, cells.hatching, { hatch: hatchOf(context, ratio), sequences, theme, ratio });
+    drawCells(context, area, cells.picture, veil, cells.hatching, { hatch: hatchOf(context, theme, ratio), sequences, theme, ratio });
     drawAxes(context, area, scene, cells.columns, theme, ratio);
     const skipped = cells.chosen ? sharesOf(trace, scene.decided.mask, rows, ...cells.chosen) : overColumns(cells.columns, shares);
     const profile = { whole: cells.whole, chosen: cells.means, skipped };
@@ -143,13 +143,13 @@ function render({ model, el }) {
 
   function describe() {
     const point = scene.hover;
-    if (!point || point.index >= scene.rows.length) {
+    if (!point) {
       parts.tip.hidden = true;
       return;
     }
     const lines = wordsOf(scene, point, cells.columns);
     parts.tip.replaceChildren(...lines.map(([name, value]) => make("div", { class: name ? "sx-line" : "sx-title" }, make("span", {}, name), make("bdi", {}, value))));
-    parts.status.textContent = lines.map(([name, value]) => `${name} ${value}`).join(", ");
+    if (scene.spoken) parts.status.textContent = lines.map(([name, value]) => `${name} ${value}`).join(", ");
     parts.tip.hidden = false;
     place(point);
   }
@@ -180,15 +180,16 @@ function render({ model, el }) {
       model.set("selection", first === null ? null : [scene.rows[first], scene.rows[stop - 1] + 1]);
       if (first === null || done) model.save_changes();
     },
-    hover(point) {
-      scene.hover = point;
-      parts.strip.point(point ? point.index : -1);
+    hover(point, spoken = false) {
+      scene.hover = scene.rows.length ? point : null;
+      scene.spoken = spoken;
+      parts.strip.point(scene.hover ? point.index : -1, true);
       schedule("pointer");
     },
     read(index) {
-      scene.hover = { index, layer: scene.hover?.layer ?? 0 };
+      scene.reading = index;
       parts.strip.show(scene);
-      parts.strip.point(index);
+      parts.strip.point(index, true);
     },
     place(event) {
       const box = parts.canvas.getBoundingClientRect();
@@ -213,7 +214,7 @@ function render({ model, el }) {
   const pointing = listen(parts.canvas, act, signal);
   parts.strip = textStrip(parts.text, (index) => {
     scene.hover = index === null ? null : { index, layer: null };
-    parts.strip.point(index ?? -1);
+    parts.strip.point(index ?? -1, false);
     schedule("pointer");
   });
   parts.view = viewControls(parts.viewRow, model, {

@@ -53,20 +53,22 @@ export function areaOf(canvas, ratio, margin = MARGIN) {
   return { left, top, width: Math.max(canvas.width - left - right, 1), height: Math.max(canvas.height - top - bottom, 1) };
 }
 
-/** Diagonal stripes, dark beside light, that show on every colour and in greyscale. */
-export function hatchOf(context, ratio) {
-  const size = Math.round(7 * ratio);
+/** What lies over a skipped block: faded towards the page, with diagonal lines that show in greyscale too. */
+export function hatchOf(context, theme, ratio) {
+  const size = Math.round(8 * ratio);
   const tile = hidden(size, size);
   const pen = tile.getContext("2d");
-  for (const [colour, shift, width] of [["rgba(255,255,255,0.80)", 1.9, 1.4], ["rgba(15,10,35,0.92)", 0, 2.2]]) {
-    pen.strokeStyle = colour;
-    pen.lineWidth = width * ratio;
-    for (const turn of [-1, 0, 1, 2]) {
-      pen.beginPath();
-      pen.moveTo(turn * size + shift * ratio - size, 2 * size);
-      pen.lineTo(turn * size + shift * ratio + size, 0);
-      pen.stroke();
-    }
+  pen.fillStyle = theme.back;
+  pen.globalAlpha = 0.58;
+  pen.fillRect(0, 0, size, size);
+  pen.strokeStyle = theme.ink;
+  pen.globalAlpha = 0.8;
+  pen.lineWidth = 1.2 * ratio;
+  for (const turn of [-1, 0, 1]) {
+    pen.beginPath();
+    pen.moveTo((turn - 0.5) * size, 1.5 * size);
+    pen.lineTo((turn + 1.5) * size, -0.5 * size);
+    pen.stroke();
   }
   return context.createPattern(tile, "repeat");
 }
@@ -83,9 +85,6 @@ export function drawCells(context, area, cells, veil, hatching, marks) {
   pen.globalCompositeOperation = "source-in";
   pen.fillStyle = marks.hatch;
   pen.fillRect(0, 0, width, height);
-  context.globalAlpha = 0.28;
-  context.drawImage(veil, left, top, width, height);
-  context.globalAlpha = 1;
   context.drawImage(hatching, 0, 0, width, height, left, top, width, height);
   for (const place of marks.sequences) {
     const x = Math.round(left + place * width);

@@ -4,14 +4,14 @@ import { make } from "./controls.js";
 import { scaleOf } from "./colours.js";
 import { CURVES } from "./curves.js";
 
-/** Build the elements in `el`: {root, viewRow, ruleRow, canvas, over, curves, tip, status, text}. */
+/** Build the elements in `el`: {root, viewRow, ruleRow, canvas, over, curves, tip, status, text, selection(scene)}. */
 export function build(el) {
   const canvas = make("canvas", {
     class: "sx-cells",
     tabindex: 0,
     role: "application",
     "aria-roledescription": "heat map of layers and tokens",
-    "aria-label": "Layers and tokens of the trace. Arrows move, plus and minus zoom, shift with arrows selects, escape clears.",
+    "aria-label": "Layers and tokens of the trace. Arrows move, plus and minus zoom, shift with arrows selects, enter shows the text, escape clears.",
   });
   const over = make("canvas", { class: "sx-over", "aria-hidden": "true" });
   const curves = make("canvas", { class: "sx-curve", role: "img", "aria-label": "mean of each layer, of the selection or view, beside the whole trace" });
@@ -23,20 +23,25 @@ export function build(el) {
   const legend = make("div", { class: "sx-legend", "aria-hidden": "true" }, ...LEGEND.map(([name, words]) => make("span", {}, make("i", { class: `sx-key ${name}` }), words)));
   const root = make("div", { class: "sx" }, ruleRow, viewRow, make("div", { class: "sx-plots" }, map, make("div", { class: "sx-side" }, curves)), legend, text, status);
   el.replaceChildren(root);
-  return { root, viewRow, ruleRow, canvas, over, curves, tip, status, text };
+  const chosen = legend.querySelector(".sx-key-curve").nextSibling;
+  const selection = (scene) => {
+    const [first, stop] = scene.selected ?? scene.range;
+    chosen.textContent = `mean of ${(stop - first).toLocaleString("en")} tokens ${scene.selected ? "selected" : "in view"}`;
+  };
+  return { root, viewRow, ruleRow, canvas, over, curves, tip, status, text, selection };
 }
 
 const LEGEND = [
   ["sx-key-hatch", "skipped"],
   ["sx-key-prefill", "prefill"],
   ["sx-key-decode", "decode"],
-  ["sx-key-curve", "mean of view or selection"],
+  ["sx-key-curve", "mean"],
   ["sx-key-whole", "whole trace"],
   ["sx-key-bar", "share skipped"],
   ["sx-key-threshold", "threshold (drag it)"],
 ];
 
-const COLOURS = ["back", "soft", "line", "grid", "brand", "curve", "bar", "threshold", "prefill", "decode", "dim"];
+const COLOURS = ["back", "ink", "soft", "line", "grid", "brand", "curve", "bar", "threshold", "prefill", "decode", "dim"];
 
 /** Colours and font that the style sheet gives the canvases. */
 export function themeOf(root) {

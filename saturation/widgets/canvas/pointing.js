@@ -1,8 +1,8 @@
 // Pointer, wheel and keys on the canvas: zoom, pan, select and hover.
 
 /**
- * Listen on a canvas. `act` has {range(), count(), layers(), show(first, stop), select(first, stop, done), hover(point or
- * null), read(index), selecting(), place(event)} where a place is {share across the cells, layer}.
+ * Listen on a canvas. `act` has {range(), count(), layers(), cursor(), selecting(), show(first, stop), select(first, stop,
+ * done), hover(point or null, spoken), read(index), place(event)}, where a place is {share across the cells, layer}.
  */
 export function listen(canvas, act, signal) {
   const fingers = new Map(); // pointer id -> its last event
@@ -26,7 +26,7 @@ export function listen(canvas, act, signal) {
       else move(event);
       fingers.set(event.pointerId, event);
     }
-    act.hover({ index: indexAt(event), layer: act.place(event).layer }, event);
+    act.hover({ index: indexAt(event), layer: act.place(event).layer });
   });
   const end = (event) => {
     if (fingers.size === 1 && drag) {
@@ -92,6 +92,7 @@ export function listen(canvas, act, signal) {
       PageDown: () => slide(stop, stop - first),
       Home: () => slide(0, stop - first),
       End: () => slide(act.count(), stop - first),
+      Enter: () => act.read(act.cursor()?.index ?? first),
       Escape: () => act.select(null),
       ArrowLeft: () => step(event, -1, 0),
       ArrowRight: () => step(event, 1, 0),
@@ -114,7 +115,7 @@ export function listen(canvas, act, signal) {
       drag ??= { from: from.index };
       act.select(...span(drag.from, index), true);
     } else drag = null;
-    act.hover({ index, layer }, null);
+    act.hover({ index, layer }, true);
   }
   return { zoomAt };
 }

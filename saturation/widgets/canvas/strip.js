@@ -19,36 +19,43 @@ export function textStrip(element, hovered) {
 
   function show(scene) {
     const [first, stop] = scene.range;
-    const centre = stop - first <= MOST ? first : Math.round(scene.hover?.index ?? first) - (scene.hover ? MOST / 2 : 0);
-    from = Math.max(first, Math.min(Math.max(centre, 0), stop - MOST));
+    const middle = scene.reading ?? first + MOST / 2; // a token that was clicked stands in the middle
+    from = Math.max(first, Math.min(middle - MOST / 2, stop - MOST));
     const to = Math.min(stop, from + MOST);
-    spans = [];
-    for (let index = from; index < to; index++) spans.push(tokenSpan(scene, index));
+    spans = Array.from({ length: to - from }, (_, offset) => tokenSpan(scene, from + offset));
     text.replaceChildren(...spans);
     pointed = null;
-    note.textContent =
-      to - from < stop - first
-        ? `text of ${(to - from).toLocaleString("en")} of the ${(stop - first).toLocaleString("en")} tokens in view; zoom in, or click the canvas to read elsewhere`
-        : "";
+    note.textContent = noteOf(from, to, stop - first);
     shade(scene);
   }
 
   function shade(scene) {
-    const { layers } = scene.trace;
+    const { layers, distance } = scene.trace;
+    const { mask } = scene.decided;
     spans.forEach((span, offset) => {
       let skipped = 0;
       const at = scene.rows[from + offset] * layers;
-      for (let layer = 0; layer < layers; layer++) skipped += scene.decided.mask[at + layer] | (scene.trace.distance[at + layer] !== scene.trace.distance[at + layer]);
+      for (let layer = 0; layer < layers; layer++) skipped += mask[at + layer] | Number.isNaN(distance[at + layer]);
       span.style.setProperty("--share", (skipped / layers).toFixed(3));
     });
   }
 
-  function point(index) {
+  function point(index, follow) {
     pointed?.classList.remove("sx-pointed");
     pointed = spans[index - from] ?? null;
     pointed?.classList.add("sx-pointed");
+    if (!pointed || !follow) return;
+    const top = pointed.offsetTop - text.offsetTop - text.scrollTop;
+    if (top < 0 || top > text.clientHeight - pointed.offsetHeight) text.scrollTop += top - text.clientHeight / 2;
   }
   return { show, shade, point };
+}
+
+function noteOf(from, to, inView) {
+  if (!inView) return "this trace has no tokens of the phase chosen";
+  if (to - from === inView) return "";
+  const [some, all] = [to - from, inView].map((count) => count.toLocaleString("en"));
+  return `text of ${some} of the ${all} tokens in view; zoom in, or click the canvas to read elsewhere`;
 }
 
 function tokenSpan(scene, index) {
