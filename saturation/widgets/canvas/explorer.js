@@ -51,10 +51,12 @@ function render({ model, el }) {
 
   function readData() {
     scene.trace = openTrace(model.get("_data"));
+    scene.hover = null;
   }
 
   function readView() {
     const { trace } = scene;
+    if (scene.phase !== model.get("phase")) scene.hover = null;
     [scene.metric, scene.phase] = [model.get("metric"), model.get("phase")];
     scene.rows = rowsOf(trace, scene.phase);
     const [first, stop] = placesOf(scene.rows, model.get("view"));
@@ -62,7 +64,8 @@ function render({ model, el }) {
     scene.scale = scaleOf(trace, scene.metric);
     scene.selection = model.get("selection");
     scene.selected = scene.selection ? placesOf(scene.rows, scene.selection) : null;
-    scene.hover = scene.reading = null;
+    scene.reading = null;
+    if (scene.hover?.index >= scene.rows.length) scene.hover = null;
     parts.selection(scene);
   }
 

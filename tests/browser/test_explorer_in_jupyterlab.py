@@ -1,0 +1,113 @@
+"""The explorer in a real JupyterLab: what is done in the page reaches the kernel, and the other way round."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import nbformat
+import numpy as np
+import pytest
+import traces
+from playwright.sync_api import Page, expect
+
+from benchmarks.lab import Lab
+from benchmarks.notebook import Notebook
+
+SHOW = """import saturation as st
+from saturation.widgets import SaturationExplorer
+
+trace = st.Trace.load({path!r})
+explorer = SaturationExplorer(trace, policy=st.FFNSkip(0.99, cold_start=1, cold_end=2, warmup=3))
+explorer"""
+ASK = """print(explorer.limit, explorer.selection, explorer.view, explorer.policy.threshold)
+print(explorer.predicted == explorer.ratios()._asdict(), len(explorer.profile))"""
+MOVE = "explorer.policy = st.RandomFFN(0.25)"
+
+
+@pytest.fixture
+def notebook(page: Page, lab: Lab, tmp_path: Path) -> Notebook:
+    """A notebook whose first cell shows an explorer."""
+    path = tmp_path / "trace.parquet"
+    traces.trace(sequences=6, length=60, prefill=12).save(path)
+    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    cells = [nbformat.v4.new_code_cell(source) for source in (SHOW.format(path=str(path)), ASK, MOVE)]
+    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=kernel), lab.folder / "explorer.ipynb")
+    notebook = Notebook.open(page, lab, "explorer.ipynb")
+    run(notebook, 0)
+    expect(page.locator(".sx-ratios")).to_contain_text("nominal", timeout=30_000)
+    return notebook
+
+
+def run(notebook: Notebook, number: int) -> list[str]:
+    """Run one cell, and return the lines that it printed."""
+    page = notebook.page
+    notebook.root.locator(".jp-CodeCell").nth(number).locator(".cm-content").click()
+    page.keyboard.press("Control+Enter")
+    page.wait_for_function(
+        """([path, number]) => {
+            const panel = [...window.jupyterapp.shell.widgets("main")].find(one => one.context?.path === path);
+            return panel.content.model.cells.get(number).executionCount
+                && panel.sessionContext.session?.kernel?.status === "idle";
+        }""",
+        arg=[notebook.path, number],
+        timeout=60_000,
+    )
+    outputs = notebook.cells()[number].get("outputs", [])
+    assert not notebook.errors(), notebook.errors()
+    text = ["".join(output["text"]) for output in outputs if output["output_type"] == "stream"]
+    return "".join(text).splitlines()
+
+
+def test_page_and_kernel_agree(notebook: Notebook) -> None:
+    page = notebook.page
+    (shown,) = (output["data"] for output in notebook.outputs())
+    assert {"application/vnd.jupyter.widget-view+json", "image/png"} <= shown.keys()
+    slider = page.locator(".sx-threshold input")
+    box = slider.bounding_box()
+    middle = box["y"] + box["height"] / 2
+    page.mouse.move(box["x"] + box["width"] * 0.34, middle)
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] * 0.45, middle, steps=8)
+    page.mouse.up()
+    cells = page.locator(".sx-cells").bounding_box()
+    page.keyboard.down("Shift")
+    page.mouse.move(cells["x"] + 100, cells["y"] + 100)
+    page.mouse.down()
+    page.mouse.move(cells["x"] + 200, cells["y"] + 100, steps=4)
+    page.mouse.up()
+    page.keyboard.up("Shift")
+    page.get_by_label("zoom in (+)").click()
+    page.wait_for_timeout(1000)  # the kernel is told at rest
+    said, agreed = run(notebook, 1)
+    limit, *rest = said.split(" ", 1)
+    assert -3.2 < float(limit) < -2.2
+    selection, view, threshold = rest[0].replace(") (", ")|(").replace(") 0", ")|0").split("|")
+    assert np.diff(eval_pair(selection)) > 10
+    assert np.diff(eval_pair(view)) == 180
+    assert float(threshold) == pytest.approx(1 - 10 ** float(limit), abs=1e-6)
+    assert agreed == "True 16"
+    run(notebook, 2)
+    expect(page.locator(".sx-cosine")).to_have_text("random FFN, 25%")
+
+
+def eval_pair(text: str) -> list[int]:
+    """The two numbers of a printed tuple."""
+    return [int(number) for number in text.strip("()").split(", ")]
+
+
+def test_it_follows_the_theme(notebook: Notebook, picture: Path) -> None:
+    page = notebook.page
+    canvas = page.locator(".sx-cells")
+    canvas.scroll_into_view_if_needed()
+    light = canvas.screenshot(path=picture.with_stem(picture.stem + "-light"))
+    page.evaluate("jupyterapp.commands.execute('apputils:change-theme', {theme: 'JupyterLab Dark'})")
+    page.wait_for_function("document.body.dataset.jpThemeLight === 'false'")
+    page.wait_for_timeout(1500)
+    try:
+        dark = canvas.screenshot(path=picture.with_stem(picture.stem + "-dark"))
+        back = page.locator(".sx").evaluate("root => getComputedStyle(root).getPropertyValue('--sx-back')")
+    finally:
+        page.evaluate("jupyterapp.commands.execute('apputils:change-theme', {theme: 'JupyterLab Light'})")
+        page.wait_for_function("document.body.dataset.jpThemeLight === 'true'")
+    assert dark != light
+    assert back.strip().lower() in {"#111", "#111111", "rgb(17, 17, 17)"}
