@@ -6,8 +6,8 @@ import re
 from importlib.resources import files
 
 _FILES = (
-    *("rule", "traces", "colours", "columns", "heatmap", "curves", "controls", "layout", "strip", "pointing", "words"),
-    "explorer",
+    *("rule", "traces", "colours", "columns", "heatmap", "curves", "painting"),  # numbers, then pictures
+    *("controls", "layout", "strip", "pointing", "words", "explorer"),
 )
 _IMPORTS = re.compile(r"^import .*?;\n", re.MULTILINE | re.DOTALL)
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..policies import replay
 from ..trace import Trace
 
 if TYPE_CHECKING:
@@ -24,7 +25,9 @@ def picture(explorer: SaturationExplorer) -> str | None:
     row = int((explorer.selection or explorer.view)[0])
     trace, sequence = explorer.trace, explorer.trace.tokens["sequence"].to_numpy()
     start = int(np.count_nonzero(sequence[:row] == sequence[row]))
-    part = marked(trace.select(sequence=int(sequence[row])), explorer.skipped[sequence == sequence[row]])
+    part = trace.select(sequence=int(sequence[row]))
+    own = explorer.mask is not None  # a rule is replayed on no more than is drawn
+    part = marked(part, explorer.skipped[sequence == sequence[row]] if own else replay(explorer.policy, part).skipped)
     if np.isnan(part.groups[explorer.metric][start : start + 64]).all():
         return None
     figure = figures.tokens(part, start=start, metric=explorer.metric)

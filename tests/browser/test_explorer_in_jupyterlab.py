@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import nbformat
@@ -19,8 +20,9 @@ from saturation.widgets import SaturationExplorer
 trace = st.Trace.load({path!r})
 explorer = SaturationExplorer(trace, policy=st.FFNSkip(0.99, cold_start=1, cold_end=2, warmup=3))
 explorer"""
-ASK = """print(explorer.limit, explorer.selection, explorer.view, explorer.policy.threshold)
-print(explorer.predicted == explorer.ratios()._asdict(), len(explorer.profile))"""
+ASK = """import json
+kept = {name: getattr(explorer, name) for name in ("limit", "selection", "view", "predicted")}
+print(json.dumps(kept | {"threshold": explorer.policy.threshold, "ratios": explorer.ratios()._asdict()}))"""
 MOVE = "explorer.policy = st.RandomFFN(0.25)"
 
 
@@ -38,8 +40,8 @@ def notebook(page: Page, lab: Lab, tmp_path: Path) -> Notebook:
     return notebook
 
 
-def run(notebook: Notebook, number: int) -> list[str]:
-    """Run one cell, and return the lines that it printed."""
+def run(notebook: Notebook, number: int) -> str:
+    """Run one cell, and return what it printed."""
     page = notebook.page
     notebook.root.locator(".jp-CodeCell").nth(number).locator(".cm-content").click()
     page.keyboard.press("Control+Enter")
@@ -54,8 +56,7 @@ def run(notebook: Notebook, number: int) -> list[str]:
     )
     outputs = notebook.cells()[number].get("outputs", [])
     assert not notebook.errors(), notebook.errors()
-    text = ["".join(output["text"]) for output in outputs if output["output_type"] == "stream"]
-    return "".join(text).splitlines()
+    return "".join("".join(output["text"]) for output in outputs if output["output_type"] == "stream")
 
 
 def test_page_and_kernel_agree(notebook: Notebook) -> None:
@@ -78,21 +79,27 @@ def test_page_and_kernel_agree(notebook: Notebook) -> None:
     page.keyboard.up("Shift")
     page.get_by_label("zoom in (+)").click()
     page.wait_for_timeout(1000)  # the kernel is told at rest
-    said, agreed = run(notebook, 1)
-    limit, *rest = said.split(" ", 1)
-    assert -3.2 < float(limit) < -2.2
-    selection, view, threshold = rest[0].replace(") (", ")|(").replace(") 0", ")|0").split("|")
-    assert np.diff(eval_pair(selection)) > 10
-    assert np.diff(eval_pair(view)) == 180
-    assert float(threshold) == pytest.approx(1 - 10 ** float(limit), abs=1e-6)
-    assert agreed == "True 16"
+    said = json.loads(run(notebook, 1))
+    assert -3.2 < said["limit"] < -2.2
+    assert said["threshold"] == pytest.approx(1 - 10 ** said["limit"], abs=1e-6)
+    assert said["predicted"] == pytest.approx(said["ratios"])
+    assert np.diff(said["selection"]) > 10
+    assert np.diff(said["view"]) == 180
     run(notebook, 2)
     expect(page.locator(".sx-cosine")).to_have_text("random FFN, 25%")
 
 
-def eval_pair(text: str) -> list[int]:
-    """The two numbers of a printed tuple."""
-    return [int(number) for number in text.strip("()").split(", ")]
+def test_keys_on_the_canvas_are_not_commands_of_jupyterlab(notebook: Notebook) -> None:
+    page = notebook.page
+    active = """path => [...window.jupyterapp.shell.widgets("main")]
+        .find(one => one.context?.path === path).content.activeCellIndex"""
+    page.locator(".sx-cells").click()
+    before = page.evaluate(active, notebook.path)
+    for key in ("Home", "ArrowDown", "ArrowDown", "ArrowRight", "+", "Enter"):
+        page.keyboard.press(key)
+    assert page.evaluate(active, notebook.path) == before
+    expect(page.locator(".sx-cells")).to_be_focused()
+    expect(page.locator(".sx-status")).to_contain_text("layer")
 
 
 def test_it_follows_the_theme(notebook: Notebook, picture: Path) -> None:

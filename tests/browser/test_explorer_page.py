@@ -219,6 +219,17 @@ def test_dragging_pans_and_stops_at_the_ends(show: Show) -> None:
     assert shown.get("view") == [0, 100]
 
 
+def test_two_fingers_zoom(show: Show) -> None:
+    shown = show()
+    touch = shown.page.context.new_cdp_session(shown.page)
+    for apart in (100, 150, 200):
+        fingers = [{"x": 300 - apart / 2, "y": 150, "id": 1}, {"x": 300 + apart / 2, "y": 160, "id": 2}]
+        kind = "touchStart" if apart == 100 else "touchMove"
+        touch.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": fingers})
+    touch.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+    assert np.diff(shown.get("view")) == pytest.approx(100, abs=4)
+
+
 def test_a_span_is_selected_with_shift_and_cleared_with_escape(show: Show) -> None:
     shown = show()
     shown.page.keyboard.down("Shift")

@@ -16,9 +16,10 @@ export const METRICS = {
 };
 
 // viridis (Smith and van der Walt, 2015; CC0) at 17 places, from dark to bright
-const VIRIDIS = `440154 481a6c 472f7d 414487 39568c 31688e 2a788e 23888e 1f988b 22a884 35b779 54c568 7ad151 a5db36 d2e21b f1e51d fde725`
-  .split(" ")
-  .map((hex) => [0, 2, 4].map((at) => parseInt(hex.slice(at, at + 2), 16)));
+const VIRIDIS =
+  `440154 481a6c 472f7d 414487 39568c 31688e 2a788e 23888e 1f988b 22a884 35b779 54c568 7ad151 a5db36 d2e21b f1e51d fde725`
+    .split(" ")
+    .map((hex) => [0, 2, 4].map((at) => parseInt(hex.slice(at, at + 2), 16)));
 
 /** Red, green and blue at a place from 0 (dark) to 1 (bright). */
 export function viridis(place) {
@@ -27,7 +28,10 @@ export function viridis(place) {
   return VIRIDIS[below].map((low, channel) => low + (VIRIDIS[below + 1][channel] - low) * (at - below));
 }
 
-export const PALETTE = Uint8ClampedArray.from({ length: 256 * 3 }, (_, at) => viridis(Math.floor(at / 3) / 255)[at % 3]);
+export const PALETTE = Uint8ClampedArray.from(
+  { length: 256 * 3 },
+  (_, at) => viridis(Math.floor(at / 3) / 255)[at % 3],
+);
 
 /**
  * The scale of a metric over a trace: {low, high, place(value)} with places from 0 to 1, similar ones high.
@@ -42,7 +46,8 @@ export function scaleOf(trace, metric) {
     const [least, most] = middle(trace.metrics[metric]);
     let [low, high] = [Math.min(least, ...means), Math.max(most, ...means)].map(drawn);
     if (!(low < high)) [low, high] = [(low || 0) - 0.5, (high || 0) + 0.5];
-    const place = axis === "linear" ? (value) => (value - low) / (high - low) : (value) => (high - drawn(value)) / (high - low);
+    const place =
+      axis === "linear" ? (value) => (value - low) / (high - low) : (value) => (high - drawn(value)) / (high - low);
     return { metric, axis, low, high, place };
   });
 }
@@ -53,7 +58,9 @@ function middle(values) {
   const some = [];
   for (let at = 0; at < values.length; at += stride) if (values[at] === values[at]) some.push(values[at]);
   some.sort((a, b) => a - b);
-  return some.length ? [some[Math.floor(0.01 * (some.length - 1))], some[Math.ceil(0.99 * (some.length - 1))]] : [0.1, 1];
+  return some.length
+    ? [some[Math.floor(0.01 * (some.length - 1))], some[Math.ceil(0.99 * (some.length - 1))]]
+    : [0.1, 1];
 }
 
 /** Ticks of a scale, at most about `room` of them: [{value, text}]. */
@@ -62,7 +69,10 @@ export function ticksOf(scale, room) {
     const step = niceStep((scale.high - scale.low) / Math.max(room, 1));
     const first = Math.ceil(scale.low / step);
     const count = Math.floor(scale.high / step) - first + 1;
-    return Array.from({ length: count }, (_, index) => (first + index) * step).map((value) => ({ value, text: numberText(value) }));
+    return Array.from({ length: count }, (_, index) => (first + index) * step).map((value) => ({
+      value,
+      text: numberText(value),
+    }));
   }
   const decades = scale.high - scale.low;
   const digits = [[1, 2, 5], [1, 5], [1]].find((some) => some.length * decades <= room) ?? [1];

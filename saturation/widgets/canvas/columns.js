@@ -3,14 +3,17 @@
 import { lowerBound } from "./traces.js";
 
 /**
- * rows[first:stop] as at most `most` columns: {count, starts [count + 1], mean, absent [column, layer], decoded [column]}.
- * `mean` is over the blocks that ran, `absent` the share of those that did not.
+ * rows[first:stop] as at most `most` columns: {count, starts [count + 1], mean and absent [column, layer], decoded
+ * [column]}, where `mean` is over the blocks that ran, and `absent` the share of those that did not.
  */
 export function columnsOf(trace, metric, rows, first, stop, most) {
   const { layers, generated } = trace;
   const values = trace.metrics[metric];
   const count = Math.max(Math.min(stop - first, most), 0);
-  const starts = Int32Array.from({ length: count + 1 }, (_, column) => first + Math.floor((column * (stop - first)) / Math.max(count, 1)));
+  const starts = Int32Array.from(
+    { length: count + 1 },
+    (_, column) => first + Math.floor((column * (stop - first)) / Math.max(count, 1)),
+  );
   const mean = new Float32Array(count * layers);
   const absent = new Float32Array(count * layers);
   const decoded = new Float32Array(count);

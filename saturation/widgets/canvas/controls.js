@@ -19,7 +19,11 @@ function labelled(text, control, title) {
 }
 
 function choice(model, trait, options, name) {
-  const select = make("select", { "aria-label": name }, ...options.map(([value, text]) => make("option", { value }, text)));
+  const select = make(
+    "select",
+    { "aria-label": name },
+    ...options.map(([value, text]) => make("option", { value }, text)),
+  );
   select.addEventListener("change", () => tell(model, { [trait]: select.value }));
   return select;
 }
@@ -39,15 +43,32 @@ export function tell(model, traits) {
 /** What is shown and how: metric, phase, zoom, selection; and the predicted ratios. */
 export function viewControls(element, model, act) {
   const metric = choice(model, "metric", [], "metric");
-  const phase = choice(model, "phase", [["all", "all tokens"], ["prefill", "prefill"], ["decode", "decode"]], "phase");
-  const select = button("Select", "select tokens by dragging (or drag with shift)", () => act.selecting(select.getAttribute("aria-pressed") !== "true"));
+  const phase = choice(
+    model,
+    "phase",
+    [
+      ["all", "all tokens"],
+      ["prefill", "prefill"],
+      ["decode", "decode"],
+    ],
+    "phase",
+  );
+  const select = button("Select", "select tokens by dragging (or drag with shift)", () =>
+    act.selecting(select.getAttribute("aria-pressed") !== "true"),
+  );
   select.setAttribute("aria-pressed", "false");
   const clear = button("Clear", "clear the selection (escape)", () => tell(model, { selection: null }));
   const ratios = make("output", { class: "sx-ratios", "aria-label": "predicted skip ratios" });
   element.append(
     labelled("Metric", metric, "which of the trace's numbers is drawn"),
     labelled("Tokens", phase, "which phase is shown"),
-    make("span", { class: "sx-buttons", role: "group", "aria-label": "zoom" }, button("−", "zoom out (-)", () => act.zoom(2)), button("+", "zoom in (+)", () => act.zoom(0.5)), button("All", "show every token (0)", () => act.zoom(Infinity))),
+    make(
+      "span",
+      { class: "sx-buttons", role: "group", "aria-label": "zoom" },
+      button("−", "zoom out (-)", () => act.zoom(2)),
+      button("+", "zoom in (+)", () => act.zoom(0.5)),
+      button("All", "show every token (0)", () => act.zoom(Infinity)),
+    ),
     make("span", { class: "sx-buttons", role: "group", "aria-label": "selection" }, select, clear),
     ratios,
   );
@@ -62,7 +83,14 @@ export function viewControls(element, model, act) {
       clear.disabled = !scene.selection;
     },
     count(ratios_, masked) {
-      const parts = ["nominal", "decode", "total"].map((name) => make("span", { class: "sx-ratio", title: RATIOS[name] }, `${name} `, make("b", {}, name in ratios_ ? percent(ratios_[name]) : "–")));
+      const parts = ["nominal", "decode", "total"].map((name) =>
+        make(
+          "span",
+          { class: "sx-ratio", title: RATIOS[name] },
+          `${name} `,
+          make("b", {}, name in ratios_ ? percent(ratios_[name]) : "–"),
+        ),
+      );
       ratios.replaceChildren(masked ? "skipped: " : "predicted skip ratio: ", ...parts);
     },
   };
@@ -76,14 +104,38 @@ const RATIOS = {
 
 /** The rule of FFN-SkipLLM: threshold, cold layers, warm-up, horizon and their switches. */
 export function ruleControls(element, model) {
-  const slider = make("input", { type: "range", min: SLIDER.least, max: NEVER, step: SLIDER.step, "aria-label": "threshold, a cosine on a scale logarithmic in 1 - cosine" });
+  const slider = make("input", {
+    type: "range",
+    min: SLIDER.least,
+    max: NEVER,
+    step: SLIDER.step,
+    "aria-label": "threshold, a cosine on a scale logarithmic in 1 - cosine",
+  });
   const cosine = make("output", { class: "sx-cosine" });
-  slider.addEventListener("input", () => tell(model, { limit: slider.value > SLIDER.most ? null : -Number(slider.value), limits: [] }));
-  const counts = Object.fromEntries(["cold_start", "cold_end", "warmup", "horizon"].map((trait) => [trait, count(model, trait)]));
-  const on = choice(model, "warmup_on", [["generated", "generated tokens"], ["position", "positions"]], "what the warm-up counts");
+  slider.addEventListener("input", () =>
+    tell(model, { limit: slider.value > SLIDER.most ? null : -Number(slider.value), limits: [] }),
+  );
+  const counts = Object.fromEntries(
+    ["cold_start", "cold_end", "warmup", "horizon"].map((trait) => [trait, count(model, trait)]),
+  );
+  const on = choice(
+    model,
+    "warmup_on",
+    [
+      ["generated", "generated tokens"],
+      ["position", "positions"],
+    ],
+    "what the warm-up counts",
+  );
   const switches = Object.fromEntries(["prefill", "causal"].map((trait) => [trait, toggle(model, trait)]));
   element.append(
-    make("label", { class: "sx-threshold", title: "cosine from which a block counts as saturated" }, make("span", {}, "Threshold"), slider, cosine),
+    make(
+      "label",
+      { class: "sx-threshold", title: "cosine from which a block counts as saturated" },
+      make("span", {}, "Threshold"),
+      slider,
+      cosine,
+    ),
     labelled("Cold start", counts.cold_start, "layers at the start that always run"),
     labelled("end", counts.cold_end, "layers at the end that always run"),
     labelled("Warm-up", counts.warmup, "tokens at the start that run in full"),
@@ -96,10 +148,17 @@ export function ruleControls(element, model) {
   return (scene) => {
     const { rule } = scene;
     for (const control of controls) control.disabled = scene.masked;
-    if (document.activeElement !== slider || -rule.limit !== Number(slider.value)) slider.value = rule.limit === null ? NEVER : -rule.limit;
+    if (document.activeElement !== slider || -rule.limit !== Number(slider.value))
+      slider.value = rule.limit === null ? NEVER : -rule.limit;
     cosine.textContent = scene.masked ? scene.label : ruleText(rule);
-    const values = { cold_start: rule.coldStart, cold_end: rule.coldEnd, warmup: rule.warmup, horizon: rule.horizon ?? "" };
-    for (const [trait, value] of Object.entries(values)) if (counts[trait].value !== String(value)) counts[trait].value = value;
+    const values = {
+      cold_start: rule.coldStart,
+      cold_end: rule.coldEnd,
+      warmup: rule.warmup,
+      horizon: rule.horizon ?? "",
+    };
+    for (const [trait, value] of Object.entries(values))
+      if (counts[trait].value !== String(value)) counts[trait].value = value;
     counts.cold_start.max = scene.trace.layers - 1 - rule.coldEnd;
     counts.cold_end.max = scene.trace.layers - 1 - rule.coldStart;
     on.value = rule.warmupOn;
@@ -116,7 +175,13 @@ export function ruleText(rule) {
 }
 
 function count(model, trait) {
-  const input = make("input", { type: "number", min: trait === "horizon" ? 1 : 0, step: 1, "aria-label": trait.replace("_", " "), ...(trait === "horizon" ? { placeholder: "∞" } : {}) });
+  const input = make("input", {
+    type: "number",
+    min: trait === "horizon" ? 1 : 0,
+    step: 1,
+    "aria-label": trait.replace("_", " "),
+    ...(trait === "horizon" ? { placeholder: "∞" } : {}),
+  });
   input.addEventListener("change", () => {
     if (input.value === "" && trait === "horizon") return tell(model, { horizon: null });
     const [least, most] = [Number(input.min), input.max === "" ? Infinity : Number(input.max)];

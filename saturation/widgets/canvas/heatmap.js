@@ -16,7 +16,9 @@ export function hidden(width, height) {
 /** Cells as a picture with a pixel for each column and layer, layer 0 at the foot. */
 export function cellPicture(columns, layers, scale) {
   return picture(columns.count, layers, (cell, at, data) => {
-    const shade = Number.isNaN(columns.mean[cell]) ? 0 : Math.round(Math.min(Math.max(scale.place(columns.mean[cell]), 0), 1) * 255);
+    const shade = Number.isNaN(columns.mean[cell])
+      ? 0
+      : Math.round(Math.min(Math.max(scale.place(columns.mean[cell]), 0), 1) * 255);
     const gone = columns.absent[cell];
     for (let channel = 0; channel < 3; channel++) {
       data[at + channel] = PALETTE[3 * shade + channel] * (1 - gone) + ABSENT[channel] * gone;
@@ -50,7 +52,12 @@ function picture(count, layers, paint) {
 export function areaOf(canvas, ratio, margin = MARGIN) {
   const [left, top] = [Math.round(margin.left * ratio), Math.round(margin.top * ratio)];
   const [right, bottom] = [Math.round(margin.right * ratio), Math.round(margin.bottom * ratio)];
-  return { left, top, width: Math.max(canvas.width - left - right, 1), height: Math.max(canvas.height - top - bottom, 1) };
+  return {
+    left,
+    top,
+    width: Math.max(canvas.width - left - right, 1),
+    height: Math.max(canvas.height - top - bottom, 1),
+  };
 }
 
 /** What lies over a skipped block: faded towards the page, with diagonal lines that show in greyscale too. */
@@ -122,9 +129,15 @@ export function drawAxes(context, area, scene, columns, theme, ratio) {
   for (let index = Math.ceil(first / step) * step; index < stop; index += step) {
     const x = left + ((index + 0.5 - first) * width) / (stop - first);
     context.fillStyle = theme.line;
-    context.fillRect(Math.round(x), top + height + (AXIS.gap + AXIS.strip) * ratio, Math.max(1, Math.round(ratio)), 3 * ratio);
+    context.fillRect(
+      Math.round(x),
+      top + height + (AXIS.gap + AXIS.strip) * ratio,
+      Math.max(1, Math.round(ratio)),
+      3 * ratio,
+    );
     context.fillStyle = theme.soft;
-    if (x > left + 8 * ratio && x < left + width - 12 * ratio) context.fillText(scene.rows[index].toLocaleString("en"), x, y);
+    if (x > left + 8 * ratio && x < left + width - 12 * ratio)
+      context.fillText(scene.rows[index].toLocaleString("en"), x, y);
   }
   context.textAlign = "center";
   context.fillText("token of the trace", left + width / 2, y + 13 * ratio);
@@ -171,7 +184,10 @@ export function drawPointer(context, area, scene, theme, ratio) {
     const cell = height / scene.trace.layers;
     const [from, to] = [x(scene.hover.index), x(scene.hover.index + 1)];
     const [column, thick] = [Math.max(to - from, 2 * ratio), 1.5 * ratio];
-    for (const [colour, pad] of [["rgba(0,0,0,0.85)", thick], ["#fff", 0]]) {
+    for (const [colour, pad] of [
+      ["rgba(0,0,0,0.85)", thick],
+      ["#fff", 0],
+    ]) {
       context.strokeStyle = colour;
       context.lineWidth = thick;
       if (scene.hover.layer !== null) {

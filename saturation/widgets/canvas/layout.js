@@ -11,22 +11,45 @@ export function build(el) {
     tabindex: 0,
     role: "application",
     "aria-roledescription": "heat map of layers and tokens",
-    "aria-label": "Layers and tokens of the trace. Arrows move, plus and minus zoom, shift with arrows selects, enter shows the text, escape clears.",
+    "aria-label":
+      "Layers and tokens of the trace. Arrows move, plus and minus zoom, " +
+      "shift with arrows selects, enter shows the text, escape clears.",
   });
   const over = make("canvas", { class: "sx-over", "aria-hidden": "true" });
-  const curves = make("canvas", { class: "sx-curve", role: "img", "aria-label": "mean of each layer, of the selection or view, beside the whole trace" });
+  const curves = make("canvas", {
+    class: "sx-curve",
+    role: "img",
+    "aria-label": "mean of each layer, of the selection or view, beside the whole trace",
+  });
   const tip = make("div", { class: "sx-tip", "aria-hidden": "true" });
   const status = make("div", { class: "sx-status", role: "status", "aria-live": "polite" });
-  const [viewRow, ruleRow, text] = ["sx-row sx-view", "sx-row sx-rule", "sx-strip"].map((name) => make("div", { class: name }));
+  const [viewRow, ruleRow, text] = ["sx-row sx-view", "sx-row sx-rule", "sx-strip"].map((name) =>
+    make("div", { class: name }),
+  );
   tip.hidden = true;
   const map = make("div", { class: "sx-map" }, canvas, over, tip);
-  const legend = make("div", { class: "sx-legend", "aria-hidden": "true" }, ...LEGEND.map(([name, words]) => make("span", {}, make("i", { class: `sx-key ${name}` }), words)));
-  const root = make("div", { class: "sx" }, ruleRow, viewRow, make("div", { class: "sx-plots" }, map, make("div", { class: "sx-side" }, curves)), legend, text, status);
+  const legend = make(
+    "div",
+    { class: "sx-legend", "aria-hidden": "true" },
+    ...LEGEND.map(([name, words]) => make("span", {}, make("i", { class: `sx-key ${name}` }), words)),
+  );
+  const root = make(
+    "div",
+    { class: "sx", "data-lm-suppress-shortcuts": "true" }, // keys are the widget's, not commands of JupyterLab
+
+    ruleRow,
+    viewRow,
+    make("div", { class: "sx-plots" }, map, make("div", { class: "sx-side" }, curves)),
+    legend,
+    text,
+    status,
+  );
   el.replaceChildren(root);
   const chosen = legend.querySelector(".sx-key-curve").nextSibling;
   const selection = (scene) => {
     const [first, stop] = scene.selected ?? scene.range;
-    chosen.textContent = `mean of ${(stop - first).toLocaleString("en")} tokens ${scene.selected ? "selected" : "in view"}`;
+    const count = (stop - first).toLocaleString("en");
+    chosen.textContent = `mean of ${count} tokens ${scene.selected ? "selected" : "in view"}`;
   };
   return { root, viewRow, ruleRow, canvas, over, curves, tip, status, text, selection };
 }
@@ -41,7 +64,20 @@ const LEGEND = [
   ["sx-key-threshold", "threshold (drag it)"],
 ];
 
-const COLOURS = ["back", "ink", "soft", "line", "grid", "brand", "curve", "bar", "threshold", "prefill", "decode", "dim"];
+const COLOURS = [
+  "back",
+  "ink",
+  "soft",
+  "line",
+  "grid",
+  "brand",
+  "curve",
+  "bar",
+  "threshold",
+  "prefill",
+  "decode",
+  "dim",
+];
 
 /** Colours and font that the style sheet gives the canvases. */
 export function themeOf(root) {
@@ -57,11 +93,16 @@ export function dragThreshold(canvas, scene, tell, signal) {
     const box = canvas.getBoundingClientRect();
     const { low, high } = scaleOf(scene.trace, "distance");
     const share = (event.clientX - box.left - CURVES.left) / (box.width - CURVES.left - CURVES.right);
-    if (scene.metric === "distance") tell(Math.round(100 * (high - Math.min(Math.max(share, 0), 1) * (high - low))) / 100);
+    if (scene.metric === "distance")
+      tell(Math.round(100 * (high - Math.min(Math.max(share, 0), 1) * (high - low))) / 100);
   };
-  canvas.addEventListener("pointerdown", (event) => {
-    canvas.setPointerCapture(event.pointerId);
-    move(event);
-  }, { signal });
+  canvas.addEventListener(
+    "pointerdown",
+    (event) => {
+      canvas.setPointerCapture(event.pointerId);
+      move(event);
+    },
+    { signal },
+  );
   canvas.addEventListener("pointermove", move, { signal });
 }

@@ -1,8 +1,9 @@
 // Pointer, wheel and keys on the canvas: zoom, pan, select and hover.
 
 /**
- * Listen on a canvas. `act` has {range(), count(), layers(), cursor(), selecting(), show(first, stop), select(first, stop,
- * done), hover(point or null, spoken), read(index), place(event)}, where a place is {share across the cells, layer}.
+ * Listen on a canvas. `act` has {range(), count(), layers(), cursor(), selecting(), show(first, stop),
+ * select(first, stop, done), hover(point or null, spoken), read(index), place(event)}, where a place is {share across the
+ * cells, layer}.
  */
 export function listen(canvas, act, signal) {
   const fingers = new Map(); // pointer id -> its last event
@@ -18,13 +19,19 @@ export function listen(canvas, act, signal) {
   on("pointerdown", (event) => {
     canvas.setPointerCapture(event.pointerId);
     fingers.set(event.pointerId, event);
-    drag = { from: indexAt(event), range: act.range(), at: act.place(event).share, x: event.clientX, moved: false, selects: event.shiftKey || act.selecting() };
+    drag = {
+      from: indexAt(event),
+      range: act.range(),
+      at: act.place(event).share,
+      x: event.clientX,
+      moved: false,
+      selects: event.shiftKey || act.selecting(),
+    };
   });
   on("pointermove", (event) => {
     if (fingers.has(event.pointerId)) {
       if (fingers.size === 2) pinch(event);
       else move(event);
-      fingers.set(event.pointerId, event);
     }
     act.hover({ index: indexAt(event), layer: act.place(event).layer });
   });
@@ -51,11 +58,18 @@ export function listen(canvas, act, signal) {
   }
 
   function pinch(event) {
-    const [one, other] = [...fingers.values()];
-    const before = Math.abs(one.clientX - other.clientX);
-    const [a, b] = [...fingers].map(([id, last]) => (id === event.pointerId ? event : last));
-    if (before > 10) zoomAt(before / Math.max(Math.abs(a.clientX - b.clientX), 1), act.place({ clientX: (a.clientX + b.clientX) / 2, clientY: a.clientY }).share);
-    drag = null;
+    const apart = () => {
+      const [one, other] = [...fingers.values()];
+      return {
+        width: Math.max(Math.abs(one.clientX - other.clientX), 1),
+        middle: { clientX: (one.clientX + other.clientX) / 2, clientY: one.clientY },
+      };
+    };
+    const before = apart();
+    fingers.set(event.pointerId, event);
+    const now = apart();
+    zoomAt(before.width / now.width, act.place(now.middle).share);
+    drag = null; // two fingers neither pan nor select
   }
 
   function slide(first, size) {
@@ -69,17 +83,24 @@ export function listen(canvas, act, signal) {
     slide(Math.round(first + share * (stop - first) - share * size), size);
   }
 
-  on("wheel", (event) => {
-    // a page must scroll past the canvas: the wheel zooms once the canvas was clicked, or with control (as a pinch does)
-    if (!event.ctrlKey && document.activeElement !== canvas && canvas.getRootNode().activeElement !== canvas) return;
-    event.preventDefault();
-    const [first, stop] = act.range();
-    if (event.shiftKey || Math.abs(event.deltaX) > Math.abs(event.deltaY)) {
-      slide(first + Math.round(((event.deltaX || event.deltaY) / 600) * (stop - first)), stop - first);
-    } else {
-      zoomAt(Math.exp(Math.min(Math.max(event.deltaY, -200), 200) / (event.ctrlKey ? 100 : 400)), Math.min(Math.max(act.place(event).share, 0), 1));
-    }
-  }, { passive: false });
+  on(
+    "wheel",
+    (event) => {
+      // a page must scroll past the canvas: the wheel zooms once it was clicked, or with control (as a pinch does)
+      if (!event.ctrlKey && document.activeElement !== canvas && canvas.getRootNode().activeElement !== canvas) return;
+      event.preventDefault();
+      const [first, stop] = act.range();
+      if (event.shiftKey || Math.abs(event.deltaX) > Math.abs(event.deltaY)) {
+        slide(first + Math.round(((event.deltaX || event.deltaY) / 600) * (stop - first)), stop - first);
+      } else {
+        zoomAt(
+          Math.exp(Math.min(Math.max(event.deltaY, -200), 200) / (event.ctrlKey ? 100 : 400)),
+          Math.min(Math.max(act.place(event).share, 0), 1),
+        );
+      }
+    },
+    { passive: false },
+  );
 
   on("keydown", (event) => {
     const [first, stop] = act.range();

@@ -24,7 +24,8 @@ export function eligibleTokens(trace, rule) {
   for (let row = 0; row < trace.rows; row++) {
     const decoded = trace.generated[row] > 0;
     const given = rule.prefill && !decoded;
-    const late = rule.warmupOn === "position" ? trace.position[row] + 1 > rule.warmup : trace.generated[row] > rule.warmup;
+    const late =
+      rule.warmupOn === "position" ? trace.position[row] + 1 > rule.warmup : trace.generated[row] > rule.warmup;
     eligible[row] = rule.warmupOn === "position" ? late && (decoded || given) : (late && decoded) || given;
   }
   return eligible;
@@ -50,8 +51,8 @@ export function criticalDistances(trace, rule, eligible) {
 }
 
 /**
- * Mark what one threshold skips in a mask of zeros, [token, layer], and count it, [token]: one comparison, from the last
- * layer backwards.
+ * Mark what one threshold skips in a mask of zeros, [token, layer], and count it, [token]: one comparison, from the
+ * last layer backwards.
  */
 export function compare(mask, counts, trace, rule, critical) {
   if (rule.limit === null) return;

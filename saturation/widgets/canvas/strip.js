@@ -63,7 +63,8 @@ function tokenSpan(scene, index) {
   const span = document.createElement("span");
   const text = textAt(scene.trace, row);
   span.className = scene.trace.generated[row] > 0 ? "sx-token" : "sx-token sx-given";
-  if (index > 0 && scene.trace.sequence[row] !== scene.trace.sequence[scene.rows[index - 1]]) span.classList.add("sx-first");
+  if (index > 0 && scene.trace.sequence[row] !== scene.trace.sequence[scene.rows[index - 1]])
+    span.classList.add("sx-first");
   span.dataset.index = index;
   span.textContent = text === "" ? "∅" : text.replaceAll("\n", "↵\n"); // always as text, whatever it holds
   return span;

@@ -19,9 +19,20 @@ export function openTrace(sent) {
 }
 
 function readTrace(sent) {
-  const columns = Object.fromEntries(Object.entries(sent.columns).map(([name, bytes]) => [name, numbers(Int32Array, bytes)]));
-  const metrics = Object.fromEntries(Object.entries(sent.metrics).map(([name, bytes]) => [name, numbers(Float32Array, bytes)]));
-  const trace = { rows: sent.rows, layers: sent.layers, model: sent.model, texts: sent.texts, ...columns, codes: columns.text };
+  const columns = Object.fromEntries(
+    Object.entries(sent.columns).map(([name, bytes]) => [name, numbers(Int32Array, bytes)]),
+  );
+  const metrics = Object.fromEntries(
+    Object.entries(sent.metrics).map(([name, bytes]) => [name, numbers(Float32Array, bytes)]),
+  );
+  const trace = {
+    rows: sent.rows,
+    layers: sent.layers,
+    model: sent.model,
+    texts: sent.texts,
+    ...columns,
+    codes: columns.text,
+  };
   trace.metrics = metrics;
   trace.distance = metrics.distance;
   trace.before = rowsBefore(trace.sequence);

@@ -1,26 +1,58 @@
 // What is said of the block under the pointer.
 
+import { make } from "./controls.js";
+import { areaOf } from "./heatmap.js";
 import { METRICS, cosineText, valueText } from "./colours.js";
 import { greatestDistances } from "./rule.js";
 import { textAt } from "./traces.js";
 
+/** Show the words about the block that is pointed at beside it, or none; they are spoken where a key asked for them. */
+export function showWords(parts, scene, columns) {
+  const { tip, canvas, status } = parts;
+  tip.hidden = !scene.hover;
+  if (tip.hidden) return;
+  const lines = wordsOf(scene, scene.hover, columns);
+  const line = ([name, value]) =>
+    make("div", { class: name ? "sx-line" : "sx-title" }, make("span", {}, name), make("bdi", {}, value));
+  tip.replaceChildren(...lines.map(line)); // as text, whatever a token holds
+  if (scene.spoken) status.textContent = lines.map((words) => words.join(" ")).join(", ");
+  const ratio = canvas.width / canvas.clientWidth;
+  const area = areaOf(canvas, ratio);
+  const [first, stop] = scene.range;
+  const x = (area.left + ((scene.hover.index + 0.5 - first) / (stop - first)) * area.width) / ratio;
+  const onTheRight = x > canvas.clientWidth / 2;
+  tip.style.left = onTheRight ? "auto" : `${x + 14}px`;
+  tip.style.right = onTheRight ? `${canvas.clientWidth - x + 14}px` : "auto";
+}
+
 /** Lines of [name, value] about a token, and about one of its blocks where a layer is pointed at. */
-export function wordsOf(scene, { index, layer }, columns) {
+function wordsOf(scene, { index, layer }, columns) {
   const { trace } = scene;
   const row = scene.rows[index];
   const text = textAt(trace, row);
   const phase = trace.generated[row] > 0 ? `decode, token ${trace.generated[row]}` : "prefill";
   const lines = [
     ["", text === "" ? "∅ (no text)" : JSON.stringify(text)],
-    ["token", `${row.toLocaleString("en")} · sequence ${trace.sequence[row]}, position ${trace.position[row]} · ${phase}`],
+    [
+      "token",
+      `${row.toLocaleString("en")} · sequence ${trace.sequence[row]}, position ${trace.position[row]} · ${phase}`,
+    ],
   ];
   const together = sharing(columns, index);
   if (together > 1) lines.push(["column", `mean of ${together} tokens; zoom in to part them`]);
   if (layer === null) return lines;
   const at = row * trace.layers + layer;
   lines.push(["layer", String(layer)]);
-  lines.push(["cosine", Number.isNaN(trace.distance[at]) ? "–" : `${cosineText(trace.distance[at], 2)}  (1 − cos = ${trace.distance[at].toExponential(2)})`]);
-  lines.push(["ρ = |FFN| / |h|", Number.isNaN(trace.metrics.growth[at]) ? "–" : trace.metrics.growth[at].toPrecision(3)]);
+  lines.push([
+    "cosine",
+    Number.isNaN(trace.distance[at])
+      ? "–"
+      : `${cosineText(trace.distance[at], 2)}  (1 − cos = ${trace.distance[at].toExponential(2)})`,
+  ]);
+  lines.push([
+    "ρ = |FFN| / |h|",
+    Number.isNaN(trace.metrics.growth[at]) ? "–" : trace.metrics.growth[at].toPrecision(3),
+  ]);
   if (scene.metric !== "distance" && scene.metric !== "growth") {
     lines.push([METRICS[scene.metric].name, valueText(METRICS[scene.metric].axis, trace.metrics[scene.metric][at])]);
   }
@@ -54,6 +86,9 @@ function whyOf(scene, row, layer) {
     while (from >= 0 && !(decided.mask[row * layers + from] === 0 && met(from))) from--;
     return `skipped: layer ${from} reached the threshold with ${cosineText(distance[seen * layers + from], 2)}`;
   }
-  if (greatest[layer] === -Infinity) return rule.limit === null || rule.limits.length ? "runs: no threshold here" : "runs: nothing behind it to skip";
-  return met(layer) ? "runs: reaches the threshold, so that the blocks behind it are skipped" : "runs: below the threshold";
+  if (greatest[layer] === -Infinity)
+    return rule.limit === null || rule.limits.length ? "runs: no threshold here" : "runs: nothing behind it to skip";
+  return met(layer)
+    ? "runs: reaches the threshold, so that the blocks behind it are skipped"
+    : "runs: below the threshold";
 }

@@ -1,0 +1,56 @@
+// A scene on its canvases: what a move of the rule changes, and what only a move of the view does.
+
+import { columnsOf, markedShares, overColumns, sequenceStarts } from "./columns.js";
+import { CURVES, drawCurves } from "./curves.js";
+import { areaOf, cellPicture, drawAxes, drawCells, hatchOf, hidden, veilPicture } from "./heatmap.js";
+import { meansOf, once, sharesOf } from "./traces.js";
+
+/** Fit the canvases to the space that the page gives them: whether there is any, and whether a size changed. */
+export function fit(canvases, height, ratio) {
+  let changed = false;
+  for (const canvas of canvases) {
+    const size = [canvas.parentElement.clientWidth, height].map((pixels) => Math.round(pixels * ratio));
+    if (!size[0]) return { laid: false, changed };
+    if (canvas.width === size[0] && canvas.height === size[1]) continue;
+    [canvas.width, canvas.height] = size;
+    canvas.style.height = `${height}px`;
+    changed = true;
+  }
+  return { laid: true, changed };
+}
+
+/** What is drawn of the tokens in view and does not change with the rule. */
+export function cellsOf(scene, area, ratio) {
+  const { trace, metric, rows, range } = scene;
+  const columns = columnsOf(trace, metric, rows, ...range, area.width);
+  const chosen = scene.selected && scene.selected[0] < scene.selected[1] ? scene.selected : null;
+  return {
+    columns,
+    chosen,
+    picture: cellPicture(columns, trace.layers, scene.scale),
+    hatching: hidden(area.width, area.height),
+    sequences: sequenceStarts(trace, rows, ...range, area.width / (10 * ratio)),
+    means: meansOf(trace, metric, rows, ...(chosen ?? range)),
+    whole: once(trace, `means ${metric} ${scene.phase}`, () => meansOf(trace, metric, rows, 0, rows.length)),
+  };
+}
+
+/** Draw cells, axes and curves. */
+export function paint(parts, scene, cells, area, theme, ratio) {
+  const { trace, rows, decided, range } = scene;
+  const context = parts.canvas.getContext("2d");
+  context.clearRect(0, 0, parts.canvas.width, parts.canvas.height);
+  const shares = markedShares(trace, rows, cells.columns, decided.mask);
+  drawCells(context, area, cells.picture, veilPicture(cells.columns, trace.layers, shares), cells.hatching, {
+    hatch: hatchOf(context, theme, ratio),
+    sequences: cells.sequences.map((index) => (index - range[0]) / (range[1] - range[0])),
+    theme,
+    ratio,
+  });
+  drawAxes(context, area, scene, cells.columns, theme, ratio);
+  const skipped = cells.chosen
+    ? sharesOf(trace, decided.mask, rows, ...cells.chosen)
+    : overColumns(cells.columns, shares);
+  const profile = { whole: cells.whole, chosen: cells.means, skipped };
+  drawCurves(parts.curves.getContext("2d"), areaOf(parts.curves, ratio, CURVES), scene, profile, theme, ratio);
+}
