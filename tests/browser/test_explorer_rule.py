@@ -18,9 +18,7 @@ from saturation.trace import Trace
 from saturation.widgets import SaturationExplorer, logarithm
 
 LAYERS = 9
-TRAITS = (
-    *("limit", "limits", "_exact", "cold_start", "cold_end", "warmup", "warmup_on", "horizon", "prefill", "causal"),
-)
+TRAITS = "limit limits _exact cold_start cold_end warmup warmup_on horizon prefill causal".split()
 # The rule of every set of traits, applied to the trace that the page shows.
 APPLY = """sets => sets.map(traits => {
     const trace = module.openTrace(model.get("_data"));
@@ -80,15 +78,19 @@ def shown(request: pytest.FixtureRequest, browser: Browser) -> Iterator[tuple[Pa
     page.close()
 
 
-def traits_of(policy: FFNSkip, trace: Trace) -> dict:
-    return SaturationExplorer(trace, policy=policy).get_state(TRAITS)
+def traits_of(policies: list[FFNSkip], trace: Trace) -> list[dict]:
+    explorer, states = SaturationExplorer(trace), []
+    for policy in policies:
+        explorer.policy = policy
+        states.append(explorer.get_state(TRAITS))
+    return states
 
 
 def test_masks_and_ratios_are_those_of_replay(shown: tuple[Page, Trace]) -> None:
     page, trace = shown
     rng = np.random.default_rng(0)
-    policies = [random_policy(rng, trace) for _ in range(300)]
-    found = page.evaluate(APPLY, [traits_of(policy, trace) for policy in policies])
+    policies = [random_policy(rng, trace) for _ in range(200)]
+    found = page.evaluate(APPLY, traits_of(policies, trace))
     skipping = 0
     for policy, answer in zip(policies, found, strict=True):
         wanted = replay(policy, trace)
@@ -96,7 +98,7 @@ def test_masks_and_ratios_are_those_of_replay(shown: tuple[Page, Trace]) -> None
         np.testing.assert_array_equal(mask, wanted.skipped, err_msg=repr(policy))
         assert answer["ratios"] == pytest.approx(wanted.ratios._asdict(), rel=1e-15), policy
         skipping += mask.any()
-    assert skipping > 100  # else little was compared
+    assert skipping > 80  # else little was compared
 
 
 def test_the_critical_distances_are_those_of_python(shown: tuple[Page, Trace]) -> None:
@@ -108,7 +110,7 @@ def test_the_critical_distances_are_those_of_python(shown: tuple[Page, Trace]) -
             const {critical} = trace.decider.apply(module.ruleOf({get: (name) => traits[name]}));
             return Array.from(critical, (value) => value === Infinity ? -1 : value);
         }""",
-        traits_of(policy, trace),
+        traits_of([policy], trace)[0],
     )
     wanted = critical(policy, trace)
     assert np.isfinite(wanted).any()
