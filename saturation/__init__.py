@@ -14,6 +14,7 @@ This page is the map: a room imports only rooms above it, never one below. tests
     experiments  tasks        prompts with references: bundled, JSON lines, or published files
                  quality      scores of a run: how well a model, dense or skipping, predicts given text
                  sweeps       many runs -> one table, kept on disk cell by cell
+                 harness      the tasks and numbers of lm-evaluation-harness, dense or skipping
     faces        figures      a Trace or a table becomes a figure fit for a paper
                  widgets      a Trace under the hand: sliders and canvases for Jupyter
                  cli          the command `saturation`
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from . import cli as cli
     from . import figures as figures
     from . import generation as generation
+    from . import harness as harness
     from . import loading as loading
     from . import patching as patching
     from . import policies as policies
@@ -70,6 +72,7 @@ _ROOMS = {  # room -> the names it lends to `saturation`
     "tasks": (),
     "quality": (),
     "sweeps": ("sweep",),
+    "harness": (),
     "figures": (),
     "widgets": (),
     "cli": (),

@@ -1,0 +1,186 @@
+"""The harness's tasks and numbers, with what was skipped beside them."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import torch
+from transformers import PreTrainedModel
+
+from ..policies import Policy
+
+if TYPE_CHECKING:
+    from .adapter import SkippingLM
+
+
+def lm(
+    model: PreTrainedModel,
+    tokenizer: Any,
+    policy: Policy | None = None,
+    *,
+    batch_size: int = 8,
+    progress: bool = True,
+) -> SkippingLM:
+    """A loaded model as `lm_eval.simple_evaluate` takes it, dense or skipping.
+
+    Parameters
+    ----------
+    model, tokenizer
+        As `load` gives them; both stay as they are.
+    policy
+        Which blocks to skip; None is the dense model, whose numbers are those of lm-eval's own `HFLM`.
+    batch_size
+        Requests per batch.
+    progress
+        Show bars where the harness answers requests.
+
+    Returns
+    -------
+    SkippingLM
+        The policy acts while the harness's requests are answered, and at no other time; `ratios` says what was
+        skipped.
+
+    Raises
+    ------
+    ImportError
+        Where the package lm-eval is not installed.
+    ValueError
+        Where the policy does not fit the model, at the first request.
+    """
+    _installed()
+    from .adapter import SkippingLM
+
+    return SkippingLM(model, tokenizer, policy, batch_size=batch_size, progress=progress)
+
+
+def evaluate(
+    model: PreTrainedModel,
+    tokenizer: Any,
+    tasks: str | Sequence[str],
+    *,
+    policy: Policy | None = None,
+    include_path: str | Path | None = None,
+    batch_size: int = 8,
+    progress: bool = True,
+    **options: Any,
+) -> pd.DataFrame:
+    """Run tasks of lm-evaluation-harness on a model, dense or skipping.
+
+    Parameters
+    ----------
+    model, tokenizer
+        As `load` gives them.
+    tasks
+        Names of tasks, groups or tags of the harness.
+    policy
+        Which blocks to skip; None is the dense model.
+    include_path
+        Folder of task files (YAML) of your own. Where it holds all that is asked for, nothing else is looked up.
+    batch_size
+        Requests per batch.
+    progress
+        Show bars where the harness answers requests.
+    options
+        More for `lm_eval.simple_evaluate`, such as ``limit=100``, ``num_fewshot=5`` or ``apply_chat_template=True``.
+
+    Returns
+    -------
+    DataFrame
+        One row per task, filter and metric: `task`, `policy`, `metric`, `filter`, `n` (examples), the harness's
+        `value` and its standard error `stderr` (NaN where it gives none), and the skip ratios `nominal`, `decode` (on
+        what was scored) and `total`. A group has a row of its own.
+
+    Raises
+    ------
+    ImportError
+        Where the package lm-eval is not installed.
+    ValueError
+        For a task that is not there, and where the policy does not fit the model.
+
+    Notes
+    -----
+    Biderman et al., "Lessons from the Trenches on Reproducible Evaluation of Language Models", 2024. What counts as
+    decode, so that policies which leave prefill alone act on it: a continuation from its first token, a text whose
+    whole likelihood is asked from its start, new text as it is generated.
+    """
+    _installed()
+    import lm_eval
+
+    names = [tasks] if isinstance(tasks, str) else list(tasks)
+    manager = _manager(names, include_path)
+    asked = lm(model, tokenizer, policy, batch_size=batch_size, progress=progress)
+    with _seeds_kept():
+        found: Any = lm_eval.simple_evaluate(asked, tasks=names, task_manager=manager, log_samples=False, **options)
+    rows = [
+        {"task": task, "policy": "dense" if policy is None else policy.describe()}
+        | metric
+        | asked.ratios(*_leaves(task, found))._asdict()
+        for task, own in found["results"].items()
+        for metric in _metrics(own, sum(found["n-samples"][leaf]["effective"] for leaf in _leaves(task, found)))
+    ]
+    return pd.DataFrame(rows)
+
+
+def _installed() -> None:
+    try:
+        import lm_eval  # noqa: F401
+    except ModuleNotFoundError as missing:
+        if missing.name != "lm_eval":
+            raise
+        raise ImportError(
+            "expected the package lm-eval (lm-evaluation-harness), but it is not installed; install it with "
+            "'pip install lm-eval'"
+        ) from missing
+
+
+def _manager(names: list[str], include_path: str | Path | None) -> Any:
+    """The harness's index of tasks: of the folder alone where that is enough, since its own takes a while to read."""
+    from lm_eval.tasks import TaskManager
+
+    if include_path is not None:
+        if not Path(include_path).is_dir():
+            raise ValueError(f"expected a folder of task files, but {include_path} is none; correct the path")
+        own = TaskManager(include_path=str(include_path), include_defaults=False)
+        if set(names) <= set(own.all_tasks):
+            return own
+    everything = TaskManager(include_path=None if include_path is None else str(include_path))
+    if unknown := [name for name in names if name not in everything.all_tasks]:
+        raise ValueError(
+            f"expected tasks that lm-evaluation-harness knows, got {unknown[0]!r}; 'lm_eval ls tasks' lists them, and "
+            "include_path= adds a folder of your own"
+        )
+    return everything
+
+
+def _leaves(task: str, found: Any) -> list[str]:
+    """The tasks of a group, or the task itself."""
+    parts = found["group_subtasks"].get(task)
+    return [leaf for part in parts for leaf in _leaves(part, found)] if parts else [task]
+
+
+def _metrics(own: dict[str, Any], n: int) -> Iterator[dict[str, Any]]:
+    """A row per metric of one task; the harness names them "metric,filter" and "metric_stderr,filter"."""
+    for name, value in own.items():
+        metric, comma, kind = name.partition(",")
+        if comma and not metric.endswith("_stderr"):
+            error = pd.to_numeric(own.get(f"{metric}_stderr,{kind}"), errors="coerce")  # "N/A" where there is none
+            stderr = float("nan") if error is None else float(error)
+            yield {"metric": metric, "filter": kind, "n": n, "value": float(value), "stderr": stderr}
+
+
+@contextmanager
+def _seeds_kept() -> Iterator[None]:
+    """The harness seeds every global generator; afterwards they go on where they stood."""
+    before, before_numpy = random.getstate(), np.random.get_state()  # noqa: NPY002
+    try:
+        with torch.random.fork_rng():
+            yield
+    finally:
+        random.setstate(before)
+        np.random.set_state(before_numpy)  # noqa: NPY002
