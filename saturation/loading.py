@@ -66,7 +66,7 @@ def load(
     shared = {"revision": revision, "trust_remote_code": trust_remote_code}
     local = Path(source).is_dir()
     if str(name) == "demo":
-        _verify(Path(source))
+        verify(Path(source))
     try:
         tokenizer = AutoTokenizer.from_pretrained(source, local_files_only=local, **shared)
         with _without_bar() if str(name) == "demo" else nullcontext():
@@ -139,8 +139,8 @@ def _without_bar() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
-def _verify(folder: Path) -> None:
-    """Raise LoadingError for a file that is not as it was committed."""
+def verify(folder: Path) -> None:
+    """Raise LoadingError for a file of the bundled model that is not as it was committed (SHA256SUMS)."""
     for line in (folder / "SHA256SUMS").read_text(encoding="utf-8").splitlines():
         digest, name = line.split()
         file = folder / name

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pandas as pd
 import pytest
+import torch
 from typer.testing import CliRunner
 
 import saturation as st
-from saturation.cli import app
+from saturation import loading
+from saturation.cli import app, doctor
 from saturation.recording import texts
+from saturation.tasks import bundled as task
 
 PROMPT = "Question: Where was Mara Vance born?\nAnswer:"
 RULE = '{"policy": "FFNSkip", "threshold": 0.99, "warmup": 0}'
+STATIC = '{"policy": "StaticFFN", "layers": [3, 4]}'
 
 
 def run(*words: str | Path) -> tuple[int, str, str]:
@@ -62,14 +67,14 @@ def test_replay_prints_and_keeps_a_table(trace, tmp_path):
     expected = st.policies.replay_thresholds(st.FFNSkip(None, warmup=0, cold_end=2), st.Trace.load(trace), [0.9, 0.99])
     pd.testing.assert_frame_equal(table, expected)
     assert code == 0 and "nominal" in out
-    code, out, _ = run("replay", trace, "--policy", '{"policy": "StaticFFN", "layers": [3, 4]}')
+    code, out, _ = run("replay", trace, "--policy", STATIC)
     assert code == 0 and "0.1250" in out
 
 
 def test_sweep_scores_policies_beside_the_dense_model(tmp_path):
     own = tmp_path / "own.jsonl"
     own.write_text(json.dumps({"prompt": PROMPT, "answers": ["nowhere"], "stop": "\n"}), encoding="utf-8")
-    words = ["sweep", "demo", "-t", "factoid", "-t", own, "--policy", '{"policy": "StaticFFN", "layers": [3, 4]}']
+    words = ["sweep", "demo", "-t", "factoid", "-t", own, "--policy", STATIC]
     code, out, _ = run(*words, "--examples", 5, "-o", tmp_path / "runs")
     rows, summary = (pd.read_csv(tmp_path / "runs" / f"{name}.csv") for name in ("rows", "summary"))
     assert code == 0 and len(rows) == 12 and "static FFN, layers 3, 4" in out
@@ -78,6 +83,85 @@ def test_sweep_scores_policies_beside_the_dense_model(tmp_path):
     assert summary.loc[summary["policy"] != "dense", "decode"].eq(0.125).all()
     code, _, err = run("sweep", "demo", "-t", "facts", "-o", tmp_path / "none")
     assert code == 1 and "expected a bundled task among" in err and not (tmp_path / "none").exists()
+
+
+def test_eval_compares_policies_with_the_dense_model(tmp_path):
+    """The rows are those of `quality.evaluate`; the tests that of `quality.compare`, task by task."""
+    words = ["eval", "demo", "-t", "problems", "-t", "stories", "--examples", 6, "--policy", STATIC]
+    code, out, err = run(*words, "-o", tmp_path / "rows.parquet")
+    assert code == 0, err
+    rows = pd.read_parquet(tmp_path / "rows.parquet")
+    assert len(rows) == 24 and rows["text"].notna().sum() == 12, "every example, whole"
+    dense, sparse = (
+        st.quality.evaluate(*st.load("demo"), task("problems").head(6), policy=policy, progress=False)
+        for policy in (None, st.policies.from_json(STATIC))
+    )
+    kept = rows[rows["task"] == "problems"]
+    assert kept["text"].tolist() == [*dense["text"], *sparse["text"]]
+    summary, versus = out.split("against the dense model, paired by example:")
+    assert "low" in summary and "decode" in summary and summary.count("nll") == 2
+    found = st.quality.compare(sparse, dense, "correct")
+    (line,) = (line for line in versus.splitlines() if "correct" in line)
+    assert line.split()[-5:] == [
+        "6",
+        f"{found['difference']:.4f}",
+        *(f"{found[key]:.4f}" for key in ("lost", "won", "p")),
+    ]
+    dense, sparse = (rows[(rows["task"] == "stories") & (rows["policy"] == name)] for name in rows["policy"].unique())
+    (line,) = (line for line in versus.splitlines() if "nll" in line)
+    rise = (sparse["nll"].sum() - dense["nll"].sum()) / dense["tokens"].sum()
+    assert f" {rise:.4f} " in line, "nats per token"
+
+
+def test_eval_keeps_rows_as_csv_and_says_nothing_of_one_run(tmp_path):
+    code, out, _ = run("eval", "demo", "-t", "factoid", "--examples", 3, "-o", tmp_path / "rows.csv")
+    assert code == 0 and "against the dense" not in out
+    assert pd.read_csv(tmp_path / "rows.csv")["policy"].eq("dense").all()
+
+
+def test_the_doctor_names_what_is_at_hand():
+    code, out, _ = run("doctor", "demo")
+    said = {line[4:16].strip(): (line[:2], line[17:]) for line in out.splitlines()}
+    model, _ = st.load("demo")
+    blocks = st.anatomy.find_blocks(model)
+    share = sum(p.numel() for block in blocks for module in block.chain for p in module.parameters())
+    share /= sum(p.numel() for p in model.parameters())
+    assert code == 0 and said["saturation"][1].startswith(st.__version__)
+    assert torch.__version__ in said["packages"][1] and said["demo model"][1].startswith("as committed")
+    assert said["FFN blocks"][1].startswith(f"{len(blocks)} found, behind attention, {share:.0%} of the weights; ")
+    assert {"CPU", "lm-eval", "datasets", "openai", "playwright", "Chromium"} <= said.keys()
+    assert (said["CUDA"][0] == "--") if "CUDA" in said else torch.cuda.is_available()
+
+
+def test_the_doctor_tells_a_fault_from_what_few_need(monkeypatch, tmp_path):
+    broken = shutil.copytree(loading.DEMO, tmp_path / "demo")
+    (broken / "config.json").write_text("{}")
+    monkeypatch.setattr(loading, "DEMO", broken)
+    versions = {"lm-eval": None, "playwright": None, "torch": "1.0"}
+    installed = doctor.metadata.version
+
+    def version(package):
+        if package in versions and versions[package] is None:
+            raise doctor.metadata.PackageNotFoundError(package)
+        return versions.get(package) or installed(package)
+
+    monkeypatch.setattr(doctor.metadata, "version", version)
+    monkeypatch.setattr(doctor.shutil, "which", lambda name: None)
+    code, out, _ = run("doctor")
+    assert code == 1
+    assert "!!  packages     torch>=2.11 is needed, found 1.0; pip install --upgrade the ones named\n" in out
+    assert (
+        f"!!  demo model   expected the bundled model as it was committed, but {broken / 'config.json'} differs" in out
+    )
+    assert "--  lm-eval      not installed, needed for: saturation eval --lm-eval; pip install lm-eval\n" in out
+    assert "--  Chromium     none found, needed for: tests and pictures in a browser; playwright install" in out
+
+
+def test_the_doctor_says_why_a_model_cannot_be_skipped(monkeypatch):
+    model, tokenizer = st.load("demo")
+    monkeypatch.setattr(doctor, "open_model", lambda *options: (model.model, tokenizer))
+    code, out, _ = run("doctor", "demo")
+    assert code == 1 and "!!  FFN blocks   expected a causal language model (a decoder, as AutoModelForCausalLM" in out
 
 
 @pytest.mark.parametrize(
@@ -100,6 +184,27 @@ def test_sweep_scores_policies_beside_the_dense_model(tmp_path):
             ["generate", "demo", "-p", "a", "--policy", '{"policy": "FFNSkip", "threshold": 3}'],
             "expected a threshold that is a cosine in [-1, 1], or None to never skip, got 3; a saturated block has a "
             "cosine such as 0.999",
+        ),
+        (
+            ["eval", "demo"],
+            "expected either --task or --lm-eval, got neither; name the tasks with one of them",
+        ),
+        (
+            ["eval", "demo", "-t", "factoid", "--lm-eval", "mmlu"],
+            "expected either --task or --lm-eval, got both; name the tasks with one of them",
+        ),
+        (
+            ["eval", "demo", "-t", "factoid", "-o", "rows.txt"],
+            "expected a name that ends in .csv or .parquet for the rows, got rows.txt; rename it",
+        ),
+        (
+            ["eval", "demo", "-t", "factoid", "-o", "nowhere/rows.csv"],
+            "expected a folder to write rows.csv into, but nowhere does not exist; make it first",
+        ),
+        (
+            ["eval", "demo", "-t", "factoid", "--policy", STATIC, "--policy", STATIC],
+            "expected policies that a table can tell apart, got 'static FFN, layers 3, 4' twice; run one of them, or "
+            "saturation.sweep with names of your own",
         ),
         (
             ["generate", "demo", "-p", "a", "--policy", '{"policy": '],

@@ -6,14 +6,17 @@ import builtins
 import json
 import random
 import re
+from threading import Thread
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from typer.testing import CliRunner
 
 import saturation as st
 from saturation import harness
+from saturation.cli import app
 from saturation.quality import losses
 from saturation.tasks import bundled
 
@@ -144,6 +147,19 @@ def likelihood(model, ids: list[int], start: int) -> float:
     with torch.no_grad():
         logits = model(torch.tensor([ids[:-1]])).logits[0].log_softmax(dim=-1)  # [token, vocabulary]
     return sum(float(logits[place - 1, ids[place]]) for place in range(start, len(ids)))
+
+
+def test_a_group_has_a_row_of_its_own(demo, folder):
+    """Its ratios are over the tokens of all its tasks."""
+    (folder / "both.yaml").write_text(
+        "group: both\ntask: [own_choice, own_stories]\n"
+        "aggregate_metric_list:\n  - metric: acc\n    weight_by_size: true\n"
+    )
+    table = harness.evaluate(*demo, "both", policy=STATIC, include_path=folder, progress=False).set_index("task")
+    assert set(table.index) == {"both", "own_choice", "own_stories"}
+    whole, parts = table.loc["both"], table.loc[["own_choice", "own_stories"], "total"]
+    assert whole["metric"] == "acc" and whole["n"] == COUNT + 6
+    assert parts.min() < whole["total"] < parts.max()
 
 
 def pairs(*given: tuple[str, str]) -> list[Instance]:
@@ -310,6 +326,8 @@ def test_model_and_tokenizer_are_as_they_were(fails, monkeypatch):
 
 
 def test_generators_go_on_where_they_stood(demo, folder):
+    """The harness sets them all to seeds of its own."""
+    torch.manual_seed(7)
     states = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()  # noqa: NPY002
     run(demo, folder, names=["own_stories"])
     after = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()  # noqa: NPY002
@@ -323,6 +341,30 @@ def test_padding_is_seen_by_who_watches(demo):
         harness.lm(model, tokenizer, progress=False).loglikelihood(ASKED)
     read = [len(tokenizer("".join(request.args)).input_ids) - 1 for request in ASKED]
     assert sorted(recorder.trace().tokens.groupby("sequence").size()) == sorted(read)
+
+
+def test_the_model_computes_as_the_harness_lets_it(demo):
+    """Hooks see a mask, the layers do not: on a GPU it would take another kernel. Other threads keep their own."""
+    model, tokenizer = demo
+    seen: list[tuple[str, bool]] = []
+    hooks = [
+        module.register_forward_pre_hook(
+            lambda _, args, named, name=name: seen.append((name, named.get("attention_mask") is not None)),
+            with_kwargs=True,
+        )
+        for name, module in {"outside": model, "inside": model.model}.items()
+    ]
+    asked = harness.lm(model, tokenizer, progress=False)
+    asked.loglikelihood(ASKED)
+    assert seen == [("outside", True), ("inside", False)]
+    inputs = tokenizer(["One day", "One"], padding=True, return_tensors="pt")
+    with asked._skipping("pairs", given=True):
+        elsewhere = Thread(target=lambda: model(**inputs))
+        elsewhere.start()
+        elsewhere.join()
+    assert seen[2:] == [("outside", True), ("inside", True)]
+    for hook in hooks:
+        hook.remove()
 
 
 def test_another_order_of_the_harness_is_noticed(demo, monkeypatch):
@@ -369,3 +411,19 @@ def test_what_is_not_there_is_named(demo, folder, monkeypatch):
         harness.evaluate(*demo, ["own_choice", "none"], include_path=folder)
     with pytest.raises(ValueError, match=re.escape("expected a folder of task files, but nowhere is none; correct")):
         harness.evaluate(*demo, "own_choice", include_path="nowhere")
+
+
+def test_the_command_runs_tasks_of_the_harness(folder, tmp_path, static):
+    """Dense and skipping, the same numbers as in Python, a row per task and metric."""
+    out = tmp_path / "rows.csv"
+    rule = tmp_path / "rule.json"
+    rule.write_text(STATIC.to_json())
+    words = ["eval", "demo", "--lm-eval", "own_choice, own_stories", "--include-path", folder, "--policy", rule]
+    done = CliRunner().invoke(app, [str(word) for word in [*words, "--batch-size", 8, "-o", out]])
+    assert done.exit_code == 0, done.stderr
+    rows = pd.read_csv(out)
+    assert rows["policy"].unique().tolist() == ["dense", STATIC.describe()]
+    sparse = rows[rows["policy"] != "dense"].set_index(["task", "metric"])
+    expected = static.loc[sparse.index]
+    np.testing.assert_allclose(sparse["value"], expected["value"], rtol=1e-12)
+    assert "bits_per_byte" in done.stdout

@@ -1,6 +1,9 @@
 """The command `saturation`."""
 
+from . import doctor as doctor
 from . import drawing as drawing
+from . import evaluating as evaluating
+from . import running as running
 from . import sweeping as sweeping
 from .app import app
 

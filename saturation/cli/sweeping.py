@@ -2,12 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .app import BatchSize, Device, DeviceMap, Dtype, Model, Revision, Trust, app, open_model, plainly, read_policy
+from .app import (
+    TASKS,
+    BatchSize,
+    Device,
+    DeviceMap,
+    Dtype,
+    Examples,
+    Model,
+    PolicyTexts,
+    Revision,
+    Trust,
+    app,
+    as_text,
+    open_model,
+    plainly,
+    read_policy,
+)
 
 if TYPE_CHECKING:
     from ..tasks import Task
@@ -17,17 +34,10 @@ if TYPE_CHECKING:
 @plainly
 def sweep(
     model: Model,
-    task: Annotated[
-        list[str],
-        typer.Option(
-            "--task", "-t", help="a bundled task, a .jsonl file, or a published set with its file: gsm8k=test.jsonl"
-        ),
-    ],
+    task: Annotated[list[str], TASKS],
     out: Annotated[Path, typer.Option("--out", "-o", help="folder for cells, rows.csv and summary.csv")],
-    policy: Annotated[
-        list[str] | None, typer.Option("--policy", help="JSON, or a file of it; the dense model is always run")
-    ] = None,
-    examples: Annotated[int | None, typer.Option(help="of each task at most")] = None,
+    policy: PolicyTexts = None,
+    examples: Examples = None,
     seed: Annotated[list[int] | None, typer.Option(help="of policies that draw; default: 0")] = None,
     batch_size: BatchSize = 16,
     device: Device = None,
@@ -41,23 +51,21 @@ def sweep(
     from ..sweeps import sweep as swept
     from ..trace import writing
 
-    tasks = [_task(name) for name in task]
+    tasks = read_tasks(task, examples)
     policies = [None, *map(read_policy, policy or ())]
     loaded, tokenizer = open_model(model, device, dtype, device_map, revision, trust_remote_code)
-    rows = swept(
-        loaded,
-        tokenizer,
-        policies,
-        [each.head(examples) for each in tasks] if examples is not None else tasks,
-        out=out,
-        seeds=seed or (0,),
-        batch_size=batch_size,
-    )
+    rows = swept(loaded, tokenizer, policies, tasks, out=out, seeds=seed or (0,), batch_size=batch_size)
     summary = summarise(rows)
     for name, table in {"rows": rows, "summary": summary}.items():
         with writing(out / f"{name}.csv", "the table") as part:
             table.to_csv(part, index=False)
-    typer.echo(summary.to_string(index=False, float_format=lambda value: f"{value:.4f}"))
+    typer.echo(as_text(summary))
+
+
+def read_tasks(names: Sequence[str], examples: int | None) -> list[Task]:
+    """Tasks as the command line names them, of so many examples at most."""
+    tasks = [_task(name) for name in names]
+    return tasks if examples is None else [each.head(examples) for each in tasks]
 
 
 def _task(name: str) -> Task:

@@ -185,7 +185,8 @@ def _counts(ledger: Ledger, ends: list[int]) -> pd.DataFrame:
 def _unmasked(model: PreTrainedModel) -> Iterator[None]:
     """Let the model be called with a mask for its hooks to read, and compute as the harness does, without one.
 
-    On the right of causal attention padding changes no token, but a mask takes another kernel and so other roundings.
+    Behind causal attention padding on the right changes no token, but with a mask a GPU takes another kernel, which
+    rounds differently.
     """
     forward, scope = model.forward, Scope()
 

@@ -53,7 +53,7 @@ def lm(
     ValueError
         Where the policy does not fit the model, at the first request.
     """
-    _installed()
+    installed()
     from .adapter import SkippingLM
 
     return SkippingLM(model, tokenizer, policy, batch_size=batch_size, progress=progress)
@@ -109,7 +109,7 @@ def evaluate(
     decode, so that policies which leave prefill alone act on it: a continuation from its first token, a text whose
     whole likelihood is asked from its start, new text as it is generated.
     """
-    _installed()
+    installed()
     import lm_eval
 
     names = [tasks] if isinstance(tasks, str) else list(tasks)
@@ -127,7 +127,8 @@ def evaluate(
     return pd.DataFrame(rows)
 
 
-def _installed() -> None:
+def installed() -> None:
+    """Raise ImportError where the package lm-eval is missing."""
     try:
         import lm_eval  # noqa: F401
     except ModuleNotFoundError as missing:
