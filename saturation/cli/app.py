@@ -146,6 +146,16 @@ def read_policy(given: str | None) -> Any:
         raise ValueError(f"expected a policy as JSON, got {text!r}; write it like {example!r}") from None
 
 
+def writable(path: Path, what: str, *suffixes: str) -> None:
+    """Fail before the work, not after it."""
+    if path.suffix not in suffixes:
+        raise ValueError(f"expected a name that ends in {' or '.join(suffixes)} for {what}, got {path.name}; rename it")
+    if not path.parent.is_dir():
+        raise FileNotFoundError(
+            f"expected a folder to write {path.name} into, but {path.parent} does not exist; make it first"
+        )
+
+
 def as_text(table: pd.DataFrame) -> str:
     """A table for the terminal."""
     return table.to_string(index=False, float_format=lambda value: f"{value:.4f}")

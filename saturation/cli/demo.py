@@ -16,6 +16,7 @@ from ..recording import record
 from ..sweeps import sweep
 from ..tasks import bundled
 from ..trace import Trace
+from .app import as_text
 
 RATIOS = (0.05, 0.15, 0.25, 0.35)  # of all FFN blocks, as in Table 3 of the paper
 SEEDS = (0, 1, 2)  # of the random baseline
@@ -59,20 +60,20 @@ def demonstrate(out: Path, say: Callable[[str], None]) -> list[Path]:
     dense = losses(model, tokenizer, texts)
     layers = _one_by_one(model, control, tokenizer, texts, dense, read, before)
     files.table("layers", layers)
-    say(_text(layers))
+    say(as_text(layers))
 
     say(f"3/5 skipping {', '.join(f'{r:.0%}' for r in RATIOS)} of all blocks: the paper's rule, static, random")
     tradeoff = _tradeoff(model, tokenizer, texts, dense, calibration)
     files.table("tradeoff", tradeoff)
     mean, low, high = mean_loss(dense)
     say(f"loss of the dense model: {mean:.4f} nats per token [{low:.4f}, {high:.4f}]; what skipping adds to it:")
-    say(_text(tradeoff))
+    say(as_text(tradeoff))
 
     say("4/5 asking: answers and summaries that the model writes, dense and skipping")
     start, end = cold_regions(calibration)
     answers = _answers(model, tokenizer, calibration, out / "cells", cold_start=start, cold_end=end)
     files.table("answers", answers)
-    say(_text(answers))
+    say(as_text(answers))
 
     say("5/5 drawing, PDF and PNG at the width of an ACL column or page")
     pair = {"trained": read, "untrained": before}
@@ -82,12 +83,13 @@ def demonstrate(out: Path, say: Callable[[str], None]) -> list[Path]:
     files.figure("tokens", figures.tokens(written, sequence=0), width="text")
     files.figure("tradeoff", figures.tradeoff(tradeoff))
     for name, (score, _) in ASKED.items():
-        files.figure(f"tradeoff_{name}", _drawn(answers[answers["task"] == name], score))
+        files.figure(f"tradeoff_{name}", figures.tradeoff(answers, task=name, score=score))
 
     say("\nWritten:")
     for path in files.written:
         say(f"  {path}")
-    say("\nOpen next: notebooks/01_record_saturation.ipynb (make lab), where the same is done step by step.")
+    say("\nOpen next: notebooks/01_record_saturation.ipynb (make lab), where the same is done step by step;")
+    say("03_compare_policies.ipynb tests more rules against the dense model, example by example.")
     return files.written
 
 
@@ -160,15 +162,6 @@ def _answers(model: Any, tokenizer: Any, calibration: Trace, cells: Path, **cold
     return summary[summary["score"] == summary["task"].map({name: score for name, (score, _) in ASKED.items()})]
 
 
-def _drawn(answers: pd.DataFrame, score: str) -> Any:
-    """Score against skipped blocks, one line per policy, the dense score across."""
-    dense = answers[answers["policy"] == "dense"]["mean"].item()
-    sparse = answers[answers["policy"] != "dense"]
-    sparse = sparse.assign(policy=sparse["policy"].str.rpartition(" ")[0])
-    label = {"correct": "exact match", "rouge_L": "ROUGE-L"}[score]
-    return figures.tradeoff(sparse, x="decode", y="mean", ylabel=label, dense=dense)
-
-
 class _Files:
     """Writes into one folder and remembers what."""
 
@@ -188,7 +181,3 @@ class _Files:
 
     def figure(self, name: str, figure: Any, width: Any = "column") -> None:
         self.written += figures.save(figure, self.folder / name, venue="acl", width=width, formats=("pdf", "png"))
-
-
-def _text(table: pd.DataFrame) -> str:
-    return table.to_string(index=False, float_format=lambda value: f"{value:.4f}")

@@ -25,6 +25,7 @@ from .app import (
     open_model,
     plainly,
     read_policy,
+    writable,
 )
 from .sweeping import read_tasks
 
@@ -61,7 +62,7 @@ def evaluate(
             f"expected either --task or --lm-eval, got {'both' if task else 'neither'}; name the tasks with one of them"
         )
     if out is not None:
-        _checked(out)
+        writable(out, "the rows", ".csv", ".parquet")
     tasks, rules = read_tasks(task or (), examples), _rules(policy or [])
     from .. import quality
     from ..harness import evaluating as harness
@@ -134,13 +135,3 @@ def _rules(given: list[str]) -> dict[str, Policy | None]:
             )
         rules[rule.describe()] = rule
     return rules
-
-
-def _checked(out: Path) -> None:
-    """Fail before the work, not after it."""
-    if out.suffix not in (".csv", ".parquet"):
-        raise ValueError(f"expected a name that ends in .csv or .parquet for the rows, got {out.name}; rename it")
-    if not out.parent.is_dir():
-        raise FileNotFoundError(
-            f"expected a folder to write {out.name} into, but {out.parent} does not exist; make it first"
-        )

@@ -26,6 +26,7 @@ from .app import (
     open_model,
     plainly,
     read_policy,
+    writable,
 )
 
 
@@ -59,7 +60,7 @@ def record(
     from .. import recording
 
     texts = _texts(prompt, prompts)
-    _writable(out)
+    writable(out, "the trace", ".parquet")
     loaded, tokenizer = open_model(model, device, dtype, device_map, revision, trust_remote_code)
     options: dict[str, Any] = {"max_new_tokens": max_new_tokens, "start": start, "chat": chat}
     try:
@@ -102,7 +103,7 @@ def generate(
     texts = _texts(prompt, prompts)
     rule = read_policy(policy)
     if out is not None:
-        _writable(out)
+        writable(out, "the trace", ".parquet")
     loaded, tokenizer = open_model(model, device, dtype, device_map, revision, trust_remote_code)
     runs = generation.generate(
         loaded,
@@ -143,13 +144,3 @@ def _texts(prompt: list[str] | None, file: Path | None) -> list[str]:
     if not texts:
         raise ValueError("expected a prompt, got none; give --prompt TEXT, or --prompts FILE")
     return texts
-
-
-def _writable(path: Path, suffix: str = ".parquet") -> None:
-    """Fail before the work, not after it."""
-    if path.suffix != suffix:
-        raise ValueError(f"expected a name that ends in {suffix} for the trace, got {path.name}; rename it")
-    if not path.parent.is_dir():
-        raise FileNotFoundError(
-            f"expected a folder to write {path.name} into, but {path.parent} does not exist; make it first"
-        )
