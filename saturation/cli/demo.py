@@ -85,9 +85,9 @@ def demonstrate(out: Path, say: Callable[[str], None]) -> list[Path]:
     for name, (score, _) in ASKED.items():
         files.figure(f"tradeoff_{name}", figures.tradeoff(answers, task=name, score=score))
 
-    say("\nWritten:")
-    for path in files.written:
-        say(f"  {path}")
+    say(f"\nWritten to {out}:")
+    for name, endings in files.by_name().items():
+        say(f"  {name:<20} {', '.join(endings)}")
     say("\nOpen next: notebooks/01_record_saturation.ipynb (make lab), where the same is done step by step;")
     say("03_compare_policies.ipynb tests more rules against the dense model, example by example.")
     return files.written
@@ -168,6 +168,14 @@ class _Files:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.written: list[Path] = []
+
+    def by_name(self) -> dict[str, list[str]]:
+        """Each file's name up to the first dot, with its endings."""
+        found: dict[str, list[str]] = {}
+        for path in self.written:
+            name, _, ending = path.name.partition(".")
+            found.setdefault(name, []).append(ending)
+        return found
 
     def trace(self, name: str, trace: Trace) -> None:
         path = self.folder / f"{name}.parquet"

@@ -77,7 +77,7 @@ def evaluate(
         options |= {"apply_chat_template": chat, "batch_size": batch_size}
         rows = _stacked(harness.evaluate(*both, names, policy=rule, **options) for rule in rules.values())
     else:
-        options = {"chat": chat, "batch_size": batch_size}
+        options = {"chat": chat or None, "batch_size": batch_size}  # None: as the task needs it
         rows = _stacked(
             quality.evaluate(*both, each, policy=rule, **options) for each in tasks for rule in rules.values()
         )
@@ -112,7 +112,7 @@ def _versus_dense(rows: pd.DataFrame, summary: pd.DataFrame) -> pd.DataFrame:
     runs = {name: own.infer_objects() for name, own in rows.groupby(["task", "policy"], sort=False)}
     compared = []
     for task, policy, score in summary[["task", "policy", "score"]].itertuples(index=False):
-        if policy != "dense":
+        if policy != "dense" and score in rows:
             pair = runs[task, policy], runs[task, "dense"]
             found = compare(*pair, score)
             if score == "nll":
