@@ -67,11 +67,13 @@ class Hooks:
 
     def before(self, module: nn.Module, hook: Callable[..., None]) -> None:
         """Call ``hook(module, args, named)`` before each forward of the module."""
+        hook = _whole(hook, 2)
         self._made.append((module, hook))
         module.register_forward_pre_hook(hook, with_kwargs=True)
 
     def after(self, module: nn.Module, hook: Callable[..., None]) -> None:
         """Call ``hook(module, args, named, output)`` after each forward of the module."""
+        hook = _whole(hook, 3)
         self._made.append((module, hook))
         module.register_forward_hook(hook, with_kwargs=True)
 
@@ -90,6 +92,20 @@ class Hooks:
                 for key in [key for key, value in hooks.items() if value is hook]:
                     marks.pop(key, None)
                     del hooks[key]
+
+
+def _whole(hook: Callable[..., None], count: int) -> Callable[..., None]:
+    """The hook, deaf to calls without the keyword arguments.
+
+    torch keeps a hook and the mark that it wants them in two places. While one thread registers it or takes it off,
+    a forward pass of another thread may find the one without the other; that pass is none of the hook's business.
+    """
+
+    def called(module: nn.Module, *given: Any) -> None:
+        if len(given) == count:
+            hook(module, *given)
+
+    return called
 
 
 _ENTERED: ContextVar[tuple[object, ...]] = ContextVar("saturation_entered", default=())

@@ -472,3 +472,16 @@ def test_stories260k_rises_agree_with_published_facts(stories):
     for layer, expected in enumerate([0.7989, 0.8178, 0.5738, 0.6340, 0.7364]):
         sparse = mean_loss(st.quality.losses(model, tokenizer, cut, policy=st.StaticFFN(layers=(layer,))))[0]
         assert sparse - dense == pytest.approx(expected, rel=0.01)
+
+
+def test_a_hook_is_deaf_to_a_pass_that_sees_it_half_registered():
+    """torch keeps a hook and its wish for keyword arguments apart; another thread may see the one without the other."""
+    module, heard, hooks = torch.nn.Linear(2, 2), [], st.patching.Hooks()
+    with hooks.held():
+        hooks.before(module, lambda module, args, named: heard.append("before"))
+        hooks.after(module, lambda module, args, named, output: heard.append("after"))
+        module(torch.ones(1, 2))
+        for marks in (module._forward_pre_hooks_with_kwargs, module._forward_hooks_with_kwargs):
+            marks.clear()
+        module(torch.ones(1, 2))
+    assert heard == ["before", "after"] and not module._forward_hooks and not module._forward_pre_hooks

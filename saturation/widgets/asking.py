@@ -1,0 +1,89 @@
+"""What a tuner starts from: prompts, a trace of the model, and a first policy."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from transformers import PreTrainedModel
+
+from ..anatomy import find_blocks
+from ..policies import FFNSkip, cold_regions
+from ..recording import record
+from ..tasks import Task
+from ..trace import Trace
+from .predicting import Predictor
+from .running import Bench
+from .session import Session
+from .states import Asked
+
+
+def asked_of(
+    prompts: Task | str | Sequence[str] | None,
+    room: int | None,
+    shown: int,
+    examples: int,
+    chat: bool,
+    session: Session | None,
+) -> Asked:
+    """What the tuner is asked, or the session's where nothing is named."""
+    if prompts is None:
+        if session is None:
+            raise ValueError("expected a task or prompts to tune on, got none; name some, or a session")
+        return session.asked
+    if isinstance(prompts, Task):
+        task = prompts.head(examples)
+        texts = tuple(example.prompt or _beginning(example.text) for example in task.head(shown))
+        asked = Asked(texts, task, room or (task.max_new_tokens if task.score != "text" else 48), chat)
+    else:
+        texts = (prompts,) if isinstance(prompts, str) else tuple(prompts)
+        asked = Asked(texts[:shown], None, room or 48, chat)
+    if not asked.prompts:
+        raise ValueError("expected at least one prompt to tune on, got none; name a text, several, or a task")
+    if session is not None and session.asked != asked:
+        raise ValueError(
+            "expected the prompts, task and options that the session was saved with, got others; leave them out to "
+            "take the session's"
+        )
+    return asked
+
+
+def _beginning(text: str) -> str:
+    """The first dozen words of a text that is read for its likelihood: what to continue."""
+    return " ".join(text.split()[:12])
+
+
+def recorded(bench: Bench) -> Trace:
+    """What the dense model does with the prompts."""
+    asked = bench.asked
+    return record(bench.model, bench.tokenizer, asked.prompts, max_new_tokens=asked.max_new_tokens, chat=asked.chat)
+
+
+def checked(trace: Trace, model: PreTrainedModel, name: str) -> Trace:
+    """The trace, if it is of this model."""
+    if trace.model != name:
+        raise ValueError(
+            f"expected a trace of the model {name!r}, got one of {trace.model!r}; record one, or leave trace= out"
+        )
+    layers = len(find_blocks(model))
+    if trace.layers != layers:
+        raise ValueError(
+            f"expected a trace of all {layers} layers of {name!r}, got one of {trace.layers}; record one of this model"
+        )
+    return trace
+
+
+def first_policy(predictor: Predictor, asked: Asked) -> FFNSkip:
+    """FFN-SkipLLM between the cold regions, a tenth of the FFNs skipped; the paper's warm-up for longer texts."""
+    start, end = cold_regions(predictor.trace)
+    policy = FFNSkip(
+        None,
+        cold_start=start,
+        cold_end=end,
+        warmup=25 if asked.max_new_tokens > 50 else 0,
+        layers=predictor.trace.layers,
+    )
+    try:
+        return predictor.fitted(policy, ratio=0.1)
+    except ValueError:  # nothing decoded past the warm-up: the trace was read, not written
+        return replace(policy, threshold=0.999)

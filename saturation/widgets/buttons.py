@@ -1,0 +1,62 @@
+"""The buttons under a tuner: each writes a file or shows a script, and says what it did or why it could not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .tuner import ThresholdTuner
+
+_DRAWN = {"Pareto": "pareto", "text": "text", "both": "both"}
+
+
+class Buttons:
+    """Connects the buttons of a tuner's view; files go where its path field says."""
+
+    def __init__(self, tuner: ThresholdTuner) -> None:
+        self.tuner, self.view = tuner, tuner.view
+        self.view.copy.observe(lambda change: self.view.show_code(self.view.copy.text), "pressed")
+        self.view.keep_policy.on_click(self._said(self.save_policy))
+        self.view.keep_session.on_click(self._said(self.save_session))
+        self.view.export.on_click(self._said(self.export))
+
+    def _said(self, act: Callable[[], str]) -> Callable[[Any], None]:
+        """The act, its outcome told under the buttons."""
+
+        def clicked(button: Any) -> None:
+            try:
+                self.view.say(act())
+            except (OSError, ValueError, RuntimeError) as error:
+                self.view.say(str(error))
+
+        return clicked
+
+    def save_policy(self) -> str:
+        """Write the controls' policy as JSON."""
+        return self.tuner.kept.save_policy(self.tuner.policy, self._path("policy.json"))
+
+    def save_session(self) -> str:
+        """Write every state visited as JSON."""
+        path = self._path("session.json")
+        self.tuner.save_session(path)
+        count = len(self.tuner.results)
+        return f"saved {count} states in {path}; ThresholdTuner(model, tokenizer, session={str(path)!r})"
+
+    def export(self) -> str:
+        """Write a figure of the state shown at a venue's width."""
+        view = self.view
+        figure = self.tuner.figure(_DRAWN[view.what.value])
+        options = {"venue": view.venue.value, "width": view.width.value}
+        return self.tuner.kept.export(figure, self._path(view.form.value), self.tuner.table(), **options)
+
+    def _path(self, suffix: str) -> Path:
+        """A file of the name in the path field; its folder is made."""
+        stem = Path(self.view.path.value.strip() or "tuner")
+        try:
+            stem.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            reason = f"{error.strerror or error}; name another place"
+            raise type(error)(f"cannot write into the folder {stem.parent}: {reason}") from error
+        return stem.with_name(f"{stem.name}.{suffix}")

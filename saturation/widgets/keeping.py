@@ -1,0 +1,114 @@
+"""What leaves a tuner: tables, figures, scripts and files, and which model they are of."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from matplotlib.figure import Figure
+from transformers import PreTrainedModel
+
+from .. import figures
+from ..figures import style
+from ..policies import Policy
+from ..sweeps import fingerprint
+from ..trace import writing
+from . import scripts
+from .running import Bench
+from .session import Session
+from .states import DENSE, Asked, Result, State
+from .tuner_view import label
+
+_WRAP = 40  # tokens of a text in the figure of both
+
+
+class Keeping:
+    """Writes what a tuner of one model found.
+
+    Attributes
+    ----------
+    name, revision, dtype
+        Of the model, as a Trace has them.
+    """
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        config = model.config
+        self._model = model
+        self.name: str = getattr(config, "_name_or_path", "") or config.model_type
+        self.revision: str | None = getattr(config, "_commit_hash", None)
+        self.dtype = str(next(model.parameters()).dtype).removeprefix("torch.")
+
+    def identity(self) -> dict[str, Any]:
+        """What tells this model from others; every byte of its weights is read once."""
+        return {"name": self.name, "revision": self.revision, "dtype": self.dtype, "fingerprint": self._weights}
+
+    @cached_property
+    def _weights(self) -> str:
+        return fingerprint(self._model)
+
+    def load(self, path: str | Path) -> Session:
+        """A session of this model; ValueError for one of another."""
+        session = Session.load(path)
+        session.check(self.name, self.identity, path)
+        return session
+
+    def script(self, state: State, asked: Asked) -> str:
+        """The Python script of a state."""
+        return scripts.source(state, asked, model=self.name, dtype=self.dtype, revision=self.revision)
+
+    def table(self, results: Sequence[Result]) -> pd.DataFrame:
+        """A row for each state, in the order of the visits."""
+        rows = []
+        for result in results:
+            score = result.ordinate
+            row: dict[str, Any] = {"policy": result.state.describe(), "rule": result.state.rule}
+            row |= {"predicted": result.predicted.decode, "ratio": result.actual.decode}
+            row |= {"score": score.name, "n": score.n, "value": score.mean}
+            row |= {"low": score.low, "high": score.high, "agreement": result.agreement.mean}
+            row |= {"collapsed": result.collapsed, "tokens_per_second": result.speed, "ideal": result.ideal}
+            rows.append(row)
+        return pd.DataFrame(rows)
+
+    def figure(self, what: str, results: Sequence[Result], shown: Result, bench: Bench, prompt: int) -> Figure:
+        """The plot of all states ("pareto"), the text of one ("text"), or "both"."""
+        if what not in ("pareto", "text", "both"):
+            raise ValueError(f"expected 'pareto', 'text' or 'both', got {what!r}; choose one")
+        if what == "text":
+            return self._text(shown, bench, prompt)
+        if what == "pareto":
+            return self._pareto(results)
+        figure, (above, below) = style.new(2, height=4.4)
+        self._pareto(results, ax=above)
+        self._text(shown, bench, prompt, ax=below)
+        return figure
+
+    def _pareto(self, results: Sequence[Result], **where: Any) -> Figure:
+        table = self.table(results)
+        if (table["policy"] == DENSE).all():
+            raise ValueError("nothing to draw: only the dense model has been measured; move a control and wait")
+        return figures.tradeoff(table, x="ratio", y="value", ylabel=label(results[0].ordinate), **where)
+
+    def _text(self, shown: Result, bench: Bench, prompt: int, **where: Any) -> Figure:
+        """Which blocks were skipped: the text is written once more, with every distance recorded."""
+        trace = bench.record(shown.state.policy, prompt).trace
+        assert trace is not None
+        first = max(int(trace.decoding.argmax()) - 1, 0) if trace.decoding.any() else 0
+        stop = min(first + _WRAP, len(trace)) if where else len(trace)
+        return figures.skipped(trace, start=first, stop=stop, **where)
+
+    def save_policy(self, policy: Policy | None, path: Path) -> str:
+        """Write a policy that `policies.from_json` reads; what to tell."""
+        if policy is None:
+            raise ValueError("expected a policy to save, got the dense model; choose another in the menu")
+        with writing(path, "the policy") as part:
+            part.write_text(policy.to_json(), encoding="utf-8")
+        return f"saved {policy.describe()} in {path}; saturation.policies.from_json reads it"
+
+    def export(self, figure: Figure, path: Path, table: pd.DataFrame, **options: Any) -> str:
+        """Write a figure at a venue's width, its numbers beside it; what to tell."""
+        about = {"model": self.name, "revision": self.revision, "dtype": self.dtype}
+        written = figures.save(figure, path, data=table, about=about, **options)
+        return f"exported {path}, with {', '.join(file.name for file in written[1:])} beside it"

@@ -1,0 +1,182 @@
+"""One state of a tuner on a model: text after each prompt, token by token, then the task's score."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from transformers import PreTrainedModel
+
+from ..generation import Runs, generate
+from ..policies import Policy, SkipRatios
+from ..quality import evaluate, summarise
+from ..skipping import Ledger, skip
+from ..tasks import Task
+from .comparing import agreed, collapsed, divergence
+from .states import Asked, Passage, Result, Score, State
+from .worker import model_lock
+
+_EVERY = 0.1  # seconds between two pictures of a text that is being written
+_TOGETHER = 8  # examples scored between two looks at Cancel
+
+
+class Written(NamedTuple):
+    """Passages of all prompts with what they cost; no ledger for the dense model."""
+
+    passages: tuple[Passage, ...]
+    ledger: Ledger | None
+    speed: float
+
+
+@dataclass(eq=False)
+class Bench:
+    """A model and what it is asked; every call takes turns with other widgets on the same model."""
+
+    model: PreTrainedModel
+    tokenizer: Any
+    asked: Asked
+
+    def write(
+        self,
+        policy: Policy | None,
+        *,
+        first: int = 0,
+        show: Callable[[int, Passage], None] = lambda prompt, passage: None,
+        stopped: Callable[[], bool] = lambda: False,
+    ) -> Written | None:
+        """Continue every prompt, one at a time, that of number `first` before the others; None where stopped."""
+        order = [first, *(number for number in range(len(self.asked.prompts)) if number != first)]
+        context = skip(self.model, policy) if policy is not None else nullcontext()
+        with model_lock(self.model), context as ledger:
+            stream = _Stream(self.tokenizer, order, ledger, show, stopped)
+            runs = self._generate([self.asked.prompts[number] for number in order], on_token=stream)
+        if not runs.finished:
+            return None
+        found = {number: passage(self.tokenizer, ids, ledger, i) for i, (number, ids) in _numbered(order, runs)}
+        return Written(tuple(found[number] for number in sorted(found)), ledger, runs.tokens_per_second)
+
+    def record(self, policy: Policy | None, prompt: int) -> Runs:
+        """Continue one prompt once more, with every distance recorded."""
+        with model_lock(self.model):
+            return self._generate([self.asked.prompts[prompt]], policy=policy, record=True)
+
+    def score(
+        self,
+        policy: Policy | None,
+        *,
+        show: Callable[[int], None] = lambda done: None,
+        stopped: Callable[[], bool] = lambda: False,
+    ) -> pd.DataFrame | None:
+        """The rows of the task's examples; None where stopped, or without references."""
+        if (task := self.asked.task) is None or not has_references(task):
+            return None
+        tables: list[pd.DataFrame] = []
+        for part in _parts(task):
+            if stopped():
+                return None
+            with model_lock(self.model):
+                options: dict[str, Any] = {"chat": self.asked.chat, "batch_size": _TOGETHER, "progress": False}
+                tables.append(evaluate(self.model, self.tokenizer, part, policy=policy, **options))
+            show(sum(map(len, tables)))
+        return pd.concat(tables, ignore_index=True)
+
+    def _generate(self, prompts: Sequence[str], **options: Any) -> Runs:
+        room = {"max_new_tokens": self.asked.max_new_tokens, "chat": self.asked.chat}
+        common = {"batch_size": 1, "record": False, "progress": False, **room}
+        return generate(self.model, self.tokenizer, prompts, **(common | options))
+
+
+@dataclass(eq=False)
+class _Stream:
+    """Shows the passage that is being written, a few times a second."""
+
+    tokenizer: Any
+    order: list[int]
+    ledger: Ledger | None
+    show: Callable[[int, Passage], None]
+    stopped: Callable[[], bool]
+    ids: dict[int, list[int]] = field(default_factory=dict)
+    shown: float = 0.0
+
+    def __call__(self, turn: int, token: int) -> bool:
+        """Take one more token; True stops the run."""
+        own = self.ids.setdefault(turn, [])
+        own.append(token)
+        if time.monotonic() - self.shown > _EVERY and not self.stopped():
+            self.show(self.order[turn], passage(self.tokenizer, own, self.ledger, turn))
+            self.shown = time.monotonic()
+        return self.stopped()
+
+
+def result_of(state: State, written: Written, dense: Sequence[Passage], predicted: SkipRatios) -> Result:
+    """What was written in a state, held against the dense model's passages; its score is still missing."""
+    ledger, passages = written.ledger, written.passages
+    return Result(
+        state,
+        passages,
+        predicted=predicted,
+        actual=ledger.ratios if ledger else SkipRatios(0.0, 0.0, 0.0),
+        speed=written.speed,
+        ideal=ledger.ideal if ledger else 1.0,
+        agreement=agreed(passages, dense),
+        divergence=tuple(divergence(ours, theirs) for ours, theirs in zip(passages, dense, strict=True)),
+        collapsed=sum(map(collapsed, passages)),
+    )
+
+
+def passage(tokenizer: Any, ids: Sequence[int], ledger: Ledger | None, sequence: int) -> Passage:
+    """New tokens with their texts and the layers that the pass which wrote each of them left out."""
+    return Passage(tuple(ids), tuple(pieces(tokenizer, ids)), tuple(_left_out(ledger, sequence, len(ids))))
+
+
+def pieces(tokenizer: Any, ids: Sequence[int]) -> Iterator[str]:
+    """What each token adds to the text; a character whose bytes several tokens hold comes with the last."""
+    before = ""
+    for end in range(1, len(ids) + 1):
+        text = tokenizer.decode(ids[:end], skip_special_tokens=True)
+        whole = text.rstrip("�") if end < len(ids) else text
+        yield whole[len(before) :]
+        before = whole if len(whole) > len(before) else before
+
+
+def _left_out(ledger: Ledger | None, sequence: int, count: int) -> list[tuple[int, ...]]:
+    """Layers skipped in the passes that wrote the first `count` new tokens; prefill wrote the first of them."""
+    if ledger is None:
+        return [()] * count
+    tokens = ledger.tokens
+    own = tokens["sequence"].to_numpy() == sequence
+    rows, generated = ledger.skipped[own], tokens["generated"].to_numpy()[own]  # [token, layer], [token]
+    writing = rows[max(int((generated == 0).sum()) - 1, 0) :][:count]  # the last of prefill, and the decode steps
+    found = [tuple(np.flatnonzero(row).tolist()) for row in writing]
+    return found + [()] * (count - len(found))  # the pass under way is not in the ledger yet
+
+
+def has_references(task: Task | None) -> bool:
+    """Whether a task can be scored without a judge."""
+    return task is not None and task.score != "conversation"
+
+
+def primary(task: Task) -> str:
+    """The score of a task that stands for its quality."""
+    return {"summary": "rouge_L", "text": "nll"}.get(task.score, "correct")
+
+
+def quality(table: pd.DataFrame, task: Task) -> Score:
+    """The task's score with its interval."""
+    found = summarise(table)
+    row = found[found["score"] == primary(task)].iloc[0]
+    return Score(primary(task), int(row["n"]), float(row["mean"]), float(row["low"]), float(row["high"]))
+
+
+def _parts(task: Task) -> Iterator[Task]:
+    for first in range(0, len(task), _TOGETHER):
+        yield replace(task, examples=task.examples[first : first + _TOGETHER])
+
+
+def _numbered(order: list[int], runs: Runs) -> Iterator[tuple[int, tuple[int, list[int]]]]:
+    yield from enumerate(zip(order, runs.ids, strict=True))

@@ -1,0 +1,94 @@
+"""A state of the tuner as a Python script that makes it again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import lru_cache
+
+from ..tasks import Task, bundled, names
+from .running import has_references
+from .states import Asked, State
+
+
+def source(state: State, asked: Asked, *, model: str, dtype: str = "float32", revision: str | None = None) -> str:
+    """A script that loads the model, writes with the state's policy and scores it.
+
+    Parameters
+    ----------
+    state, asked
+        What the script shall reproduce.
+    model, dtype, revision
+        As a Trace names them.
+
+    Returns
+    -------
+    str
+        Python source; it prints what it finds.
+    """
+    lines = [*_loading(asked, model, dtype, revision), "", *_writing(state, asked), *_scoring(state, asked), ""]
+    return "\n".join(lines)
+
+
+def _loading(asked: Asked, model: str, dtype: str, revision: str | None) -> Iterator[str]:
+    scored = has_references(asked.task)
+    yield from ["import pandas as pd"] * scored
+    yield from ["import torch"] * (dtype != "float32")
+    yield from [""] * (scored or dtype != "float32")
+    yield "import saturation as st"
+    yield from ["from saturation.tasks import Example, Task"] * (asked.task is not None and not _on_shelf(asked.task))
+    options = f", dtype=torch.{dtype}" * (dtype != "float32") + f", revision={revision!r}" * (revision is not None)
+    yield from ["", f"model, tokenizer = st.load({model!r}{options})"]
+
+
+def _writing(state: State, asked: Asked) -> Iterator[str]:
+    policy = state.policy
+    yield f"policy = {'None  # the dense model' if policy is None else f'st.{policy!r}'}"
+    yield from _questions(asked)
+    room = f"'max_new_tokens': {asked.max_new_tokens}, 'chat': {asked.chat}"
+    yield f"options = {{{room}, 'batch_size': 1, 'record': False}}"
+    yield from [
+        "",
+        "dense = st.generate(model, tokenizer, prompts, **options)",
+        "runs = st.generate(model, tokenizer, prompts, policy=policy, **options)",
+        "for prompt, before, after in zip(prompts, dense.texts, runs.texts, strict=True):",
+        "    print(repr(prompt), 'dense:', repr(before), 'skipping:', repr(after), sep='\\n  ')",
+        "print(f'{dense.tokens_per_second:.1f} tokens/s dense, {runs.tokens_per_second:.1f} skipping')",
+    ]
+    if policy is not None:
+        yield "print(runs.ledger.ratios, f'ideal speed-up {runs.ledger.ideal:.3f}')"
+
+
+def _questions(asked: Asked) -> Iterator[str]:
+    """The task, and the prompts out of it where they stand in it."""
+    task = asked.task
+    if task is not None:
+        if _on_shelf(task):
+            yield f"task = st.tasks.bundled({task.name!r}).head({len(task)})"
+        else:
+            yield from [f"task = Task({task.name!r}, {task.score!r}, ("]
+            yield from (f"    {example!r}," for example in task)
+            yield f"), max_new_tokens={task.max_new_tokens}, source={task.source!r})"
+        if asked.prompts == tuple(example.prompt for example in task)[: len(asked.prompts)]:
+            yield f"prompts = [example.prompt for example in task.head({len(asked.prompts)})]"
+            return
+    yield from ["prompts = [", *(f"    {prompt!r}," for prompt in asked.prompts), "]"]
+
+
+def _scoring(state: State, asked: Asked) -> Iterator[str]:
+    if has_references(asked.task):
+        policies = "(None,)" if state.policy is None else "(None, policy)"
+        options = f"policy=one, chat={asked.chat}"
+        yield from [
+            "",
+            f"rows = [st.quality.evaluate(model, tokenizer, task, {options}) for one in {policies}]",
+            "print(st.quality.summarise(pd.concat(rows)).to_string(index=False))",
+        ]
+
+
+@lru_cache(maxsize=8)
+def _on_shelf(task: Task) -> bool:
+    """Whether these are the first examples of a bundled task."""
+    try:
+        return task.name in names() and bundled(task.name).head(len(task)) == task
+    except FileNotFoundError:
+        return False

@@ -1,0 +1,307 @@
+"""Slide a threshold; see what it skips at once, and what it costs when the hand rests."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import ipywidgets as ipw
+import pandas as pd
+import torch
+from matplotlib.figure import Figure
+from transformers import PreTrainedModel
+
+from ..policies import FFNSkip, Policy, StaticFFN
+from ..tasks import Task
+from ..trace import Trace
+from .asking import asked_of, checked, first_policy, recorded
+from .buttons import Buttons
+from .controls import PolicyControls
+from .explorer import SaturationExplorer
+from .keeping import Keeping
+from .logarithm import cosine
+from .predicting import Predictor
+from .running import Bench, quality, result_of
+from .screen import Screen
+from .session import Session
+from .states import DENSE, Passage, Result, State
+from .tuner_view import TunerView
+from .worker import Job, Latest
+
+_REST = 0.2  # seconds without a move after which the hand rests
+
+
+class ThresholdTuner(ipw.VBox):
+    """Controls of a policy beside what it skips, writes, costs and saves.
+
+    While a slider moves, the recorded trace shows which blocks would be skipped. When it rests, the model writes on
+    after the prompts in the background, beside the dense text, and is scored. Every state visited is a point of a
+    plot; a click brings it back. Other code may use the model meanwhile and gets the dense one.
+
+    Parameters
+    ----------
+    model, tokenizer
+        As `load` gives them.
+    prompts
+        A task, a text, or several texts; left out, those of the session.
+    trace
+        A dense trace of this model; None records the prompts with `max_new_tokens`.
+    policy
+        Where the controls stand at first; None aims at a tenth of the FFNs.
+    max_new_tokens
+        New tokens per prompt; the task's own number by default, else 48.
+    shown
+        Prompts whose texts are written in every state.
+    examples
+        Examples of the task that quality is scored on.
+    chat
+        True wraps prompts as a user's turn.
+    session
+        A file that *save session* wrote: its states are here again.
+
+    Attributes
+    ----------
+    controls : PolicyControls
+        The controls of the policy; each is an attribute of the tuner too, such as `threshold`.
+    explorer : SaturationExplorer
+        The trace.
+    view : TunerView
+        What results are written to, and the buttons.
+
+    Raises
+    ------
+    ValueError
+        For a trace or a session of another model, no prompts, and as for `generate`.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        tokenizer: Any,
+        prompts: Task | str | Sequence[str] | None = None,
+        *,
+        trace: Trace | None = None,
+        policy: Policy | None = None,
+        max_new_tokens: int | None = None,
+        shown: int = 6,
+        examples: int = 24,
+        chat: bool = False,
+        session: str | Path | None = None,
+    ) -> None:
+        self._worker = Latest(self._failed)  # first of all, for `close`
+        self.kept = Keeping(model)
+        before = None if session is None else self.kept.load(session)
+        asked = asked_of(prompts, max_new_tokens, shown, examples, chat, before)
+        self.bench = Bench(model, tokenizer, asked)
+        self.trace = checked(trace, model, self.kept.name) if trace is not None else recorded(self.bench)
+        self._predictor = Predictor(self.trace)
+        at = policy or (before.current.policy if before else first_policy(self._predictor, asked))
+        self.controls = PolicyControls(self._predictor, at, self._moved)
+        self.explorer = SaturationExplorer(self.trace, height=212, controls=False)
+        self.view = TunerView(asked.prompts, str(Path("out") / "tuner"))
+        self._screen = Screen(self.view, asked, self.trace.layers, lambda state: self.kept.script(state, asked))
+        self._screen.results.update({one.state: one for one in before.results} if before else {})
+        super().__init__(self.view.arranged(self.controls, self.explorer))
+        self.add_class("st-tuner")
+        self._link()
+        self._turn(delay=0)
+
+    def __getattr__(self, name: str) -> Any:
+        """The controls are at hand under their own names."""
+        controls = self.__dict__.get("controls")
+        if name.startswith("_") or controls is None or not isinstance(found := vars(controls).get(name), ipw.Widget):
+            raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
+        return found
+
+    # For people and tests --------------------------------------------------------------------------------------
+
+    @property
+    def policy(self) -> Policy | None:
+        """The policy that the controls stand for; setting it moves them."""
+        return self.controls.policy()
+
+    @policy.setter
+    def policy(self, policy: Policy | None) -> None:
+        self.controls.put(policy)
+        self._turn(delay=0)
+
+    @property
+    def results(self) -> dict[State, Result]:
+        """What every state visited gave, in order; the dense model's first."""
+        return self._screen.results
+
+    @property
+    def result(self) -> Result | None:
+        """What is shown; it may be of a state before (`stale`)."""
+        return self._screen.shown
+
+    @property
+    def stale(self) -> bool:
+        """Whether what is shown no longer belongs to the controls."""
+        return self._screen.stale
+
+    def settle(self, timeout: float | None = None) -> bool:
+        """Wait until the background has nothing to do; False if that took longer than so many seconds."""
+        return self._worker.settle(timeout)
+
+    def close(self) -> None:
+        """Stop the background and take the widget off the page."""
+        self._worker.close()
+        super().close()
+
+    def table(self) -> pd.DataFrame:
+        """A row for each state visited: its policy, shares skipped, scores and speed."""
+        return self.kept.table(list(self.results.values()))
+
+    def figure(self, what: str = "both") -> Figure:
+        """The plot of all states, the text of the state shown, or "both", as a figure for paper and code hosts."""
+        if self.result is None:
+            raise ValueError("nothing to draw: no state has been measured yet; wait with settle()")
+        return self.kept.figure(what, list(self.results.values()), self.result, self.bench, self.view.prompt.value)
+
+    @property
+    def script(self) -> str:
+        """A Python script that makes the state of the controls again."""
+        return self.kept.script(State.of(self.policy), self.bench.asked)
+
+    def save_session(self, path: str | Path) -> None:
+        """Write every state visited as one JSON file, which ``session=`` reads."""
+        now = self._screen.wanted or State(DENSE)
+        Session(self.kept.identity(), self.bench.asked, list(self.results.values()), now).save(path)
+
+    def restore(self, state: State) -> None:
+        """Go back to a state visited: controls, texts and numbers, without computing anything."""
+        if state not in self.results:
+            raise ValueError(f"expected one of the {len(self.results)} states visited, got {state.describe()!r}")
+        self._worker.cancel()
+        self.controls.put(state.policy)
+        self.controls.show_predicted(self._predictor.ratios(state.policy))
+        self._picture(state.policy)
+        self._screen.aim(state)
+        self._screen.show(self.results[state], "as measured before")
+
+    # When something moves --------------------------------------------------------------------------------------
+
+    def _link(self) -> None:
+        """Connect controls and buttons; where the picture can follow in the browser, it does so there."""
+        for name, trait in (("threshold", "limit"), *((same, same) for same in ("cold_start", "cold_end", "warmup"))):
+            ipw.jslink((getattr(self.controls, name), "value"), (self.explorer, trait))
+        ipw.jslink((self.controls.prefill, "value"), (self.explorer, "prefill"))
+        view = self.view
+        view.prompt.observe(lambda change: self._screen.paint(), "value")
+        view.before.on_click(lambda button: self._step(-1))
+        view.after.on_click(lambda button: self._step(1))
+        view.cancel.on_click(lambda button: self._cancel())
+        view.pareto.observe(self._chosen, "chosen")
+        self._buttons = Buttons(self)
+
+    def _moved(self, linked: bool) -> None:
+        self._turn(delay=_REST, linked=linked)
+
+    def _turn(self, *, delay: float, linked: bool = False) -> None:
+        """Show at once what the controls' policy would skip, and measure it when they have rested."""
+        try:
+            policy = self.controls.policy()
+            if policy is not None:
+                policy.check(self.trace.layers)
+            predicted = self._predictor.ratios(policy)
+        except ValueError as error:
+            self._worker.cancel()
+            self.controls.show_predicted(None, str(error))
+            return self._screen.aim(None)
+        state, screen = State.of(policy), self._screen
+        self.controls.show_predicted(predicted)
+        if state == screen.wanted and (self._worker.busy or not screen.stale):
+            return None
+        if not linked or not isinstance(policy, FFNSkip):
+            self._picture(policy)
+        with screen.lock:  # so that a job that is being stopped writes nothing in between
+            screen.aim(state)
+            self.view.show_status("", busy=True)
+            self._worker.submit(lambda job: self._measure(state, job), delay=delay)
+        return None
+
+    def _picture(self, policy: Policy | None) -> None:
+        """The explorer's rule from here: what no link in the browser has set."""
+        if isinstance(policy, FFNSkip) and policy.threshold is None:  # where a slider stands is never None
+            policy = replace(policy, threshold=cosine(self.controls.threshold.min))
+        self.explorer.policy = policy if policy is not None else StaticFFN()
+
+    def _step(self, by: int) -> None:
+        self.view.prompt.value = (self.view.prompt.value + by) % len(self.bench.asked.prompts)
+
+    def _chosen(self, change: dict[str, Any]) -> None:
+        key = change["new"][0]
+        for state in list(self.results):
+            if (state.json or DENSE) == key:
+                self.restore(state)
+
+    def _cancel(self) -> None:
+        self._worker.cancel()
+        self._screen.give_up("cancelled")
+
+    # In the background -----------------------------------------------------------------------------------------
+
+    def _measure(self, state: State, job: Job) -> None:
+        """Measure a state, and the dense model before the first one."""
+        if not job.stopped and isinstance(state.policy, FFNSkip):
+            self._picture(state.policy)
+        for wanted in (State(DENSE), state):
+            if wanted not in self.results and not job.stopped:
+                self._visit(wanted, job)
+        with self._screen.lock:
+            if not job.stopped:
+                self._screen.show(self.results[state])
+
+    def _visit(self, state: State, job: Job) -> None:
+        """Write with a state's policy and score it; where nobody stopped that, it has been visited."""
+        screen = self._screen
+
+        def show(prompt: int, passage: Passage) -> None:
+            with screen.lock:
+                if not job.stopped:
+                    screen.write(state, prompt, passage)
+
+        with screen.lock:
+            if job.stopped:
+                return
+            screen.begin(f"{state.rule}: waiting for the model")
+        options: dict[str, Any] = {"first": self.view.prompt.value, "show": show, "stopped": lambda: job.stopped}
+        written = self.bench.write(state.policy, **options)
+        if written is None:
+            return
+        dense = written.passages if state.rule == DENSE else self.results[State(DENSE)].passages
+        result = result_of(state, written, dense, self._predictor.ratios(state.policy))
+        with screen.lock:
+            if job.stopped:
+                return
+            if state == screen.wanted:
+                screen.show(result, scored=False)
+        scored = replace(result, quality=self._quality(state, job))
+        if not job.stopped:
+            self.results[state] = scored
+
+    def _quality(self, state: State, job: Job) -> Any:
+        task = self.bench.asked.task
+        if task is None:
+            return None
+
+        def show(done: int) -> None:
+            if job.stopped:
+                return
+            said = f"{state.rule}: scoring {task.name}, {done} of {len(task)}"
+            self.view.show_status(said, share=done / len(task), busy=True)
+
+        rows = self.bench.score(state.policy, show=show, stopped=lambda: job.stopped)
+        return None if rows is None else quality(rows, task)
+
+    def _failed(self, error: Exception) -> None:
+        """Said, and what was shown before stays."""
+        if isinstance(error, torch.OutOfMemoryError):
+            torch.cuda.empty_cache()
+            text = "out of memory: ask for fewer new tokens or examples; the state before is kept"
+        else:
+            text = f"{type(error).__name__}: {error}"
+        self._screen.give_up(text)

@@ -1,0 +1,217 @@
+"""What a tuner shows, and where: it renders what it is given and decides nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import ipywidgets as ipw
+
+from ..figures.families import looks
+from ..policies import SkipRatios
+from .controls import PolicyControls
+from .marking import pane
+from .pareto import CopyButton, ParetoPlot
+from .states import DENSE, RULES, Passage, Result, Score
+
+_LINES = ("FFN-SkipLLM", "FFN-SkipLLM, causal", "static FFN", "random FFN", DENSE)  # as figures know the RULES
+_LOOKS = dict(zip(RULES, looks(_LINES).values(), strict=True))
+_NAMES = {"correct": "accuracy", "rouge_L": "ROUGE-L", "nll": "loss (nats per token)", "agreement": "agreement"}
+_STALE = ' <span class="st-badge">stale</span>'
+
+
+class TunerView:
+    """The widgets that results are written to, and the buttons.
+
+    Attributes
+    ----------
+    prompt, before, after
+        The prompt menu and the buttons beside it.
+    status, progress, cancel
+        What goes on, how far it is, and the button that ends it.
+    numbers, dense, sparse, dense_title, sparse_title, numbers_title
+        HTML.
+    pareto
+        The plot of all states visited.
+    copy, keep_policy, keep_session, export
+        Buttons.
+    path, what, venue, width
+        Where and how files are written.
+    said, code
+        What the buttons did, and the script to copy.
+    """
+
+    def __init__(self, prompts: Iterable[str], where: str) -> None:
+        labels = [(f"{number + 1}: {_short(text)}", number) for number, text in enumerate(prompts)]
+        fluid = ipw.Layout(flex="1 1 0", min_width="0", width="auto")
+        small = {"layout": ipw.Layout(width="34px")}
+        self.prompt = ipw.Dropdown(options=labels, layout=fluid)
+        self.before = ipw.Button(icon="chevron-left", tooltip="previous prompt", **small)
+        self.after = ipw.Button(icon="chevron-right", tooltip="next prompt", **small)
+        self.progress = ipw.FloatProgress(0, min=0, max=1, layout={"width": "110px"})
+        self.status = ipw.HTML(layout={"width": "330px", "height": "28px"})
+        self.cancel = ipw.Button(description="Cancel", disabled=True, layout={"width": "72px"})
+        for name in ("numbers", "numbers_title", "dense_title", "sparse_title"):
+            setattr(self, name, ipw.HTML())
+        self.dense, self.sparse = ipw.HTML(layout=fluid), ipw.HTML(layout=fluid)
+        self.pareto = ParetoPlot(layout={"width": "100%"})
+        self._make_buttons(where)
+
+    numbers: ipw.HTML
+    numbers_title: ipw.HTML
+    dense_title: ipw.HTML
+    sparse_title: ipw.HTML
+
+    def _make_buttons(self, where: str) -> None:
+        auto = {"layout": ipw.Layout(width="auto")}
+        self.copy = CopyButton(label="Copy as Python")
+        self.keep_policy = ipw.Button(description="Save policy", **auto)
+        self.keep_session = ipw.Button(description="Save session", **auto)
+        self.export = ipw.Button(description="Export figure", **auto)
+        self.path = ipw.Text(where, placeholder="folder/name", layout={"width": "150px"})
+        self.what = ipw.Dropdown(options=["Pareto", "text", "both"], layout={"width": "84px"})
+        self.form = ipw.Dropdown(options=["pdf", "svg", "png"], layout={"width": "66px"})
+        self.venue = ipw.Dropdown(options=["acl", "neurips", "icml"], layout={"width": "86px"})
+        self.width = ipw.Dropdown(options=["column", "text"], layout={"width": "84px"})
+        self.said, self.code = ipw.HTML(), ipw.HTML()
+
+    def arranged(self, controls: PolicyControls, picture: ipw.Widget) -> list[ipw.Widget]:
+        """Everything in its place, from top to bottom."""
+        sheet = (Path(__file__).parent / "tuner.css").read_text(encoding="utf-8")
+        fluid = ipw.Layout(flex="1 1 0", min_width="0", width="auto", overflow="hidden")
+        half = ipw.Layout(flex="1 1 0", min_width="0", width="auto", margin="0 4px")
+        above = ipw.HBox([controls, ipw.VBox([picture], layout=fluid)], layout={"min_height": "322px"})
+        going = ipw.HBox([self.before, self.prompt, self.after, self.status, self.progress, self.cancel])
+        texts = ipw.HBox([ipw.VBox(list(pair), layout=half) for pair in self._texts()])
+        found = ipw.VBox([self.numbers_title, self.numbers], layout=half)
+        where = (self.path, self.what, self.form, self.venue, self.width)
+        files = ipw.HBox([self.copy, self.keep_policy, self.keep_session, self.export, *where])
+        style = ipw.HTML(f"<style>{sheet}</style>", layout={"height": "0", "margin": "0"})
+        plot = ipw.VBox([self.pareto], layout=half)
+        return [style, above, controls.per_layer, going, texts, ipw.HBox([found, plot]), files, self.said, self.code]
+
+    def _texts(self) -> tuple[tuple[ipw.HTML, ipw.HTML], ...]:
+        return (self.dense_title, self.dense), (self.sparse_title, self.sparse)
+
+    # Texts -----------------------------------------------------------------------------------------------------
+
+    def show_texts(self, prompt: str, dense: Passage | None, sparse: Passage | None, **how: Any) -> None:
+        """Both texts after one prompt; how: layers, name, stale, writing."""
+        layers, stale, writing = how["layers"], how["stale"], how["writing"]
+        blank = Passage()
+        other = dense if sparse and dense and not writing else None
+        self.dense.value = pane(prompt, dense or blank, sparse if other else None, layers=layers)
+        self.sparse.value = pane(prompt, sparse or blank, other or _start(dense, sparse), layers=layers, stale=stale)
+        self.dense_title.value = _title("dense")
+        state = _STALE if stale else " · writing" if writing else ""
+        self.sparse_title.value = _title(how["name"], state)
+
+    # Numbers ---------------------------------------------------------------------------------------------------
+
+    def show_numbers(self, result: Result | None, dense: Result | None, *, stale: bool, scored: bool) -> None:
+        """The table of a result beside the dense model's."""
+        self.numbers_title.value = _title("measured", _STALE if stale else "")
+        rows = "" if result is None or dense is None else "".join(_rows(result, dense, scored))
+        dim = " st-stale" if stale else ""
+        self.numbers.value = f'<table class="st-numbers{dim}">{rows}</table>'
+
+    def show_points(self, results: Iterable[Result], current: Result | None) -> None:
+        """Every state visited; the one that is shown has a ring."""
+        results = list(results)
+        self.pareto.points = [_point(result) for result in results]
+        self.pareto.current = "" if current is None else current.state.json or DENSE
+        if results:
+            score = results[-1].ordinate
+            self.pareto.ylabel, self.pareto.rising = _NAMES[score.name], score.name != "nll"
+
+    # What goes on ----------------------------------------------------------------------------------------------
+
+    def show_status(self, text: str, *, share: float = 0.0, busy: bool = False) -> None:
+        """One line, how far it is, and whether there is something to cancel."""
+        self.status.value = f'<span class="st-quiet" role="status">{escape(text)}</span>'
+        self.progress.value, self.cancel.disabled = share, not busy
+
+    def say(self, text: str) -> None:
+        """What a button did, or why it could not."""
+        self.said.value = f'<div class="st-quiet" role="status">{escape(text)}</div>'
+
+    def show_code(self, source: str) -> None:
+        """The script, to read and to copy by hand."""
+        self.code.value = f'<pre class="st-code">{escape(source)}</pre>'
+
+
+def label(score: Score) -> str:
+    """What a score is called on an axis."""
+    return _NAMES[score.name]
+
+
+def _rows(result: Result, dense: Result, scored: bool) -> Iterable[str]:
+    yield "<tr><th></th><th>dense</th><th>skipping</th></tr>"
+    if result.quality is not None and dense.quality is not None:
+        name = f"{_NAMES[result.quality.name]} (n = {result.quality.n})"
+        yield _row(name, _interval(dense.quality), _interval(result.quality))
+    else:
+        yield _row("quality", "", "…" if scored else "no references")
+    places = [place + 1 for place in result.divergence if place is not None]
+    apart = f", from token {min(places)} on" if places else ", the same text"
+    yield _row("tokens as dense", "", _interval(result.agreement, "{:.1%}") + apart)
+    loops = f"{result.collapsed} of {len(result.passages)}"
+    alarm = f'<span class="st-alarm">{loops} loop</span>' if result.collapsed > dense.collapsed else loops
+    yield _row("texts that loop", f"{dense.collapsed} of {len(dense.passages)}", alarm)
+    gain = f"{result.speed:.0f} = {result.speed / max(dense.speed, 1e-9):.2f}× (ideal {result.ideal:.2f}×)"
+    yield _row("tokens/s, one at a time", f"{dense.speed:.0f}", gain)
+    yield "<tr><th>FFNs skipped</th><th>predicted</th><th>actual</th></tr>"
+    for name in SkipRatios._fields:
+        predicted, actual = (f"{getattr(part, name):.1%}" for part in (result.predicted, result.actual))
+        yield _row(_RATIOS[name], predicted, f"<b>{actual}</b>" if name == "decode" else actual)
+
+
+_RATIOS = {
+    "nominal": "nominal: of those that may be",
+    "decode": "decode: of all, decoded tokens",
+    "total": "total: of all, prefill included",
+}
+
+
+def _row(name: str, dense: str, sparse: str) -> str:
+    return f"<tr><td>{name}</td><td>{dense}</td><td>{sparse}</td></tr>"
+
+
+def _interval(score: Score, form: str = "{:.3f}") -> str:
+    mean, low, high = (form.format(value) for value in (score.mean, score.low, score.high))
+    return mean if low == high == mean else f"{mean} [{low}, {high}]"
+
+
+def _point(result: Result) -> dict[str, Any]:
+    score, seen = result.ordinate, _LOOKS[result.state.rule]
+    said = f"{result.state.describe()}\n{_NAMES[score.name]} {_interval(score)}\n{result.actual.decode:.1%} skipped"
+    return {
+        "key": result.state.json or DENSE,
+        "x": result.actual.decode,
+        "y": score.mean,
+        "low": score.low,
+        "high": score.high,
+        "label": said,
+        "colour": seen.colour,
+        "marker": seen.marker,
+        "hollow": seen.hollow,
+    }
+
+
+def _start(dense: Passage | None, sparse: Passage | None) -> Passage | None:
+    """So much of the dense text as has been written of the other, to hold it against."""
+    if dense is None or sparse is None:
+        return None
+    count = len(sparse.ids)
+    return Passage(dense.ids[:count], dense.pieces[:count], dense.skipped[:count])
+
+
+def _title(name: str, more: str = "") -> str:
+    return f'<div class="st-quiet st-title"><b>{escape(name)}</b>{more}</div>'
+
+
+def _short(text: str) -> str:
+    flat = " ".join(text.split())
+    return flat if len(flat) <= 70 else f"{flat[:69]}…"

@@ -1,0 +1,637 @@
+"""The tuner without a browser: what each control stands for, what the background does, and what is kept."""
+
+import html
+import json
+import os
+import re
+import subprocess
+import sys
+import threading
+import time
+
+import numpy as np
+import pytest
+import torch
+
+import saturation as st
+from saturation.policies import FFNSkip, RandomFFN, StaticFFN, from_json
+from saturation.tasks import bundled
+from saturation.widgets import ThresholdTuner
+from saturation.widgets.controls import PolicyControls
+from saturation.widgets.marking import pane, ranges
+from saturation.widgets.predicting import Predictor
+from saturation.widgets.states import CAUSAL, DENSE, FFN, RANDOM, RULES, STATIC, Passage, State
+from saturation.widgets.worker import Latest, model_lock
+from tests import traces
+
+PATIENCE = 120  # seconds; a guard against hanging on a busy machine
+
+
+@pytest.fixture(scope="module")
+def demo():
+    torch.set_num_threads(1)
+    return st.load("demo")
+
+
+@pytest.fixture(scope="module")
+def task():
+    return bundled("problems").head(4)
+
+
+@pytest.fixture(scope="module")
+def predictor():
+    return Predictor(traces.trace(layers=12))
+
+
+@pytest.fixture
+def controls(predictor):
+    return PolicyControls(predictor, FFNSkip(0.99, cold_start=2, cold_end=1, warmup=3, layers=12), lambda linked: None)
+
+
+def tuner_of(demo, task, **options):
+    return ThresholdTuner(*demo, task, **({"shown": 2, "examples": 4, "max_new_tokens": 10} | options))
+
+
+@pytest.fixture(scope="module")
+def measured(demo, task):
+    """A tuner that has settled at two states; what it shows is read only."""
+    tuner = tuner_of(demo, task)
+    tuner.policy = FFNSkip(0.998, cold_start=2, cold_end=2, warmup=0, layers=16)
+    assert tuner.settle(PATIENCE)
+    yield tuner
+    tuner.close()
+
+
+@pytest.fixture(scope="module")
+def session(measured, tmp_path_factory):
+    """What it had found, as a file."""
+    path = tmp_path_factory.mktemp("tuner") / "measured.session.json"
+    measured.save_session(path)
+    return path
+
+
+@pytest.fixture
+def tuner(demo, measured, session):
+    """A tuner of one's own at the same state, with nothing left to compute."""
+    tuner = ThresholdTuner(*demo, trace=measured.trace, session=session)
+    assert tuner.settle(PATIENCE)
+    yield tuner
+    tuner.close()
+    assert tuner.settle(PATIENCE)
+
+
+# The thread ------------------------------------------------------------------------------------------------------
+
+
+def test_the_newest_job_wins_and_no_thread_is_left():
+    ran, failures = [], []
+    worker = Latest(failures.append)
+    for number in range(20):
+        worker.submit(lambda job, number=number: ran.append(number), delay=0.02)
+    assert worker.busy and worker.settle(PATIENCE)
+    assert ran == [19] and not failures and not worker.busy
+    assert "saturation-tuner" not in [thread.name for thread in threading.enumerate() if thread.is_alive()]
+
+
+def test_a_job_waits_until_the_hand_has_rested():
+    ran, worker = [], Latest(lambda error: None)
+    began = time.monotonic()
+    worker.submit(lambda job: ran.append(time.monotonic()), delay=0.05)
+    assert worker.settle(PATIENCE) and ran[0] - began >= 0.05
+
+
+def test_a_newer_job_stops_the_one_that_runs():
+    seen, worker = [], Latest(lambda error: None)
+    began = threading.Event()
+
+    def long(job):
+        began.set()
+        while not job.stopped:
+            time.sleep(0.001)
+        seen.append("stopped")
+
+    worker.submit(long)
+    assert began.wait(PATIENCE)
+    worker.submit(lambda job: seen.append("newer"))
+    assert worker.settle(PATIENCE) and seen == ["stopped", "newer"]
+
+
+def test_a_job_that_fails_is_told_and_the_next_one_runs():
+    failures, ran = [], []
+    worker = Latest(failures.append)
+    worker.submit(lambda job: 1 / 0)
+    assert worker.settle(PATIENCE)
+    worker.submit(lambda job: ran.append(1))
+    assert worker.settle(PATIENCE)
+    assert [type(error) for error in failures] == [ZeroDivisionError] and ran == [1]
+
+
+def test_a_closed_worker_takes_nothing():
+    ran, worker = [], Latest(lambda error: None)
+    worker.submit(lambda job: ran.append(1), delay=30)
+    worker.close()
+    worker.submit(lambda job: ran.append(2))
+    assert worker.settle(PATIENCE) and not ran
+
+
+def test_a_model_has_one_lock(demo):
+    model, _ = demo
+    assert model_lock(model) is model_lock(model)
+
+
+# Predictions -----------------------------------------------------------------------------------------------------
+
+RULES_TO_PREDICT = [
+    FFNSkip(0.99, warmup=0),
+    FFNSkip(0.99, cold_start=2, cold_end=1, warmup=4, prefill=True),
+    FFNSkip(0.99, warmup=9, warmup_on="position", prefill=True),
+    FFNSkip(0.985, warmup=2, horizon=2),
+    FFNSkip(0.985, warmup=2, causal=True),
+    FFNSkip((0.99, None, 0.98) * 4, warmup=2),
+    FFNSkip(None),
+    StaticFFN((3, 4)),
+    RandomFFN(0.25, seed=3),
+]
+
+
+@pytest.mark.parametrize("policy", RULES_TO_PREDICT, ids=lambda policy: policy.describe())
+def test_a_prediction_is_the_replays(predictor, policy):
+    assert predictor.ratios(policy) == st.replay(policy, predictor.trace).ratios
+
+
+def test_the_dense_model_skips_nothing(predictor):
+    assert predictor.ratios(None) == (0, 0, 0) and not predictor.mask(None).any()
+
+
+@pytest.mark.parametrize("ratio", [0.0, 0.013, 0.1, 0.25, 0.5, 0.94])
+@pytest.mark.parametrize("options", [{"warmup": 3}, {"warmup": 0, "cold_start": 2}, {"warmup": 0, "horizon": 2}])
+def test_a_target_ratio_is_fitted_as_by_fit(predictor, ratio, options):
+    given = {"cold_start": 0, "cold_end": 1} | options
+    fitted = FFNSkip.fit(predictor.trace, ratio=ratio, **given)
+    assert predictor.fitted(FFNSkip(None, **given, layers=12), ratio=ratio) == fitted
+    assert predictor.ratios(fitted) == st.replay(fitted, predictor.trace).ratios, "at the very edge of a block"
+
+
+# Controls --------------------------------------------------------------------------------------------------------
+
+POLICIES = [
+    None,
+    FFNSkip(0.9991234567, cold_start=2, cold_end=3, warmup=7, layers=12),
+    FFNSkip(0.99, warmup=80, warmup_on="position", prefill=True, horizon=3, layers=12),
+    FFNSkip(0.5, warmup=0, causal=True, layers=12),
+    FFNSkip(None, warmup=0, layers=12),
+    FFNSkip(1.0, warmup=0, layers=12),
+    FFNSkip((0.99, 0.98, None) * 4, warmup=0, layers=12),
+    StaticFFN((3, 5, 6)),
+    StaticFFN((3,), decode_only=True),
+    RandomFFN(0.25, seed=11, cold_start=1, cold_end=2, per="run", decode_only=True),
+]
+
+
+@pytest.mark.parametrize("policy", POLICIES, ids=lambda policy: DENSE if policy is None else policy.describe())
+def test_controls_stand_for_the_policy_that_was_put_on_them(controls, policy):
+    controls.put(policy)
+    assert controls.policy() == policy
+    assert State.of(policy).policy == policy and State.of(policy).rule == controls.rule.value
+
+
+@pytest.mark.parametrize(
+    ("control", "value", "option", "expected"),
+    [
+        ("threshold", -2.0, "threshold", 0.99),
+        ("cold_start", 4, "cold_start", 4),
+        ("cold_end", 3, "cold_end", 3),
+        ("warmup", 11, "warmup", 11),
+        ("warmup_on", "position", "warmup_on", "position"),
+        ("horizon", 2, "horizon", 2),
+        ("prefill", True, "prefill", True),
+        ("rule", CAUSAL, "causal", True),
+    ],
+)
+def test_each_control_is_an_option_of_the_rule(controls, control, value, option, expected):
+    getattr(controls, control).value = value
+    assert getattr(controls.policy(), option) == expected
+
+
+@pytest.mark.parametrize(
+    ("rule", "control", "value", "option", "expected"),
+    [
+        (STATIC, "count", 2, "layers", (3, 5)),
+        (STATIC, "layers", "1 7", "layers", (1, 7)),
+        (STATIC, "prefill", True, "decode_only", False),
+        (RANDOM, "share", 0.4, "ratio", 0.4),
+        (RANDOM, "per", "run", "per", "run"),
+        (RANDOM, "seed", 9, "seed", 9),
+        (RANDOM, "cold_end", 4, "cold_end", 4),
+    ],
+)
+def test_each_control_is_an_option_of_a_baseline(controls, rule, control, value, option, expected):
+    controls.rule.value = rule
+    getattr(controls, control).value = value
+    if control == "count":
+        cold = {"cold_start": controls.cold_start.value, "cold_end": controls.cold_end.value}
+        expected = StaticFFN.fit(controls._predictor.trace, count=2, **cold).layers
+    assert getattr(controls.policy(), option) == expected
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_only_the_controls_of_the_policy_are_shown(controls, rule):
+    controls.rule.value = rule
+    shown = {name for name in ("threshold", "horizon", "count", "share", "cold_start") if
+             getattr(controls, name).layout.display != "none"}  # fmt: skip
+    ours = {"threshold", "horizon", "cold_start"}
+    baselines = {STATIC: {"count", "cold_start"}, RANDOM: {"share", "cold_start"}, DENSE: set()}
+    assert shown == baselines.get(rule, ours)
+
+
+@pytest.mark.parametrize(("by", "value"), [("ratio", 0.3), ("percentile", 70)])
+def test_a_target_moves_the_threshold(controls, by, value):
+    controls.by.value = by
+    getattr(controls, by).value = value
+    options = {"cold_start": 2, "cold_end": 1, "warmup": 3}
+    assert controls.policy() == FFNSkip.fit(controls._predictor.trace, **{by: value}, **options)
+    controls.cold_start.value = 4  # the target is met anew
+    assert controls.policy() == FFNSkip.fit(controls._predictor.trace, **{by: value}, **(options | {"cold_start": 4}))
+
+
+def test_unfolded_thresholds_are_one_per_layer_and_move_together(controls):
+    controls.unfold.value = True
+    controls.per_layer.children[3].value = -1.5
+    before = controls.policy().threshold
+    assert len(before) == 12 and len(set(before)) == 2 and before[3] == pytest.approx(1 - 10**-1.5, rel=1e-4)
+    controls.threshold.value -= 0.25
+    after = np.log10(1 - np.array(controls.policy().threshold))
+    assert after == pytest.approx(np.log10(1 - np.array(before)) - 0.25, abs=1e-3)
+    controls.unfold.value = False
+    assert isinstance(controls.policy().threshold, float)
+
+
+def test_layers_that_are_no_numbers_are_refused(controls):
+    controls.rule.value = STATIC
+    controls.layers.value = "four"
+    with pytest.raises(ValueError, match=re.escape("expected layer numbers such as '4, 5, 7', got 'four'; correct th")):
+        controls.policy()
+
+
+def test_a_policy_without_controls_is_refused():
+    class Other(StaticFFN):
+        pass
+
+    assert State.of(Other()).rule == STATIC
+    with pytest.raises(ValueError, match="expected a policy that the tuner has controls for"):
+        State.of(object())
+
+
+# Texts -----------------------------------------------------------------------------------------------------------
+
+HOSTILE = [
+    "<script>alert(1)</script>",
+    "**bold** `code` $x$",
+    "שלום עולם",
+    "\u202eevil",
+    "🙂👩‍👩‍👧",
+    "a & b",
+    "</div>",
+    "\n",
+]
+
+
+def passage(pieces, skipped=None):
+    return Passage(tuple(range(len(pieces))), tuple(pieces), tuple(skipped or [()] * len(pieces)))
+
+
+@pytest.mark.parametrize("skipped", [(), (1, 2)])
+def test_generated_text_is_shown_as_text(skipped):
+    drawn = pane('<img src=x onerror="1">', passage(HOSTILE, [skipped] * len(HOSTILE)), layers=4)
+    inside = re.sub(r"^<div[^>]*>|</div>$", "", drawn)
+    assert {re.match(r"</?\w+", tag)[0] for tag in re.findall(r"<[^>]*>", inside)} == {"<span", "</span"}
+    assert html.unescape(re.sub(r"<[^>]*>", "", inside)) == '<img src=x onerror="1">' + "".join(HOSTILE)
+    assert 'dir="auto"' in drawn
+
+
+def test_tokens_say_which_blocks_were_skipped_to_write_them():
+    drawn = pane("", passage([" a", " b"], [(), (4, 5, 6, 9)]), layers=16)
+    assert drawn.count("<span") == 2 and "written with 4 of 16 FFNs skipped: layers 4-6, 9" in drawn
+
+
+def test_what_differs_from_the_other_text_is_marked():
+    ours = Passage((1, 2, 3), (" a", " b", " c"), ((), (), ()))
+    theirs = Passage((1, 9, 3), (" a", " x", " c"), ((), (), ()))
+    assert re.findall(r'<span class="(st-new[^"]*)">([^<]*)', pane("", ours, theirs)) == [("st-new st-first", " b")]
+    assert "st-new" not in pane("", ours, ours)
+
+
+def test_layers_are_named_in_ranges():
+    assert [ranges(layers) for layers in ((4,), (5, 4), (1, 2, 3, 7))] == ["layer 4", "layers 4-5", "layers 1-3, 7"]
+
+
+# The whole -------------------------------------------------------------------------------------------------------
+
+
+def test_numbers_are_those_of_generate_and_evaluate(measured, demo, task):
+    policy = measured.policy
+    options = {"max_new_tokens": 10, "batch_size": 1, "progress": False}
+    prompts = [example.prompt for example in task.head(2)]
+    dense, runs = (st.generate(*demo, prompts, policy=one, **options) for one in (None, policy))
+    result = measured.result
+    assert [passage.text for passage in result.passages] == runs.texts
+    assert [list(passage.ids) for passage in result.passages] == runs.ids
+    assert [one.text for one in measured.results[State(DENSE)].passages] == dense.texts
+    assert result.actual == runs.ledger.ratios and result.ideal == pytest.approx(runs.ledger.ideal)
+    assert result.predicted == st.replay(policy, measured.trace).ratios
+    summary = st.quality.summarise(st.quality.evaluate(*demo, task, policy=policy, batch_size=8, progress=False))
+    row = summary[summary["score"] == "correct"].iloc[0]
+    assert (result.quality.n, result.quality.mean, result.quality.high) == (4, row["mean"], row["high"])
+
+
+def test_skipped_blocks_of_each_token_are_those_of_its_pass(measured, demo, task):
+    runs = st.generate(*demo, task.examples[0].prompt, policy=measured.policy, max_new_tokens=10, progress=False)
+    tokens, mask = runs.ledger.tokens, runs.ledger.skipped
+    decode = mask[(tokens["generated"] > 0).to_numpy()]
+    found = measured.result.passages[0].skipped
+    assert found[0] == () and [list(layers) for layers in found[1:]] == [np.flatnonzero(row).tolist() for row in decode]
+    assert decode.any()
+
+
+def test_what_is_shown_names_everything(measured):
+    numbers = measured.view.numbers.value
+    for said in (
+        "accuracy (n = 4)",
+        "tokens as dense",
+        "texts that loop",
+        "tokens/s",
+        "ideal",
+        "nominal",
+        "decode",
+        "total",
+    ):
+        assert said in numbers
+    assert measured.view.sparse_title.value.endswith(f"<b>{measured.policy.describe()}</b></div>")
+    assert "stale" not in measured.view.numbers_title.value and not measured.stale
+    assert len(measured.view.pareto.points) == len(measured.results)
+    assert measured.view.pareto.current == measured.policy.to_json()
+
+
+def test_a_moved_slider_is_answered_at_once_and_measured_at_rest(tuner):
+    before = tuner.result
+    tuner.threshold.value = -2.5
+    assert tuner.stale and tuner.result is before
+    assert "stale" in tuner.view.numbers_title.value and "stale" in tuner.view.sparse_title.value
+    predicted = st.replay(tuner.policy, tuner.trace).ratios
+    assert f"<b>{predicted.decode:.1%}</b>" in tuner.controls.predicted.value
+    assert tuner.settle(PATIENCE)
+    assert not tuner.stale and tuner.result.state.policy == tuner.policy
+    assert "stale" not in tuner.view.numbers_title.value + tuner.view.sparse_title.value
+    assert tuner.explorer.policy == tuner.policy
+
+
+def test_a_point_brings_its_state_back_without_computing(tuner, monkeypatch):
+    first = tuner.result
+    tuner.threshold.value = -2.5
+    tuner.cold_end.value = 4
+    assert tuner.settle(PATIENCE)
+    monkeypatch.setattr(tuner.bench, "write", lambda *args, **options: pytest.fail("computed"))
+    key = next(point["key"] for point in tuner.view.pareto.points if point["key"] == first.state.json)
+    tuner.view.pareto.chosen = [key, 1]
+    assert tuner.result is first and not tuner.stale and tuner.policy == first.state.policy
+    assert tuner.cold_end.value == 2 and tuner.explorer.policy == tuner.policy
+    assert tuner.view.pareto.current == key
+    tuner.threshold.value += 0.1
+    tuner.threshold.value -= 0.1  # visited before: shown again when the hand rests
+    assert tuner.settle(PATIENCE)
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_every_policy_of_the_menu_is_measured(tuner, rule):
+    tuner.rule.value = rule
+    tuner.count.value = 2
+    assert tuner.settle(PATIENCE)
+    assert tuner.result.state.rule == rule and not tuner.stale
+    assert np.array_equal(tuner.explorer.skipped, tuner._predictor.mask(tuner.policy))
+
+
+def test_prompts_are_turned_over(tuner):
+    assert "Rosalind" in tuner.view.sparse.value
+    tuner.view.after.click()
+    assert "Bruno" in tuner.view.sparse.value and "Bruno" in tuner.view.dense.value
+    tuner.view.after.click()
+    assert "Rosalind" in tuner.view.sparse.value
+    tuner.view.before.click()
+    assert "Bruno" in tuner.view.sparse.value
+
+
+def test_cancel_keeps_the_state_before(tuner):
+    before = tuner.result
+    tuner.threshold.value = -2.5
+    tuner.view.cancel.click()
+    assert tuner.settle(PATIENCE)
+    assert tuner.result is before and tuner.stale and "cancelled" in tuner.view.status.value
+    assert tuner.view.cancel.disabled
+
+
+def test_a_state_that_was_cancelled_can_be_asked_for_again(tuner):
+    tuner.threshold.value = -2.5
+    tuner.view.cancel.click()
+    assert tuner.settle(PATIENCE) and tuner.stale
+    tuner.policy = tuner.policy
+    assert tuner.settle(PATIENCE) and not tuner.stale
+
+
+def test_text_whose_score_fails_is_not_a_state_visited(tuner, monkeypatch):
+    before = tuner.result
+
+    def fails(*args, **options):
+        raise ValueError("no such score")
+
+    monkeypatch.setattr(tuner.bench, "score", fails)
+    tuner.threshold.value = -2.5
+    assert tuner.settle(PATIENCE)
+    assert tuner.result is before and tuner.stale and len(tuner.results) == 2
+    assert "ValueError: no such score" in tuner.view.status.value
+
+
+def test_impossible_controls_are_said_and_nothing_is_run(tuner, monkeypatch):
+    monkeypatch.setattr(tuner.bench, "write", lambda *args, **options: pytest.fail("computed"))
+    tuner.cold_start.value = 15
+    assert tuner.settle(PATIENCE)
+    assert "cover all 16 layers; make them smaller" in tuner.controls.predicted.value and tuner.stale
+
+
+def test_out_of_memory_is_said_and_the_state_before_kept(tuner, monkeypatch):
+    before = tuner.result
+
+    def full(*args, **options):
+        raise torch.OutOfMemoryError("no room")
+
+    monkeypatch.setattr(tuner.bench, "write", full)
+    tuner.threshold.value = -2.5
+    assert tuner.settle(PATIENCE)
+    assert "out of memory: ask for fewer new tokens or examples; the state before is kept" in tuner.view.status.value
+    assert tuner.result is before and tuner.stale
+
+
+def test_prompts_without_references_say_so(demo):
+    tuner = ThresholdTuner(*demo, ["Question: Which instrument does Yara Kettle play?\nAnswer:"], max_new_tokens=4)
+    assert tuner.settle(PATIENCE)
+    assert "no references" in tuner.view.numbers.value and tuner.result.quality is None
+    assert tuner.view.pareto.ylabel == "agreement" and tuner.view.pareto.points[0]["y"] == 1
+    tuner.close()
+
+
+def test_a_trace_of_another_model_is_refused_with_both_names(demo, task):
+    with pytest.raises(ValueError) as refusal:
+        tuner_of(demo, task, trace=traces.trace())
+    assert str(refusal.value) == (
+        "expected a trace of the model 'demo', got one of 'made-up'; record one, or leave trace= out"
+    )
+    with pytest.raises(ValueError, match="expected a trace of all 16 layers of 'demo', got one of 12; record one of t"):
+        tuner_of(demo, task, trace=traces.trace(layers=12, model="demo"))
+
+
+def test_nothing_to_tune_on_is_refused(demo):
+    with pytest.raises(ValueError, match="expected a task or prompts to tune on, got none; name some, or a session"):
+        ThresholdTuner(*demo)
+    with pytest.raises(ValueError, match="expected at least one prompt to tune on, got none; name a text, several, or"):
+        ThresholdTuner(*demo, [])
+
+
+# Others on the same model ----------------------------------------------------------------------------------------
+
+
+def test_a_slider_dragged_fast_while_others_generate(tuner, demo, task):
+    model, tokenizer = demo
+    ids = tokenizer(task.examples[1].prompt, return_tensors="pt")
+    options = {"max_new_tokens": 8, "do_sample": False, "pad_token_id": tokenizer.eos_token_id}
+    wanted = model.generate(**ids, **options).tolist()
+    texts, errors, over = [], [], threading.Event()
+
+    def other_cell():
+        try:
+            while not over.is_set():
+                texts.append(model.generate(**ids, **options).tolist())
+        except Exception as error:
+            errors.append(error)
+
+    other = threading.Thread(target=other_cell)
+    other.start()
+    until = time.monotonic() + 3
+    step = 0
+    while time.monotonic() < until:
+        step += 1
+        tuner.threshold.value = -3.5 + (step % 100) / 100
+        if step % 25 == 0:
+            tuner.settle(0.4)  # long enough a rest for the model to start
+        time.sleep(0.02)
+    tuner.threshold.value = -2.75
+    last = tuner.policy
+    assert tuner.settle(PATIENCE)
+    over.set()
+    other.join()
+    assert not errors and texts and all(text == wanted for text in texts)
+    assert tuner.result.state.policy == last and not tuner.stale
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
+    assert not any("forward" in vars(module) for module in model.modules())
+
+
+def test_two_tuners_on_one_model_take_turns(tuner, demo, task):
+    second = tuner_of(demo, task)
+    tuner.threshold.value = second.threshold.value = -2.4
+    assert tuner.settle(PATIENCE) and second.settle(PATIENCE)
+    assert tuner.result.passages[0].ids and second.result.state.policy == second.policy
+    second.close()
+
+
+# What is kept ----------------------------------------------------------------------------------------------------
+
+
+def test_a_session_comes_back(measured, session, demo, task, monkeypatch):
+    monkeypatch.setattr("saturation.widgets.running.Bench.write", lambda *args, **options: pytest.fail("computed"))
+    for given in (task, None):
+        again = tuner_of(demo, given, session=session)
+        assert again.settle(PATIENCE)
+        assert list(again.results.values()) == list(measured.results.values())
+        assert again.policy == measured.policy and again.view.numbers.value == measured.view.numbers.value
+        again.close()
+    with pytest.raises(ValueError, match="expected the prompts, task and options that the session was saved with, got"):
+        tuner_of(demo, task.head(3), session=session)
+
+
+def test_a_session_of_another_model_is_refused(session, demo, task, tmp_path):
+    content = json.loads(session.read_text())
+    other = {"name": "other", "fingerprint": "f00"}
+    for field, sentence in (
+        ("name", f"expected a session of the model 'demo', but {tmp_path / 's.json'} was saved of 'other'; load that "),
+        ("fingerprint", "was saved of 'demo' with fingerprint f00, and this one has "),
+    ):
+        changed = content | {"model": content["model"] | {field: other[field]}}
+        (tmp_path / "s.json").write_text(json.dumps(changed))
+        with pytest.raises(ValueError, match=re.escape(sentence)):
+            tuner_of(demo, task, session=tmp_path / "s.json")
+
+
+def test_a_file_that_is_no_session_is_refused(demo, task, tmp_path):
+    with pytest.raises(FileNotFoundError, match="expected a session that a tuner saved, but there is no file"):
+        tuner_of(demo, task, session=tmp_path / "none.json")
+    for text in ("{", "{}", '{"format": "other"}'):
+        (tmp_path / "s.json").write_text(text)
+        with pytest.raises(ValueError, match="to be a session that a tuner saved, but reading it gave"):
+            tuner_of(demo, task, session=tmp_path / "s.json")
+
+
+def test_the_script_runs_and_finds_the_same(measured, tmp_path, root):
+    (tmp_path / "state.py").write_text(measured.script)
+    env = os.environ | {"PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run([sys.executable, tmp_path / "state.py"], env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert all(repr(passage.text) in done.stdout for passage in measured.result.passages)
+    assert str(measured.result.actual) in done.stdout
+    assert f"ideal speed-up {measured.result.ideal:.3f}" in done.stdout
+    assert measured.view.copy.text == measured.script
+
+
+def test_the_script_of_anybodys_task_holds_it_whole(demo, tmp_path):
+    task = st.tasks.Task("mine", "answer", (st.tasks.Example("1", prompt='It\'s "here":\n', answers=("a",)),), 3)
+    tuner = ThresholdTuner(*demo, task)
+    assert tuner.settle(PATIENCE)
+    scope = {"given": demo}
+    exec(tuner.script.replace("st.load('demo')", "given"), scope)
+    assert scope["task"] == task and scope["prompts"] == [task.examples[0].prompt]
+    assert scope["policy"] == tuner.policy and scope["runs"].texts == [tuner.result.passages[0].text]
+    tuner.close()
+
+
+def test_buttons_write_files(measured, tmp_path):
+    view = measured.view
+    view.path.value = str(tmp_path / "new" / "best")
+    view.keep_policy.click()
+    assert from_json((tmp_path / "new" / "best.policy.json").read_text()) == measured.policy
+    view.keep_session.click()
+    assert (tmp_path / "new" / "best.session.json").stat().st_size > 1000
+    for what, form in (("Pareto", "pdf"), ("text", "svg"), ("both", "png")):
+        view.what.value, view.form.value = what, form
+        view.export.click()
+        assert str(tmp_path / "new" / f"best.{form}") in view.said.value
+        assert (tmp_path / "new" / f"best.{form}").stat().st_size > 1000
+
+
+def test_a_folder_that_cannot_be_written_is_said(measured, tmp_path):
+    (tmp_path / "file").write_text("")
+    measured.view.path.value = str(tmp_path / "file" / "best")
+    for button in (measured.view.keep_policy, measured.view.keep_session, measured.view.export):
+        measured.view.said.value = ""
+        button.click()
+        assert f"cannot write into the folder {tmp_path / 'file'}: " in measured.view.said.value
+
+
+def test_the_script_is_shown_when_it_is_copied(measured):
+    measured.view.copy.pressed += 1
+    assert html.unescape(measured.view.code.value) == f'<pre class="st-code">{measured.script}</pre>'
+
+
+def test_a_static_picture_for_pages_without_widgets(measured):
+    figure = measured.figure()
+    assert len(figure.axes) == 2 and figure.axes[0].get_ylabel() == "accuracy"
+    table = measured.table()
+    assert table["policy"].tolist() == [state.describe() for state in measured.results]
+    assert table["ratio"].iloc[-1] == measured.result.actual.decode
+    assert table["rule"].tolist() == [DENSE, FFN]
