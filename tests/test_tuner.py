@@ -255,7 +255,9 @@ def test_a_target_moves_the_threshold(controls, by, value):
 
 
 def test_unfolded_thresholds_are_one_per_layer_and_move_together(controls):
+    assert controls.per_layer.layout.display == "none" and controls.per_layer not in controls.children
     controls.unfold.value = True
+    assert controls.per_layer.layout.display != "none"  # the view has them across the page
     controls.per_layer.children[3].value = -1.5
     before = controls.policy().threshold
     assert len(before) == 12 and len(set(before)) == 2 and before[3] == pytest.approx(1 - 10**-1.5, rel=1e-4)

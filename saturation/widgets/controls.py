@@ -75,7 +75,7 @@ class PolicyControls(ipw.VBox):
         rows = [*map(self.__getattribute__, first), self.cosine, self.predicted, *map(self.__getattribute__, last)]
         checks = ipw.HBox([self.prefill, self.unfold], layout={"margin": "0 0 0 98px"})
         super().__init__(
-            [*rows, checks, self.per_layer], layout=ipw.Layout(width="320px", flex="0 0 320px", margin="0 14px 0 0")
+            [*rows, checks], layout=ipw.Layout(width="320px", flex="0 0 320px", margin="0 14px 0 0")
         )
         self.put(policy)
 
