@@ -74,9 +74,7 @@ class PolicyControls(ipw.VBox):
         last = ("cold_start", "cold_end", "warmup", "warmup_on", "horizon")
         rows = [*map(self.__getattribute__, first), self.cosine, self.predicted, *map(self.__getattribute__, last)]
         checks = ipw.HBox([self.prefill, self.unfold], layout={"margin": "0 0 0 98px"})
-        super().__init__(
-            [*rows, checks], layout=ipw.Layout(width="320px", flex="0 0 320px", margin="0 14px 0 0")
-        )
+        super().__init__([*rows, checks], layout=ipw.Layout(width="320px", flex="0 0 320px", margin="0 14px 0 0"))
         self.put(policy)
 
     # What stands on the controls -------------------------------------------------------------------------------
