@@ -7,12 +7,12 @@ This page is the map: a room imports only rooms above it, never one below. tests
     model        similarity   the measure itself, in plain torch
                  patching     change forwards or hook modules for a while, and put back what stood there
                  anatomy      where the FFN sits in a decoder layer, found by tracing one forward
-                 loading      a checkpoint becomes a model and a tokenizer; only here is the network used
+                 loading      a checkpoint becomes a model and a tokenizer, from a folder or over the network
                  recording    watch a forward pass and change nothing
                  skipping     run with blocks left out, then put everything back
                  generation   decode text, dense or skipping
-    experiments  tasks        prompts with references: bundled, JSON lines, or published files
-                 quality      scores of a run: how well a model, dense or skipping, predicts given text
+    experiments  tasks        prompts with references: bundled, JSON lines, published files, or the hub
+                 quality      scores of a run, and how far it drifted from the dense one
                  sweeps       many runs -> one table, kept on disk cell by cell
                  harness      the tasks and numbers of lm-evaluation-harness, dense or skipping
     faces        figures      a Trace or a table becomes a figure fit for a paper
