@@ -10,7 +10,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from playwright.sync_api import Browser, Error, Playwright, sync_playwright
 
@@ -92,7 +92,8 @@ def install() -> str:
     for command in (None, *installers()):
         if command:
             print("No Chromium starts yet, trying:", " ".join(command), file=sys.stderr)
-            subprocess.run(command, capture_output=True, check=False, timeout=PATIENCE)
+            with suppress(subprocess.TimeoutExpired):  # as good as a failure
+                subprocess.run(command, capture_output=True, check=False, timeout=PATIENCE)
         try:
             return find()
         except RuntimeError as error:

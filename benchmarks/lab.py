@@ -21,7 +21,7 @@ from .browser import is_root
 
 ROOT = Path(__file__).resolve().parent.parent
 PATIENCE = 120  # seconds until a server that does not answer counts as broken: a guard, not a measure of speed
-QUIET = ("--LabApp.news_url=None", "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate")
+NEWS = "@jupyterlab/apputils-extension:announcements"  # asks on its first page whether to fetch news: switched off
 OPEN = "--LabApp.expose_app_in_browser=True"  # the page can be asked what a notebook holds
 
 
@@ -75,12 +75,20 @@ def surroundings(folder: Path) -> dict[str, str]:
     return kept | own  # without MPLBACKEND the kernel draws inline, as it does for a person
 
 
+def switch_off_news(config: Path) -> None:
+    """What `jupyter labextension disable` writes; `make lab` does it with that command."""
+    page = config / "labconfig" / "page_config.json"
+    page.parent.mkdir(parents=True)
+    page.write_text(json.dumps({"disabledExtensions": {NEWS: True}}), encoding="utf-8")
+
+
 @contextmanager
 def jupyterlab(folder: Path, *options: str) -> Iterator[Lab]:
     """JupyterLab as its own process on a free port, showing a copy of notebooks/ in `folder`; stopped at the end."""
     shown, env, token = desk(folder), surroundings(folder / "jupyter"), secrets.token_hex(16)
-    command = [sys.executable, "-m", "jupyterlab", "--no-browser", f"--ServerApp.port={free_port()}", OPEN, *QUIET]
+    command = [sys.executable, "-m", "jupyterlab", "--no-browser", f"--ServerApp.port={free_port()}", OPEN]
     command += [f"--IdentityProvider.token={token}", *(["--allow-root"] if is_root() else []), *options]
+    switch_off_news(Path(env["JUPYTER_CONFIG_DIR"]))
     log = folder / "jupyterlab.log"
     with log.open("wb") as out:
         server = subprocess.Popen(command, cwd=shown, env=env, stdout=out, stderr=subprocess.STDOUT)
