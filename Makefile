@@ -28,10 +28,13 @@ BIN := .venv/bin
 RUN := $(BIN)/python -m
 READY := .venv/.ready-$(TORCH)
 MOVED := $(if $(wildcard $(READY)),$(shell [ "$$(cat $(READY))" = "$(CURDIR)" ] || echo moved))
+CHROMIUM := .venv/.chromium
+GONE := $(if $(wildcard $(CHROMIUM)),$(shell [ -x "$$(cat $(CHROMIUM))" ] || echo gone))
+NEWS := .venv/etc/jupyter/labconfig/page_config.json
 PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 $(RUN) pip install --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint lab bench clean moved
+.PHONY: help demo test check lint browser lab bench clean moved gone
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z]*\):.*##  *\(.*\)/  make \1\t\2/p' Makefile | expand -t 16
@@ -41,7 +44,7 @@ help:  ## list the targets
 demo: $(READY)  ## record, measure and draw on the bundled model; ends by naming what it wrote
 	@$(BIN)/saturation demo
 
-test: lint  ## everything: lint and types, then every test
+test: lint $(CHROMIUM)  ## everything: lint and types, then every test, those in a browser included
 	@$(RUN) pytest
 
 check: lint  ## the quick gate: lint, types, and the hygiene of notebooks, map and project files
@@ -52,8 +55,11 @@ lint: $(READY)  ## ruff (rules and format) and mypy
 	@$(RUN) ruff format --check --quiet
 	@$(RUN) mypy
 
-lab: $(READY)  ## open the first notebook in JupyterLab (more options: make lab LAB="--no-browser --port 9000")
-	@cd notebooks && ../$(RUN) jupyterlab 01_record_saturation.ipynb $(LAB)
+browser: $(CHROMIUM)  ## a Chromium for the browser tests: the one that is there, else a new one
+	@echo "The browser tests use $$(cat $(CHROMIUM))"
+
+lab: $(READY) $(NEWS)  ## open the first notebook in JupyterLab (more options: make lab LAB="--no-browser --port 9000")
+	@cd notebooks && ../$(RUN) jupyterlab 01_record_saturation.ipynb $(if $(filter 0,$(shell id -u)),--allow-root) $(LAB)
 
 bench: $(READY)  ## what recording costs, as tables
 	@$(RUN) benchmarks
@@ -61,6 +67,19 @@ bench: $(READY)  ## what recording costs, as tables
 clean:  ## remove .venv and every cache; results in runs/ and out/ stay
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+gone:
+	@rm -f $(CHROMIUM)
+
+# Holds the path of the browser that was found, so that it is looked for once.
+$(CHROMIUM): $(READY) $(GONE)
+	@$(RUN) benchmarks.browser > $@.new || { rm -f $@.new; exit 1; }
+	@mv $@.new $@
+
+# JupyterLab asks at its first start whether to fetch news; in this environment it does not.
+$(NEWS): $(READY)
+	@$(BIN)/jupyter labextension disable --level=sys_prefix @jupyterlab/apputils-extension:announcements >/dev/null 2>&1
+	@touch $@
 
 moved:
 	@echo "This folder was moved or copied since .venv was made; making it anew"

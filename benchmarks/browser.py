@@ -6,6 +6,7 @@ The first of these that starts: the one named by SATURATION_CHROMIUM, Playwright
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -63,9 +64,9 @@ def is_root() -> bool:
 
 
 def last_words(text: str) -> str:
-    """The line of a long message that says what went wrong: the last that names an error, or the first."""
-    lines = [line.strip() for line in text.splitlines() if line.strip()] or ["it said nothing"]
-    return next((line for line in reversed(lines) if "error" in line.lower()), lines[0])
+    """What went wrong, out of Playwright's long message: the last line that the browser wrote, else the first line."""
+    written = re.findall(r"\[err\] (.+)", text)
+    return (written or text.strip().splitlines())[-1 if written else 0].strip()
 
 
 def installers() -> Iterator[list[str]]:

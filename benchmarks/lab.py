@@ -27,15 +27,22 @@ OPEN = "--LabApp.expose_app_in_browser=True"  # the page can be asked what a not
 
 @dataclass(frozen=True)
 class Lab:
-    """A running server: where it answers, its key, and the folder that it shows."""
+    """A running server: where it answers, its key, the folder that it shows, and where it keeps notes on itself."""
 
     url: str
     token: str
     folder: Path
+    runtime: Path
 
     def page(self, path: str) -> str:
         """Address that opens one file in a fresh workspace."""
         return f"{self.url}lab/workspaces/{secrets.token_hex(4)}/tree/{path}?token={self.token}"
+
+    @property
+    def front(self) -> str:
+        """Address that JupyterLab by itself opens in a person's browser."""
+        pages = [*self.runtime.glob("jpserver-file-to-run-*-open.html"), *self.runtime.glob("jpserver-*-open.html")]
+        return pages[0].as_uri()
 
     def ask(self, route: str, method: str = "GET") -> Any:
         """What the server's own interface answers, None where that has no body."""
@@ -86,14 +93,14 @@ def switch_off_news(config: Path) -> None:
 def jupyterlab(folder: Path, *options: str) -> Iterator[Lab]:
     """JupyterLab as its own process on a free port, showing a copy of notebooks/ in `folder`; stopped at the end."""
     shown, env, token = desk(folder), surroundings(folder / "jupyter"), secrets.token_hex(16)
+    runtime, log = Path(env["JUPYTER_RUNTIME_DIR"]), folder / "jupyterlab.log"
     command = [sys.executable, "-m", "jupyterlab", "--no-browser", f"--ServerApp.port={free_port()}", OPEN]
     command += [f"--IdentityProvider.token={token}", *(["--allow-root"] if is_root() else []), *options]
     switch_off_news(Path(env["JUPYTER_CONFIG_DIR"]))
-    log = folder / "jupyterlab.log"
     with log.open("wb") as out:
         server = subprocess.Popen(command, cwd=shown, env=env, stdout=out, stderr=subprocess.STDOUT)
         try:
-            yield Lab(address(server, Path(env["JUPYTER_RUNTIME_DIR"]), log), token, shown)
+            yield Lab(address(server, runtime, log), token, shown, runtime)
         finally:
             stop(server)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import subprocess
@@ -11,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
-TARGETS = ("demo", "test", "check", "lab", "bench", "clean", "help")
+from tests.makefile import make
+
+TARGETS = ("demo", "test", "check", "browser", "lab", "bench", "clean", "help")
 IGNORED = (
     ".venv/bin/python",
     "runs/demo/table.parquet",
@@ -49,14 +50,6 @@ def files_of(root: Path) -> list[Path]:
     hidden = re.compile(r"(^|/)(\.git|\.venv|\.\w+_cache|__pycache__|\.ipynb_checkpoints|runs|out|checkpoints)/")
     files = (path for path in root.rglob("*") if path.is_file())
     return [path for path in files if not hidden.search(path.relative_to(root).as_posix())]
-
-
-def make(folder: Path, *words: str, path: str = "") -> subprocess.CompletedProcess[str]:
-    """What make says it would do, asked afresh: nothing of a `make test` around these tests is passed on."""
-    outer = {"MAKEFLAGS", "MAKELEVEL", "MAKEOVERRIDES", "MFLAGS", "TORCH", "PYTHON"}
-    env = {key: value for key, value in os.environ.items() if key not in outer}
-    env["PATH"] = path + env["PATH"]
-    return subprocess.run(["make", *words], cwd=folder, env=env, capture_output=True, text=True, check=False)
 
 
 @pytest.fixture(scope="module")

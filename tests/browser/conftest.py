@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,9 +12,11 @@ from playwright.sync_api import Browser, Page
 
 from benchmarks.browser import chromium
 from benchmarks.lab import ROOT, Lab, jupyterlab
+from tests.makefile import make
 
 PICTURES = ROOT / "runs" / "browser"
 SIZE = {"width": 1400, "height": 1000}
+taken = pytest.StashKey[list[Path]]()
 
 
 @pytest.fixture(scope="session")
@@ -25,8 +28,9 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture(scope="session")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    """A running JupyterLab that shows a copy of notebooks/."""
-    with jupyterlab(tmp_path_factory.mktemp("lab")) as lab:
+    """JupyterLab as `make lab` starts it, but on a copy of notebooks/ and with nobody's own settings."""
+    (started,) = re.findall(r"^cd notebooks && .* -m jupyterlab (.*)$", make(ROOT, "--dry-run", "lab").stdout, re.M)
+    with jupyterlab(tmp_path_factory.mktemp("lab"), *shlex.split(started)) as lab:
         yield lab
 
 
@@ -34,18 +38,35 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
 def picture(request: pytest.FixtureRequest) -> Path:
     """Where the picture of this test's page goes."""
     PICTURES.mkdir(parents=True, exist_ok=True)
-    return PICTURES / (re.sub(r"[^\w.-]+", "-", request.node.name).strip("-") + ".png")
+    path = PICTURES / (re.sub(r"[^\w.-]+", "-", request.node.name).strip("-") + ".png")
+    request.config.stash.setdefault(taken, []).append(path)
+    return path
 
 
 @pytest.fixture
 def page(browser: Browser, lab: Lab, picture: Path, request: pytest.FixtureRequest) -> Iterator[Page]:
-    """A fresh page. Afterwards: its picture, named where the test failed; kernels stopped; no error in its console."""
+    """A fresh page. Afterwards: its picture, named where the test failed; kernels stopped; no error in its scripts."""
     page = browser.new_page(viewport=SIZE)
     thrown: list[str] = []
     page.on("pageerror", lambda error: thrown.append(str(error)))
+    request.node.user_properties.append(("picture of the page", str(picture)))
     yield page
     page.screenshot(path=picture)
-    request.node.add_report_section("call", "picture of the page", str(picture))
     page.close()
     lab.close_kernels()
     assert thrown == [], "errors that scripts on the page did not catch"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
+    """A failed browser test names the picture of its page beside its traceback."""
+    report = yield
+    if report.failed:
+        report.sections += [(name, str(value)) for name, value in item.user_properties]
+    return report
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say where the pictures are, in whatever way the tests ended."""
+    if pictures := terminalreporter.config.stash.get(taken, []):
+        terminalreporter.write_line(f"pictures of {len(pictures)} pages: {PICTURES}")
