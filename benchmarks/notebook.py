@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
+import nbformat
 from playwright.sync_api import Locator, Page
 
 from .lab import Lab
@@ -15,13 +16,19 @@ PATIENCE = 240_000  # ms until a cell that does not end counts as hanging: a gua
 PANEL = "[...window.jupyterapp?.shell.widgets('main') ?? []].find(one => one.context?.path === path)"
 READY = f"path => ({PANEL})?.sessionContext.session?.kernel?.status === 'idle'"
 CELLS = f"path => [...({PANEL}).content.model.cells].map(cell => cell.toJSON())"
-# Every cell was run and the kernel rests, or a cell failed, which ends the run.
-DONE = f"""path => {{
+RUN = f"""([path, cell]) => {{
     const panel = {PANEL};
-    const code = [...panel.content.model.cells].filter(cell => cell.type === 'code' && cell.sharedModel.source.trim());
-    const failed = code.some(cell => cell.outputs.toJSON().some(output => output.output_type === 'error'));
+    panel.content.activeCellIndex = cell;
+    window.jupyterapp.commands.execute('notebook:run-cell');
+}}"""
+# The cell asked for, or every one, was run and the kernel rests; or a cell failed, which ends the run.
+DONE = f"""([path, cell]) => {{
+    const panel = {PANEL};
+    const code = [...panel.content.model.cells].filter((one, index) =>
+        one.type === 'code' && one.sharedModel.source.trim() && (cell === null || index === cell));
+    const failed = code.some(one => one.outputs.toJSON().some(output => output.output_type === 'error'));
     const status = panel.sessionContext.session?.kernel?.status;
-    return failed || (code.every(cell => cell.executionCount) && status === 'idle');
+    return failed || (code.every(one => one.executionCount) && status === 'idle');
 }}"""
 
 
@@ -43,15 +50,19 @@ class Notebook:
     def root(self) -> Locator:
         return self.page.locator(".jp-NotebookPanel:visible")
 
+    def run(self, cell: int) -> None:
+        """Run one cell, the first being 0, without waiting for its end."""
+        self.page.evaluate(RUN, [self.path, cell])
+
     def run_all(self) -> None:
         """Run > Run All Cells, then wait until all have ended; AssertionError shows the traceback of one that fails."""
         self.page.get_by_role("menuitem", name="Run", exact=True).click()
         self.page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
         self.wait()
 
-    def wait(self) -> None:
-        """Wait until every cell has run; AssertionError shows the traceback of one that failed."""
-        self.page.wait_for_function(DONE, arg=self.path, timeout=PATIENCE)
+    def wait(self, cell: int | None = None) -> None:
+        """Wait until one cell, or every one, has run; AssertionError shows the traceback of one that failed."""
+        self.page.wait_for_function(DONE, arg=[self.path, cell], timeout=PATIENCE)
         assert not self.errors(), "\n".join(self.errors())
 
     def cells(self) -> list[dict[str, Any]]:
@@ -66,3 +77,11 @@ class Notebook:
         """Tracebacks of the cells that failed, without colours."""
         failed = [output for output in self.outputs() if output["output_type"] == "error"]
         return [re.sub(r"\x1b\[[0-9;]*m", "", "\n".join(output["traceback"])) for output in failed]
+
+
+def written(page: Page, lab: Lab, name: str, sources: list[str]) -> Notebook:
+    """A new notebook of these code cells, open on the page and not yet run."""
+    cells = [nbformat.v4.new_code_cell(source.strip()) for source in sources]
+    kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": kernel}), lab.folder / name)
+    return Notebook.open(page, lab, name)

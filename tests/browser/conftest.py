@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Browser, Page, expect
 
 from benchmarks.browser import chromium
 from benchmarks.lab import ROOT, Lab, jupyterlab
@@ -16,6 +17,7 @@ from tests.makefile import make
 
 PICTURES = ROOT / "runs" / "browser"
 SIZE = {"width": 1400, "height": 1000}
+expect.set_options(timeout=60_000)  # ms until what does not come counts as missing: a guard, not a measure of speed
 taken = pytest.StashKey[list[Path]]()
 
 
@@ -40,21 +42,30 @@ def picture(request: pytest.FixtureRequest) -> Path:
     PICTURES.mkdir(parents=True, exist_ok=True)
     path = PICTURES / (re.sub(r"[^\w.-]+", "-", request.node.name).strip("-") + ".png")
     request.config.stash.setdefault(taken, []).append(path)
+    request.node.user_properties.append(("picture of the page", str(path)))
     return path
 
 
-@pytest.fixture
-def page(browser: Browser, lab: Lab, picture: Path, request: pytest.FixtureRequest) -> Iterator[Page]:
-    """A fresh page. Afterwards: its picture, named where the test failed; kernels stopped; no error in its scripts."""
+@contextmanager
+def fresh_page(browser: Browser, lab: Lab) -> Iterator[Page]:
+    """A new page. Afterwards all kernels are stopped, and its scripts must have caught their own errors."""
     page = browser.new_page(viewport=SIZE)
     thrown: list[str] = []
     page.on("pageerror", lambda error: thrown.append(str(error)))
-    request.node.user_properties.append(("picture of the page", str(picture)))
-    yield page
-    page.screenshot(path=picture)
-    page.close()
-    lab.close_kernels()
+    try:
+        yield page
+    finally:
+        page.close()
+        lab.close_kernels()
     assert thrown == [], "errors that scripts on the page did not catch"
+
+
+@pytest.fixture
+def page(browser: Browser, lab: Lab, picture: Path) -> Iterator[Page]:
+    """A page for one test, of which a picture is kept."""
+    with fresh_page(browser, lab) as page:
+        yield page
+        page.screenshot(path=picture)
 
 
 @pytest.hookimpl(wrapper=True)

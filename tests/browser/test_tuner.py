@@ -1,0 +1,211 @@
+"""The ThresholdTuner under a mouse, in a notebook in a real JupyterLab."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, expect
+from pypdf import PdfReader
+
+from benchmarks.lab import Lab
+from benchmarks.notebook import PATIENCE, Notebook, written
+from benchmarks.tuning import TUNER, TunerPage
+from tests.browser.conftest import SIZE, fresh_page
+
+HOSTILE = (
+    "<script>window.harmed = 1</script>",
+    "<img src=x onerror='window.harmed = 1'>",
+    " **bold** [link](javascript:window.harmed=1) $x^2$ &amp; ",
+    "שלום עולם ",
+    "مرحبا ",
+    "👩‍👩‍👧 🧪 ",
+)
+HOSTILE_TUNER = f"""
+HOSTILE = {HOSTILE!r}
+
+class Hostile:
+    "Reads as the bundled tokenizer does, and turns whatever the model writes into hostile text."
+    chat_template = None
+
+    def __getattr__(self, name):
+        return getattr(tokenizer, name)
+
+    def __call__(self, *texts, **options):
+        return tokenizer(*texts, **options)
+
+    def decode(self, ids, **options):
+        return "".join(HOSTILE[place % len(HOSTILE)] for place in range(len(ids)))
+
+    def convert_ids_to_tokens(self, number):
+        return HOSTILE[int(number) % len(HOSTILE)]
+
+    def convert_tokens_to_string(self, pieces):
+        return "".join(pieces)
+
+hostile = ThresholdTuner(model, Hostile(), ["".join(HOSTILE) + prompts[0]], max_new_tokens=16)
+hostile
+"""
+OTHER_CELL = """
+import time
+
+tuner.settle()
+ids = tokenizer(prompts[0], return_tensors="pt")
+
+def write():
+    out = model.generate(**ids, max_new_tokens=24, do_sample=False, pad_token_id=tokenizer.eos_token_id)
+    return tokenizer.decode(out[0])
+
+def patched():
+    return [name for name, part in model.named_modules() if "forward" in vars(part) or part._forward_hooks
+            or part._forward_pre_hooks or part._forward_hooks_with_kwargs]
+
+assert not patched()
+dense, times, until = write(), 0, time.monotonic() + 12
+print("begun", flush=True)
+while time.monotonic() < until:
+    assert write() == dense, "the tuner's policy reached another cell"
+    times += 1
+tuner.settle()
+assert not patched(), "the tuner left something on the model"
+assert write() == dense and times > 1
+assert tuner.result.state.policy == tuner.policy and not tuner.stale
+print(f"written {times} times; the tuner stands at {tuner.threshold.value:.2f}")
+"""
+
+
+@pytest.fixture(scope="module")
+def notebook(browser: Browser, lab: Lab) -> Iterator[Notebook]:
+    """A notebook with a tuner in its first cell, which has run."""
+    with fresh_page(browser, lab) as page:
+        page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+        notebook = written(page, lab, "tuner.ipynb", [TUNER, HOSTILE_TUNER, OTHER_CELL])
+        notebook.run(0)
+        notebook.wait(0)
+        yield notebook
+
+
+@pytest.fixture
+def tuner(notebook: Notebook, picture: Path) -> Iterator[TunerPage]:
+    """The tuner at rest; a picture of the page is kept after the test."""
+    tuner = TunerPage(notebook.root.locator(".st-tuner").first)
+    tuner.rest()
+    yield tuner
+    notebook.page.screenshot(path=picture)
+
+
+def canvas(tuner: TunerPage) -> str:
+    """What the trace's canvas shows, with the blocks that would be skipped."""
+    return tuner.root.locator("canvas.sx-cells").evaluate("canvas => canvas.toDataURL()")
+
+
+def words(tuner: TunerPage) -> list[str]:
+    """The texts on both sides."""
+    return tuner.root.locator(".st-pane").all_text_contents()
+
+
+def moved(tuner: TunerPage, by: float) -> None:
+    """Drag, and wait for what follows."""
+    tuner.drag(by)
+    expect(tuner.badges.first).to_be_visible()
+    tuner.rest()
+
+
+def test_the_picture_follows_the_hand_and_the_text_follows_its_rest(tuner: TunerPage) -> None:
+    picture, text, visited = canvas(tuner), words(tuner), tuner.points.count()
+    predicted = tuner.root.locator(".st-quiet", has_text="predicted")
+    said = predicted.inner_text()
+    x, y = tuner.hold()
+    tuner.page.mouse.move(x + 60, y, steps=6)
+    expect(predicted).not_to_have_text(said)
+    expect(tuner.badges.first).to_be_visible()
+    assert canvas(tuner) != picture, "the mask follows while the hand moves"
+    tuner.page.mouse.up()
+    expect(tuner.points).to_have_count(visited + 1)
+    tuner.rest()
+    after = words(tuner)
+    assert after[0] == text[0], "the dense text stays"
+    assert after[1] != text[1], "the text is written anew, with other blocks skipped"
+
+
+def test_cancel_stops_the_text_and_keeps_the_one_before_marked_as_stale(tuner: TunerPage) -> None:
+    visited = tuner.points.count()
+    tuner.drag(-35)
+    cancel = tuner.button("Cancel")
+    expect(cancel).to_be_enabled()
+    cancel.click()
+    expect(cancel).to_be_disabled()
+    expect(tuner.root.get_by_role("status").filter(has_text="cancelled")).to_be_visible()
+    expect(tuner.badges.first).to_be_visible()
+    assert tuner.points.count() == visited
+    tuner.points.last.click()
+
+
+def test_a_click_on_a_point_brings_its_state_back(tuner: TunerPage) -> None:
+    moved(tuner, 20)
+    there, at, text = tuner.points.count(), tuner.handle.get_attribute("aria-valuetext"), words(tuner)
+    policy = tuner.root.get_by_label("policy")
+    tuner.points.first.click()
+    expect(policy).to_have_value("dense")
+    assert len(set(words(tuner))) == 1, "the dense text on both sides"
+    tuner.points.last.click()
+    expect(policy).to_have_value("FFN-SkipLLM")
+    expect(tuner.sparse).to_have_text(text[1])
+    assert tuner.handle.get_attribute("aria-valuetext") == at
+    expect(tuner.root.get_by_text("as measured before")).to_be_visible()
+    assert tuner.points.count() == there, "nothing was computed again"
+
+
+def test_a_figure_is_exported_where_the_notebook_lies(tuner: TunerPage, lab: Lab) -> None:
+    tuner.button("Export figure").click()
+    expect(tuner.root.get_by_text("exported out/tuner.pdf")).to_be_visible(timeout=PATIENCE)
+    page = PdfReader(lab.folder / "out" / "tuner.pdf").pages[0]
+    assert float(page.mediabox.width) / 72 == pytest.approx(7.7 / 2.54, abs=0.01), "a column of ACL, in inches"
+
+
+def test_copy_as_python_puts_the_state_on_the_clipboard(tuner: TunerPage) -> None:
+    tuner.button("Copy as Python").click()
+    shown = tuner.root.locator(".st-code")
+    expect(shown).to_contain_text("st.FFNSkip(threshold=")
+    copied = tuner.page.evaluate("navigator.clipboard.readText()")
+    assert copied.strip() == (shown.text_content() or "").strip()
+    compile(copied, "copied", "exec")
+
+
+def test_hostile_text_is_shown_as_text(notebook: Notebook, picture: Path) -> None:
+    notebook.run(1)
+    notebook.wait(1)
+    tuner = TunerPage(notebook.root.locator(".st-tuner").last)
+    tuner.rest()
+    tuner.points.last.hover()
+    moved(tuner, 15)
+    for shown in words(tuner):
+        assert "".join(HOSTILE) in shown, "every character of the prompt is there"
+    written = "".join(words(tuner)).replace("".join(HOSTILE), "")
+    assert all(piece in written for piece in HOSTILE), "and of what the model wrote"
+    inside = tuner.root.locator(":is(.st-pane, .sx) :is(script, img, b, strong, a, .MathJax)")
+    assert inside.count() == 0
+    assert notebook.page.evaluate("window.harmed") is None
+    notebook.page.screenshot(path=picture)
+
+
+def test_a_fast_hand_disturbs_no_other_cell(tuner: TunerPage, notebook: Notebook) -> None:
+    notebook.run(2)
+    expect(notebook.root.get_by_text("begun", exact=True)).to_be_visible(timeout=PATIENCE)
+    x, y = tuner.hold()
+    until = time.monotonic() + 10
+    while time.monotonic() < until:
+        tuner.page.mouse.move(x + 70 * math.sin(7 * time.monotonic()), y)
+    tuner.page.mouse.move(x + 40, y)
+    tuner.page.mouse.up()
+    stands = tuner.handle.get_attribute("aria-valuetext")
+    notebook.wait(2)
+    tuner.rest()
+    said = "".join(output.get("text", "") for output in notebook.cells()[2]["outputs"])
+    assert f"the tuner stands at {float(stands or 'nan'):.2f}" in said, "the last position wins"
+    before = canvas(tuner)
+    tuner.page.set_viewport_size({**SIZE, "height": SIZE["height"] + 1})  # drawn anew
+    assert canvas(tuner) == before, "the picture is that of the last position"
