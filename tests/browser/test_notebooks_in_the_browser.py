@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import pytest
-from playwright.sync_api import Page
+from playwright.sync_api import Page, expect
 
 from benchmarks.lab import ROOT, Lab
 from benchmarks.notebook import Notebook
 
 NOTEBOOKS = sorted(path.name for path in (ROOT / "notebooks").glob("*.ipynb"))
+DRAWN = "image => image.scrollIntoView() || (image.complete && image.naturalWidth > 100)"
 
 
 @pytest.mark.parametrize("name", NOTEBOOKS)
-def test_notebook_runs_and_shows_pictures(page: Page, lab: Lab, name: str) -> None:
+@pytest.mark.timeout(600)
+def test_notebook_runs_and_shows_its_pictures(page: Page, lab: Lab, name: str) -> None:
     notebook = Notebook.open(page, lab, name)
     notebook.run_all()
     drawn = [output for output in notebook.outputs() if "image/png" in output.get("data", {})]
-    assert drawn
+    live = [output for output in drawn if "application/vnd.jupyter.widget-view+json" in output["data"]]
+    pictures = notebook.root.locator(".jp-RenderedImage img")
+    expect(pictures).to_have_count(len(drawn) - len(live))
+    assert drawn and all(picture.evaluate(DRAWN) for picture in pictures.all())
+    canvases = notebook.root.locator("canvas.sx-cells")
+    assert canvases.count() == len(live), "a widget with a picture for code hosts is alive here"
+    assert page.locator(".jp-Dialog, .jp-RenderedText[data-mime-type='application/vnd.jupyter.stderr']").count() == 0
