@@ -10,12 +10,14 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.lab import NEWS
 from tests.makefile import make
 
 TARGETS = ("demo", "test", "check", "browser", "lab", "bench", "clean", "help")
 IGNORED = (
     ".venv/bin/python",
     "runs/demo/table.parquet",
+    "runs/browser/test_opening.png",
     "out/layers.pdf",
     "checkpoints/last.pt",
     "notebooks/out/a.png",
@@ -119,6 +121,39 @@ def test_make_refuses_an_unknown_build_of_torch(root: Path) -> None:
     choices = "cpu, cuda or index (leave it out for index)"
     assert done.returncode == 2
     assert said == f"TORCH chooses the build of torch and must be {choices}, but is 'gpu'.  Stop."
+
+
+@pytest.fixture
+def set_up(root: Path, tmp_path: Path) -> Path:
+    """A checkout whose environment is made; what make would do beyond that is seen by --dry-run."""
+    for name in ("pyproject.toml", "requirements.txt", "Makefile"):
+        shutil.copy(root / name, tmp_path)
+    (tmp_path / ".venv").mkdir()
+    (tmp_path / ".venv" / ".ready-index").write_text(f"{tmp_path}\n", encoding="utf-8")
+    return tmp_path
+
+
+def test_make_test_looks_for_a_browser_before_the_tests(set_up: Path) -> None:
+    steps = make(set_up, "--dry-run", "test").stdout.splitlines()
+    (looks,) = (number for number, step in enumerate(steps) if "-m benchmarks.browser" in step)
+    assert steps[-1].endswith("-m pytest") and looks < len(steps) - 1
+
+
+@pytest.mark.parametrize(("path", "looks"), [("bin/chromium", False), ("bin/removed", True)])
+def test_make_remembers_the_browser_as_long_as_it_is_there(set_up: Path, path: str, looks: bool) -> None:
+    (set_up / "bin").mkdir()
+    (set_up / "bin" / "chromium").touch(mode=0o755)
+    (set_up / ".venv" / ".chromium").write_text(f"{set_up / path}\n", encoding="utf-8")
+    assert ("-m benchmarks.browser" in make(set_up, "--dry-run", "test").stdout) is looks
+
+
+def test_make_lab_switches_the_question_about_news_off_once(set_up: Path) -> None:
+    command = f"labextension disable --level=sys_prefix {NEWS}"
+    assert command in make(set_up, "--dry-run", "lab").stdout
+    settings = set_up / ".venv" / "etc" / "jupyter" / "labconfig" / "page_config.json"
+    settings.parent.mkdir(parents=True)
+    settings.touch()
+    assert command not in make(set_up, "--dry-run", "lab").stdout
 
 
 def test_git_ignores_what_runs_leave_behind(root: Path, tmp_path: Path) -> None:

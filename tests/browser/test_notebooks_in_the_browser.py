@@ -13,7 +13,7 @@ DRAWN = "image => image.scrollIntoView() || (image.complete && image.naturalWidt
 
 
 @pytest.mark.parametrize("name", NOTEBOOKS)
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(700)
 def test_notebook_runs_and_shows_its_pictures(page: Page, lab: Lab, name: str) -> None:
     notebook = Notebook.open(page, lab, name)
     notebook.run_all()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -88,13 +89,23 @@ def notebook(browser: Browser, lab: Lab) -> Iterator[Notebook]:
         yield notebook
 
 
+@contextmanager
+def at_rest(notebook: Notebook, cell: int, picture: Path) -> Iterator[TunerPage]:
+    """The tuner of one cell with nothing going on; a picture of the page is kept in any case."""
+    tuner = TunerPage(notebook.root.locator(".jp-CodeCell").nth(cell).locator(".st-tuner"))
+    tuner.root.scroll_into_view_if_needed()
+    tuner.rest()
+    try:
+        yield tuner
+    finally:
+        notebook.page.screenshot(path=picture)
+
+
 @pytest.fixture
 def tuner(notebook: Notebook, picture: Path) -> Iterator[TunerPage]:
-    """The tuner at rest; a picture of the page is kept after the test."""
-    tuner = TunerPage(notebook.root.locator(".st-tuner").first)
-    tuner.rest()
-    yield tuner
-    notebook.page.screenshot(path=picture)
+    """The tuner of the first cell."""
+    with at_rest(notebook, 0, picture) as tuner:
+        yield tuner
 
 
 def canvas(tuner: TunerPage) -> str:
@@ -175,21 +186,25 @@ def test_copy_as_python_puts_the_state_on_the_clipboard(tuner: TunerPage) -> Non
     compile(copied, "copied", "exec")
 
 
-def test_hostile_text_is_shown_as_text(notebook: Notebook, picture: Path) -> None:
+@pytest.fixture
+def hostile(notebook: Notebook, picture: Path) -> Iterator[TunerPage]:
+    """A tuner whose prompt and whose model's text are hostile."""
     notebook.run(1)
     notebook.wait(1)
-    tuner = TunerPage(notebook.root.locator(".st-tuner").last)
-    tuner.rest()
-    tuner.points.last.hover()
-    moved(tuner, 15)
-    for shown in words(tuner):
-        assert "".join(HOSTILE) in shown, "every character of the prompt is there"
-    written = "".join(words(tuner)).replace("".join(HOSTILE), "")
-    assert all(piece in written for piece in HOSTILE), "and of what the model wrote"
-    inside = tuner.root.locator(":is(.st-pane, .sx) :is(script, img, b, strong, a, .MathJax)")
+    with at_rest(notebook, 1, picture) as tuner:
+        yield tuner
+
+
+def test_hostile_text_is_shown_as_text(hostile: TunerPage) -> None:
+    moved(hostile, 15)
+    hostile.points.last.hover()  # its label
+    hostile.button("Copy as Python").click()
+    expect(hostile.root.locator(".st-code")).to_contain_text("<script>")
+    for shown in words(hostile):
+        assert shown.count("".join(HOSTILE)) >= 3, "every character, of the prompt and of what the model wrote"
+    inside = hostile.root.locator(":is(.st-pane, .st-code, .st-pareto, .sx) :is(script, img, strong, a, .MathJax)")
     assert inside.count() == 0
-    assert notebook.page.evaluate("window.harmed") is None
-    notebook.page.screenshot(path=picture)
+    assert hostile.page.evaluate("window.harmed") is None
 
 
 def test_a_fast_hand_disturbs_no_other_cell(tuner: TunerPage, notebook: Notebook) -> None:
