@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from . import explorer, recording, skipping
+from . import explorer, recording, skipping, tuning
 from .interleave import machine
 
 
@@ -28,6 +28,7 @@ def main() -> None:
         ("A trace of a million tokens", recording.million()),
         ("What skipping realises of the ideal saving", skipping.shares(asked.rounds)),
         ("How fast the explorer answers, 32 layers x 100,000 tokens", explorer.moves()),
+        ("How soon the tuner writes anew once the hand rests", tuning.moves()),
     ):
         parts.append(section(title, table))
         print(parts[-1])
