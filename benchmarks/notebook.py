@@ -69,6 +69,11 @@ class Notebook:
         """The cells as they would be saved, outputs included."""
         return self.page.evaluate(CELLS, self.path)
 
+    def printed(self, cell: int) -> str:
+        """What one cell printed."""
+        outputs = self.cells()[cell]["outputs"]
+        return "".join("".join(output["text"]) for output in outputs if output["output_type"] == "stream")
+
     def outputs(self) -> list[dict[str, Any]]:
         """Every output of every cell, in order."""
         return [output for cell in self.cells() for output in cell.get("outputs", [])]

@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import nbformat
 import numpy as np
 import pytest
 import traces
 from playwright.sync_api import Page, expect
 
 from benchmarks.lab import Lab
-from benchmarks.notebook import Notebook
+from benchmarks.notebook import Notebook, written
 
 SHOW = """import saturation as st
 from saturation.widgets import SaturationExplorer
@@ -31,10 +30,7 @@ def notebook(page: Page, lab: Lab, tmp_path: Path) -> Notebook:
     """A notebook whose first cell shows an explorer."""
     path = tmp_path / "trace.parquet"
     traces.trace(sequences=6, length=60, prefill=12).save(path)
-    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
-    cells = [nbformat.v4.new_code_cell(source) for source in (SHOW.format(path=str(path)), ASK, MOVE)]
-    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=kernel), lab.folder / "explorer.ipynb")
-    notebook = Notebook.open(page, lab, "explorer.ipynb")
+    notebook = written(page, lab, "explorer.ipynb", [SHOW.format(path=str(path)), ASK, MOVE])
     run(notebook, 0)
     expect(page.locator(".sx-ratios")).to_contain_text("nominal", timeout=30_000)
     return notebook
@@ -42,21 +38,9 @@ def notebook(page: Page, lab: Lab, tmp_path: Path) -> Notebook:
 
 def run(notebook: Notebook, number: int) -> str:
     """Run one cell, and return what it printed."""
-    page = notebook.page
-    notebook.root.locator(".jp-CodeCell").nth(number).locator(".cm-content").click()
-    page.keyboard.press("Control+Enter")
-    page.wait_for_function(
-        """([path, number]) => {
-            const panel = [...window.jupyterapp.shell.widgets("main")].find(one => one.context?.path === path);
-            return panel.content.model.cells.get(number).executionCount
-                && panel.sessionContext.session?.kernel?.status === "idle";
-        }""",
-        arg=[notebook.path, number],
-        timeout=60_000,
-    )
-    outputs = notebook.cells()[number].get("outputs", [])
-    assert not notebook.errors(), notebook.errors()
-    return "".join("".join(output["text"]) for output in outputs if output["output_type"] == "stream")
+    notebook.run(number)
+    notebook.wait(number)
+    return notebook.printed(number)
 
 
 def test_page_and_kernel_agree(notebook: Notebook) -> None:

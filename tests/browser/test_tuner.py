@@ -219,8 +219,7 @@ def test_a_fast_hand_disturbs_no_other_cell(tuner: TunerPage, notebook: Notebook
     stands = tuner.handle.get_attribute("aria-valuetext")
     notebook.wait(2)
     tuner.rest()
-    said = "".join(output.get("text", "") for output in notebook.cells()[2]["outputs"])
-    assert f"the tuner stands at {float(stands or 'nan'):.2f}" in said, "the last position wins"
+    assert f"the tuner stands at {float(stands or 'nan'):.2f}" in notebook.printed(2), "the last position wins"
     before = canvas(tuner)
     tuner.page.set_viewport_size({**SIZE, "height": SIZE["height"] + 1})  # drawn anew
     assert canvas(tuner) == before, "the picture is that of the last position"
