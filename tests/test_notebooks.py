@@ -1,20 +1,24 @@
-"""Every notebook is committed without results and runs from top to bottom."""
+"""Every notebook is committed without results; those with widgets also run from top to bottom without a browser."""
 
 from __future__ import annotations
 
-import os
-import shutil
 from pathlib import Path
 
 import nbformat
 import pytest
 from nbclient import NotebookClient
 
-ROOT = Path(__file__).resolve().parent.parent
+from benchmarks.lab import ROOT, desk, surroundings
+
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 SECONDS = 600  # a guard against hanging, not a measure of speed: a busy machine takes many times as long
 
 every_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+
+
+def code(path: Path) -> str:
+    """All code of a notebook."""
+    return "\n".join(cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code")
 
 
 def traces_of_a_run(notebook: nbformat.NotebookNode) -> list[str]:
@@ -29,7 +33,9 @@ def traces_of_a_run(notebook: nbformat.NotebookNode) -> list[str]:
 
 
 def test_notebooks_are_found() -> None:
-    assert [path.stem for path in NOTEBOOKS][:1] == ["01_record_saturation"]
+    names = [path.stem for path in NOTEBOOKS]
+    assert names[0] == "01_record_saturation" and "06_your_model" in names
+    assert any("widgets" in code(path) for path in NOTEBOOKS)
 
 
 @every_notebook
@@ -53,20 +59,6 @@ def test_results_in_a_notebook_are_noticed() -> None:
     ]
 
 
-@pytest.fixture
-def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy of notebooks/ to run in, so that what a notebook writes stays out of the checkout."""
-    results = shutil.ignore_patterns("out", "runs", ".*")
-    desk = shutil.copytree(ROOT / "notebooks", tmp_path / "notebooks", ignore=results)
-    if (ROOT / "data").exists():
-        (tmp_path / "data").symlink_to(ROOT / "data")
-    monkeypatch.setenv("PYTHONPATH", str(ROOT), prepend=os.pathsep)
-    for variable in ("IPYTHONDIR", "JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR"):
-        monkeypatch.setenv(variable, str(tmp_path / variable.lower()))  # nobody's own settings
-    monkeypatch.delenv("MPLBACKEND", raising=False)  # the kernel draws inline, as it does for a person
-    return desk
-
-
 def execute(path: Path) -> nbformat.NotebookNode:
     """Run a notebook where it lies; an error in a cell raises `CellExecutionError` with its traceback."""
     place = {"metadata": {"path": str(path.parent)}}
@@ -74,9 +66,15 @@ def execute(path: Path) -> nbformat.NotebookNode:
     return NotebookClient(notebook, timeout=SECONDS, kernel_name="python3", resources=place).execute()
 
 
-@every_notebook
+@pytest.mark.parametrize("path", [path for path in NOTEBOOKS if "widgets" in code(path)], ids=lambda path: path.stem)
 @pytest.mark.timeout(SECONDS)
-def test_notebook_executes(path: Path, desk: Path) -> None:
-    executed = execute(desk / path.name)
-    code = [cell for cell in executed.cells if cell.cell_type == "code" and cell.source.strip()]
-    assert code and all(cell.execution_count for cell in code)
+def test_notebook_executes_where_no_widget_can_live(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other notebooks are run in a browser only, by tests/browser."""
+    for name, value in surroundings(tmp_path / "jupyter").items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("MPLBACKEND", raising=False)  # the kernel draws inline, as it does for a person
+    executed = execute(desk(tmp_path) / path.name)
+    cells = [cell for cell in executed.cells if cell.cell_type == "code" and cell.source.strip()]
+    assert cells and all(cell.execution_count for cell in cells)

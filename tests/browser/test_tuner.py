@@ -177,8 +177,10 @@ def test_a_click_on_a_point_brings_its_state_back(tuner: TunerPage) -> None:
 def test_a_figure_is_exported_where_the_notebook_lies(tuner: TunerPage, lab: Lab) -> None:
     tuner.button("Export figure").click()
     expect(tuner.root.get_by_text("exported out/tuner.pdf")).to_be_visible(timeout=PATIENCE)
-    page = PdfReader(lab.folder / "out" / "tuner.pdf").pages[0]
+    out = lab.folder / "out"
+    page = PdfReader(out / "tuner.pdf").pages[0]
     assert float(page.mediabox.width) / 72 == pytest.approx(7.7 / 2.54, abs=0.01), "a column of ACL, in inches"
+    assert {"tuner.data.csv", "tuner.manifest.json"} <= {path.name for path in out.iterdir()}
 
 
 def test_copy_as_python_puts_the_state_on_the_clipboard(tuner: TunerPage) -> None:
