@@ -106,6 +106,12 @@ class TunerPage:
         self.page.mouse.move(x + by, y, steps=6)
         self.page.mouse.up()
 
+    def slide(self, by: float) -> None:
+        """Drag, and wait for the text and the numbers that follow."""
+        self.drag(by)
+        expect(self.badges.first).to_be_visible()
+        self.rest()
+
 
 def moves(number: int = MOVES) -> pd.DataFrame:
     """Seconds from rest to the first words, over moves to thresholds not visited before."""

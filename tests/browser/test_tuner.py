@@ -119,13 +119,6 @@ def words(tuner: TunerPage) -> list[str]:
     return tuner.root.locator(".st-pane").all_text_contents()
 
 
-def moved(tuner: TunerPage, by: float) -> None:
-    """Drag, and wait for what follows."""
-    tuner.drag(by)
-    expect(tuner.badges.first).to_be_visible()
-    tuner.rest()
-
-
 def test_the_picture_follows_the_hand_and_the_text_follows_its_rest(tuner: TunerPage) -> None:
     picture, text, visited = canvas(tuner), words(tuner), tuner.points.count()
     predicted = tuner.root.locator(".st-quiet", has_text="predicted")
@@ -160,7 +153,7 @@ def test_cancel_stops_the_text_and_keeps_the_one_before_marked_as_stale(tuner: T
 
 
 def test_a_click_on_a_point_brings_its_state_back(tuner: TunerPage) -> None:
-    moved(tuner, 20)
+    tuner.slide(20)
     there, at, text = tuner.points.count(), tuner.handle.get_attribute("aria-valuetext"), words(tuner)
     policy = tuner.root.get_by_label("policy")
     tuner.points.first.click()
@@ -202,7 +195,7 @@ def hostile(notebook: Notebook, picture: Path) -> Iterator[TunerPage]:
 
 
 def test_hostile_text_is_shown_as_text(hostile: TunerPage) -> None:
-    moved(hostile, 15)
+    hostile.slide(15)
     hostile.points.last.hover()  # its label
     hostile.button("Copy as Python").click()
     expect(hostile.root.locator(".st-code")).to_contain_text("<script>")
