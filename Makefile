@@ -61,7 +61,7 @@ browser: $(CHROMIUM)  ## a Chromium for the browser tests: the one that is there
 lab: $(READY) $(NEWS)  ## open the first notebook in JupyterLab (more options: make lab LAB="--no-browser --port 9000")
 	@cd notebooks && ../$(RUN) jupyterlab 01_record_saturation.ipynb $(if $(filter 0,$(shell id -u)),--allow-root) $(LAB)
 
-bench: $(READY)  ## what recording costs, as tables
+bench: $(READY) $(CHROMIUM)  ## what recording and skipping cost, and how soon the widgets answer, as tables
 	@$(RUN) benchmarks
 
 clean:  ## remove .venv and every cache; results in runs/ and out/ stay

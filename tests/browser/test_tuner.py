@@ -17,6 +17,7 @@ from benchmarks.notebook import PATIENCE, Notebook, written
 from benchmarks.tuning import TUNER, TunerPage
 from tests.browser.conftest import SIZE, fresh_page
 
+pytestmark = pytest.mark.timeout(600)  # a guard against hanging: on a busy machine the kernel alone takes minutes
 HOSTILE = (
     "<script>window.harmed = 1</script>",
     "<img src=x onerror='window.harmed = 1'>",
