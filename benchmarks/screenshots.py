@@ -72,7 +72,7 @@ def widgets(browser: Browser, lab: Lab, out: Path) -> None:
 
 def first_page(browser: Browser, lab: Lab, path: Path) -> None:
     """What a person sees first, with its first picture."""
-    page: Page = browser.new_page(viewport={"width": 1400, "height": 1180})
+    page: Page = browser.new_page(viewport={"width": 1400, "height": 1230})
     notebook = Notebook.open(page, lab, "01_record_saturation.ipynb")
     notebook.run_all()
     notebook.root.locator("h1").first.scroll_into_view_if_needed()

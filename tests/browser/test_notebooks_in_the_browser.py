@@ -25,6 +25,7 @@ def test_notebook_runs_and_shows_its_pictures(page: Page, lab: Lab, name: str) -
     assert drawn and all(picture.evaluate(DRAWN) for picture in pictures.all())
     alive = notebook.root.locator("canvas.sx-cells")
     assert alive.count() >= len(live), "a widget that has a picture for code hosts is alive here"
-    assert page.locator(".jp-Dialog, .jp-RenderedText[data-mime-type='application/vnd.jupyter.stderr']").count() == 0
+    assert page.locator(".jp-Dialog").count() == 0
+    assert [output["text"] for output in notebook.outputs() if output.get("name") == "stderr"] == [], "no warnings"
     for tuner in notebook.root.locator(".st-tuner").all():
         TunerPage(tuner).slide(10)
