@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from playwright.sync_api import Page, expect
 
@@ -26,6 +28,7 @@ def test_notebook_runs_and_shows_its_pictures(page: Page, lab: Lab, name: str) -
     alive = notebook.root.locator("canvas.sx-cells")
     assert alive.count() >= len(live), "a widget that has a picture for code hosts is alive here"
     assert page.locator(".jp-Dialog").count() == 0
-    assert [output["text"] for output in notebook.outputs() if output.get("name") == "stderr"] == [], "no warnings"
+    complaints = "".join("".join(out["text"]) for out in notebook.outputs() if out.get("name") == "stderr")
+    assert not re.search(r"[a-z]Warning:|Traceback", complaints), complaints  # what the library itself logs may stand
     for tuner in notebook.root.locator(".st-tuner").all():
         TunerPage(tuner).slide(10)
