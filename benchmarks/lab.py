@@ -67,6 +67,7 @@ def desk(folder: Path) -> Path:
 
 def surroundings(folder: Path) -> dict[str, str]:
     """Environment of a server or kernel: this checkout is imported, settings lie in `folder`, the hub is shut."""
+    folder.mkdir(parents=True, exist_ok=True)  # IPython warns where its folder has no parent
     own = {
         "JUPYTER_CONFIG_DIR": str(folder / "config"),
         "JUPYTER_DATA_DIR": str(folder / "data"),
