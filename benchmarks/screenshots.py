@@ -6,7 +6,7 @@ import argparse
 import tempfile
 from pathlib import Path
 
-from playwright.sync_api import Browser, Locator, Page
+from playwright.sync_api import Browser, Locator, Page, expect
 
 from .browser import chromium
 from .lab import Lab, jupyterlab
@@ -74,8 +74,15 @@ def first_page(browser: Browser, lab: Lab, path: Path) -> None:
     """What a person sees first, with its first picture."""
     page: Page = browser.new_page(viewport={"width": 1400, "height": 1230})
     notebook = Notebook.open(page, lab, "01_record_saturation.ipynb")
-    notebook.run_all()
-    notebook.root.locator("h1").first.scroll_into_view_if_needed()
+    for number, cell in enumerate(notebook.cells()):
+        if cell["cell_type"] == "code" and not notebook.root.locator(".jp-RenderedImage").count():
+            notebook.run(number)
+            notebook.wait(number)
+    heading = notebook.root.locator("h1").first
+    heading.scroll_into_view_if_needed()
+    expect(heading).to_be_in_viewport()
+    expect(notebook.root.locator(".jp-RenderedImage img").first).to_be_in_viewport()
+    page.wait_for_timeout(1000)  # JupyterLab fills in cells as they come into view
     page.screenshot(path=path)
     lab.close_kernels()
 
