@@ -13,6 +13,7 @@ from transformers import AutoConfig, AutoModel, AutoModelForMaskedLM
 import saturation as st
 from saturation import similarity
 from saturation.anatomy import UnsupportedModel, find_blocks
+from saturation.recording import encode
 from tests.families import FAMILIES, HIDDEN, LAYERS, TOKENS, VOCABULARY, build
 from tests.tokens import FIRST, Words
 
@@ -233,6 +234,17 @@ def test_pairs_are_read_with_the_answer_as_decode():
     assert list(trace.tokens.phase) == ["prefill"] * 3 + ["decode"] * 2 + ["prefill", "decode"]
     assert list(trace.tokens.text) == [" a", " b", " c", " d", " e", " f", " g"]
     assert trace.distance.shape == (7, LAYERS)
+
+
+def test_an_answer_is_read_as_in_running_text(stories):
+    """SentencePiece begins a text with a space; one that goes on has none of its own."""
+    model, tokenizer = stories[:2]
+    whole = tokenizer("Once there was a cat").input_ids
+    (ids,), (start,) = encode(model, tokenizer, [("Once there was a", " cat")])
+    assert ids == whole and start == len(tokenizer("Once there was a").input_ids)
+    (ids,), _ = encode(model, tokenizer, [("Once there was a ca", "t")])
+    apart = tokenizer("t", add_special_tokens=False).input_ids
+    assert ids == tokenizer("Once there was a ca").input_ids + apart, "where they would run together"
 
 
 # --- bad input ----------------------------------------------------------------------------------------------------

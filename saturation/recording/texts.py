@@ -126,7 +126,7 @@ def encode(
         question, answer = prompt if isinstance(prompt, tuple) else (prompt, "")
         ids = _ids(tokenizer, question, chat)
         starts.append(len(ids) if isinstance(prompt, tuple) else start)
-        ids = ids + (_ids(tokenizer, answer, False, add_special_tokens=False) if answer else [])
+        ids = _with_answer(tokenizer, ids, question, answer) if answer else ids
         _check(ids, question, number, context(model) if fits else None, room)
         rows.append(ids)
     return rows, starts
@@ -183,6 +183,19 @@ def _ids(tokenizer: Any, text: Text, chat: bool, **options: Any) -> list[int]:
         return tokenizer(text, **options).input_ids
     turn = [{"role": "user", "content": text}]
     return tokenizer.apply_chat_template(turn, add_generation_prompt=True, return_dict=True)["input_ids"]
+
+
+def _with_answer(tokenizer: Any, ids: list[int], question: Text, answer: Text) -> list[int]:
+    """Ids of a prompt, and behind them those of its answer as they are in running text.
+
+    SentencePiece begins every text with a space, so that an answer read by itself would have one too many. Where the
+    two run together in one token, or the prompt is not plain text, the answer is read by itself all the same.
+    """
+    if isinstance(question, str) and isinstance(answer, str):
+        whole = _ids(tokenizer, question + answer, False)
+        if len(whole) > len(ids) and whole[: len(ids)] == ids:
+            return whole
+    return ids + _ids(tokenizer, answer, False, add_special_tokens=False)
 
 
 def _check(ids: list[int], text: Text, number: int, limit: int | None, room: int) -> None:
