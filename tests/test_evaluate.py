@@ -161,6 +161,26 @@ def test_what_one_run_has_no_value_for_is_not_compared():
         compare(scored[0].assign(judge=np.nan), scored[1], score="judge")
 
 
+def test_turns_of_a_conversation_are_one_observation_of_a_share_too():
+    """Six turns that changed in two conversations are two observations, not six."""
+    talks = [name for name in "abcd" for _ in range(3)]
+    dense = rows([True] * 12).assign(conversation=talks, collapsed=False).drop(columns="correct")
+    sparse = dense.assign(collapsed=[name in "ab" for name in talks])
+    found = compare(sparse, dense, score="collapsed")
+    assert (found["n"], found["won"], found["lost"], found["p"], found["difference"]) == (12, 2, 0, 0.5, 0.5)
+
+
+def test_losses_are_compared_per_token():
+    dense = rows([True] * 2).assign(nll=[10.0, 30.0], tokens=[10, 10]).drop(columns="correct")
+    found = compare(dense.assign(nll=[12.0, 30.0]), dense, score="nll")
+    assert found["difference"] == pytest.approx(2 / 20)
+
+
+def test_one_example_has_no_interval():
+    (row,) = summarise(rows([True]).assign(chrf=40.0).drop(columns="correct")).to_dict("records")
+    assert row["mean"] == 40 and np.isnan([row["low"], row["high"]]).all()
+
+
 def test_a_collapse_is_compared_by_outcome():
     """A right answer is no collapse, whatever the alarm says."""
     dense = rows([True] * 6).assign(collapsed=[True] * 6, outcome="right")

@@ -42,9 +42,10 @@ def summarise(
     DataFrame
         One row per group and score: the group's columns, `score`, `n` (rows), `mean`, `low`, `high`, and the share of
         FFN blocks that was skipped: `nominal`, `decode` and `total` as `SkipRatios` defines them, and `answer` on
-        those tokens that wrote the scored answer (0 for a dense run, NaN where the table lacks the counts). Loss per
+        the decode steps that wrote the scored answer (0 for a dense run, and where prefill wrote all of it, as it
+        does an answer of one token, whatever it skipped; NaN where the table lacks the counts). Loss per
         token is the score "nll". Where answers are right or wrong, the scores "correct", "wrong" and "collapsed" are
-        those of `outcome` and add up to 1.
+        those of `outcome` and add up to 1. Of a single example a score that is no share has no interval (NaN).
     """
     table = _outcomes(table)
     rows = []
@@ -70,32 +71,33 @@ def compare(sparse: pd.DataFrame, dense: pd.DataFrame, score: str = "correct") -
     Returns
     -------
     dict
-        `n`, the examples that both have a value for; `difference` of the means; `p`, two-sided: of McNemar's exact
-        test for right and wrong, of Wilcoxon's signed-rank test for other scores (1 where no example differs); for
-        shares also how many examples were `lost` (had it in the dense run only) and `won`. Turns of a conversation
-        enter Wilcoxon's test as one observation, their mean.
+        `n`, the examples that both have a value for; `difference` of the means, of "nll" per token; `p`, two-sided:
+        of McNemar's exact test for right and wrong, of Wilcoxon's signed-rank test for other scores (1 where no
+        example differs); for shares also how many examples were `lost` (had it in the dense run only) and `won`.
+        The turns of a conversation are one observation, their mean, in either test and in `lost` and `won`.
 
     Raises
     ------
     ValueError
         Where the two are not of the same examples, or have no value in common.
     """
-    ours, theirs = (_outcomes(table).set_index(["task", "example"])[score] for table in (sparse, dense))
+    ours, theirs = (_outcomes(table).set_index(["task", "example"]) for table in (sparse, dense))
     if len(ours) != len(theirs) or not ours.index.sort_values().equals(theirs.index.sort_values()):
         raise ValueError(
             f"expected both tables to hold the same examples once each, got {len(ours)} and {len(theirs)} rows with "
             f"{len(ours.index.intersection(theirs.index))} examples in common; evaluate both on one task"
         )
-    every = ours.astype(float) - theirs.loc[ours.index].astype(float)
+    every = ours[score].astype(float) - theirs[score].loc[ours.index].astype(float)
     difference = every.dropna()  # a judge may have failed on one of the two
     if difference.empty:
         raise ValueError(f"expected {score!r} of the same examples in both tables, got no example that has both")
-    result = {"n": len(difference), "difference": float(difference.mean())}
+    weight = ours["tokens"][every.notna()].sum() if score == "nll" else len(difference)
+    result = {"n": len(difference), "difference": float(difference.sum() / weight)}
+    means = difference.groupby(_units(sparse)[every.notna()]).mean()
     if score in SHARES:
-        won, lost = int((difference > 0).sum()), int((difference < 0).sum())
+        won, lost = int((means > 0).sum()), int((means < 0).sum())
         p = stats.binomtest(won, won + lost).pvalue if won + lost else 1.0
         return result | {"lost": lost, "won": won, "p": float(p)}
-    means = difference.groupby(_units(sparse)[every.notna()]).mean()
     return result | {"p": float(stats.wilcoxon(means).pvalue) if (means != 0).any() else 1.0}
 
 
@@ -122,7 +124,9 @@ def _estimate(own: pd.DataFrame, score: str, confidence: float, seed: int) -> tu
     mean = float(value.sum() / weight.sum())
     if score in SHARES:
         return len(own), mean, *share_interval(mean, len(value), confidence=confidence)
-    if len(value) < 2 or (np.ptp(value) == 0 and np.ptp(weight) == 0):
+    if len(value) < 2:
+        return len(own), mean, float("nan"), float("nan")
+    if np.ptp(value) == 0 and np.ptp(weight) == 0:
         return len(own), mean, mean, mean
     return len(own), mean, *ratio_interval(value, weight, confidence=confidence, seed=seed)
 
