@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 
 import pandas as pd
 import pytest
@@ -90,6 +91,56 @@ def test_a_changed_model_is_never_mixed_in(demo, tasks, tmp_path, calls):
         weight[0, 0] = demo[0].model.layers[3].mlp.down_proj.weight[0, 0]
     run((model, tokenizer), tasks[:1], tmp_path, policies=[None])
     assert len(calls) == 2, "the same weights are the same cell"
+
+
+def test_another_end_token_is_another_model(demo):
+    model, _ = st.load("demo")
+    before = keys.fingerprint(model)
+    model.generation_config.eos_token_id = [1, 5]
+    assert keys.fingerprint(model) != before
+
+
+def test_another_rule_of_a_policy_is_another_cell(tmp_path, monkeypatch):
+    before = keys.code()
+    for room in (st.policies, st.skipping):
+        with monkeypatch.context() as changed:
+            changed.setattr(room, "__file__", str(tmp_path / "__init__.py"))
+            assert keys.code() != before
+    assert keys.code() == before
+
+
+def test_judges_are_told_apart_by_what_they_were_given():
+    def rated(example, answer, *, most):
+        return most
+
+    def made(most):
+        return lambda example, answer: most
+
+    class Rater:
+        def __init__(self, name):
+            self.name, self.asked = name, []
+
+        def __call__(self, example, answer):
+            return 1.0
+
+        def rate(self, example, answer):
+            return 2.0
+
+    def pairs():
+        yield partial(rated, most=1), partial(rated, most=2)
+        yield made(1), made(2)
+        yield Rater("a"), Rater("b")
+        yield Rater("a").rate, Rater("b").rate
+        yield Rater("a"), Rater("a").rate
+        yield max, min
+
+    for (one, other), (again, _) in zip(pairs(), pairs(), strict=True):
+        assert keys.of_judge(one) != keys.of_judge(other)
+        assert keys.of_judge(one) == keys.of_judge(again)
+    rater = Rater("a")
+    before = keys.of_judge(rater)
+    rater.asked.append(1)
+    assert keys.of_judge(rater) == before, "what it gathers does not make it another"
 
 
 def test_a_tokenizer_is_what_it_does_not_where_it_lies(demo):

@@ -5,26 +5,33 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import asdict, is_dataclass, replace
+from functools import partial
+from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import PreTrainedModel
 
-from .. import quality
+from .. import generation, policies, quality, skipping
 from ..policies import Policy
+from ..recording import end_ids
 from ..tasks import Task, task
 
 _SCORES = "answering collapse comparing conversing counting drifting evaluating likelihood matching".split()
+_SCORERS = ("rouge-score", "sacrebleu")  # packages that compute a score
 
 
 def fingerprint(model: PreTrainedModel) -> str:
-    """Hash of all weights and buffers of a model, their names and types, and its configuration.
+    """Hash of all weights and buffers of a model, their names and types, its configuration and its end tokens.
 
     Every byte is read: a second or so per gigabyte.
     """
     found = hashlib.blake2b(model.config.to_json_string(use_diff=False).encode(), digest_size=16)
+    found.update(str(end_ids(model)).encode())
     for name, tensor in model.state_dict().items():
         found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         found.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
@@ -43,9 +50,11 @@ def tokens(tokenizer: Any) -> str:
 
 
 def code() -> str:
-    """The source of the scores: rows of another version are not this version's."""
-    rooms = (*(getattr(quality, name) for name in _SCORES), task)
-    return digest(*(inspect.getsource(room) for room in rooms))
+    """The source of policies, of skipping and of the scores: rows of another version are not this version's."""
+    rooms = (generation, task, *(getattr(quality, name) for name in _SCORES))
+    files = [path for room in (policies, skipping) for path in sorted(Path(str(room.__file__)).parent.glob("*.py"))]
+    versions = (metadata.version(package) for package in _SCORERS)
+    return digest(*map(inspect.getsource, rooms), *(path.read_text(encoding="utf-8") for path in files), *versions)
 
 
 def cell(given: Task, policy: Policy | None, *common: str) -> str:
@@ -55,15 +64,31 @@ def cell(given: Task, policy: Policy | None, *common: str) -> str:
 
 
 def of_judge(judge: Callable[..., Any]) -> str:
-    """A judge's settings, or the source of a function where it can be read, else its name; and how it is asked."""
-    asked = inspect.getsource(quality.judging)
+    """How a judge is asked, and what it is: its settings, or the source of its function and what that was given."""
+    return digest(inspect.getsource(quality.judging), *_told(judge))
+
+
+def _told(judge: Any) -> Iterator[str]:
+    """What tells a judge from others, as far as it is text, numbers or source."""
     if is_dataclass(judge):
-        return digest(asked, repr(judge))
-    name = getattr(judge, "__qualname__", type(judge).__qualname__)
-    try:
-        return digest(asked, name, inspect.getsource(judge))
-    except (OSError, TypeError):
-        return digest(asked, name)
+        return (yield repr(judge))
+    if isinstance(judge, partial):
+        yield _plain([*judge.args, *judge.keywords.items()])
+        return (yield from _told(judge.func))
+    source = judge if hasattr(judge, "__qualname__") else type(judge)
+    yield source.__qualname__
+    yield _plain(getattr(judge, "__defaults__", None) or ())
+    yield _plain([cell.cell_contents for cell in getattr(judge, "__closure__", None) or ()])
+    yield _plain(sorted(getattr(getattr(judge, "__self__", judge), "__dict__", {}).items()))
+    with suppress(OSError, TypeError):  # typed into a prompt, or not written in Python
+        yield inspect.getsource(source)
+
+
+def _plain(values: Iterable[Any]) -> str:
+    """Values that a text stands for; others, such as a client or a cache, tell nothing and may change."""
+    kinds = (str, int, float, type(None))
+    parts = ((one, one if isinstance(one, tuple) else (one,)) for one in values)
+    return repr([one for one, inside in parts if all(isinstance(part, kinds) for part in inside)])
 
 
 def digest(*parts: str) -> str:
