@@ -221,3 +221,10 @@ def test_real_conversations_have_reference_replies_where_their_authors_give_them
     kinds = {example.kind for example in task if example.replies}
     assert {"math", "coding", "reasoning"} <= kinds
     assert all(len(example.turns) == 1 for example in task)
+
+
+@pytest.mark.parametrize("n", [0, -1])
+def test_no_examples_cannot_be_asked_for(n):
+    sentence = f"expected at least 1 example of task 'factoid', got {n}; ask for more"
+    with pytest.raises(ValueError, match="^" + re.escape(sentence) + "$"):
+        tasks.bundled("factoid").head(n)

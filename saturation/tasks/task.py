@@ -115,7 +115,9 @@ class Task:
         return iter(self.examples)
 
     def head(self, n: int) -> Task:
-        """The first n examples."""
+        """The first n examples, at least one."""
+        if n < 1:
+            raise ValueError(f"expected at least 1 example of task {self.name!r}, got {n}; ask for more")
         return replace(self, examples=self.examples[:n])
 
 
