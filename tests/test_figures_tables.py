@@ -16,9 +16,10 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
 from saturation import figures
-from saturation.figures import families, lettering, passages, style, training, warmups
+from saturation.figures import families, lettering, passages, style, summaries, training, warmups
 from saturation.figures.tradeoff import efficient
 from saturation.policies import FFNSkip, RandomFFN, StaticFFN
+from saturation.quality import summarising
 
 FIT = FFNSkip(0.999, warmup=0)
 
@@ -387,3 +388,12 @@ def test_a_table_for_latex_lies_beside_scores(tmp_path: Path) -> None:
         figures.save(figure, tmp_path / f"{name}.svg")
     found = {path.name.partition(".")[0] for path in tmp_path.glob("*.table.tex")}
     assert found == {"a", "tradeoff", "tradeoff, log", "by_category", "warmup"}
+
+
+def test_every_score_has_a_name_and_a_direction():
+    """Else the front of, say, wrong answers would run through the worst settings."""
+    assert set(summarising.SCORES) <= set(summaries.SCORES)
+    table = pd.DataFrame({"policy": ["static 10%", "static 20%"], "task": "t", "score": "wrong", "decode": [0.1, 0.2]})
+    figure = figures.tradeoff(table.assign(mean=[0.1, 0.3], low=0.0, high=0.5))
+    (front,) = (line for line in figure.axes[0].lines if line.get_label() == "not beaten")
+    assert sorted(front.get_ydata()) == [0.1, 0.3], "fewer wrong answers, or more skipped"

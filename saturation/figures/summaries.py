@@ -17,12 +17,17 @@ SCORES = {  # what the axis of a score is called
     "chrf": "chrF",
     "nll": "loss (nats per token)",
     "loss": "rise of loss (nats per token)",
+    "judge": "judge's rating",
+    "wrong": "wrong answers",
     "collapsed": "collapsed texts",
     "repetition": "repeated 4-grams",
+    "distinct_1": "different tokens",
+    "distinct_2": "different pairs of tokens",
     "agreement": "tokens as in the dense run",
     "kl": "KL from the dense run (nats)",
+    "dense_nll": "loss under the dense model (nats per token)",
 }
-LESS_IS_BETTER = frozenset({"nll", "loss", "collapsed", "repetition", "kl"})
+LESS_IS_BETTER = frozenset({"nll", "loss", "wrong", "collapsed", "repetition", "kl", "dense_nll"})
 RATIOS = {
     "decode": "FFN blocks skipped (of all at decoded tokens)",
     "ratio": "FFN blocks skipped (of all at decoded tokens)",
