@@ -12,7 +12,7 @@ import traces
 from typer.testing import CliRunner
 
 from saturation import figures
-from saturation.cli import app
+from saturation.cli import app, paper
 
 
 def run(*words: str | Path) -> tuple[int, str, str]:
@@ -47,13 +47,13 @@ def rows() -> pd.DataFrame:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """What a run leaves behind: traces, tables and the cells of a sweep."""
+    """What a run leaves behind: traces, tables, scored examples, and cells of a sweep that may be another model's."""
     (tmp_path / "run" / "cells").mkdir(parents=True)
     folder = tmp_path / "run"
     traces.trace(model="demo").save(folder / "read.parquet")
     traces.trace(model="demo", skip=0.2).save(folder / "sparse.parquet")
-    for number, (_, cell) in enumerate(rows().groupby("policy")):
-        cell.to_parquet(folder / "cells" / f"{number}.parquet")
+    rows().replace({"text": {" dense says 5": "None"}}).to_csv(folder / "rows.csv", index=False)
+    rows().assign(policy="of another model", text=" None").to_parquet(folder / "cells" / "0.parquet")
     layers = pd.DataFrame(
         {"layer": range(4), "cosine": [0.9, 0.99, 0.98, 0.95], "rho": [0.4, 0.1, 0.2, 0.1], "loss rise": 0.01}
     )
@@ -90,6 +90,7 @@ def test_all_draws_what_the_files_allow(folder: Path, tmp_path: Path) -> None:
     assert set(pd.read_csv(tmp_path / "paper" / "layers.data.csv")["trace"]) == {"read"}  # the other one skips
     asked = pd.read_csv(tmp_path / "paper" / "answers_factoid.data.csv")
     assert asked["prompt"].str.startswith("Question: ").all()
+    assert "None" in paper.read(folder).rows["text"].tolist(), "a text, not a missing one"
     assert set(asked["policy"]) == {"dense", "FFN-SkipLLM, cosine 0.9, warm-up 5", "static FFN, layer 3"}
 
 

@@ -71,7 +71,9 @@ def demonstrate(out: Path, say: Callable[[str], None]) -> list[Path]:
 
     say("4/5 asking: answers and summaries that the model writes, dense and skipping")
     start, end = cold_regions(calibration)
-    answers = _answers(model, tokenizer, calibration, out / "cells", cold_start=start, cold_end=end)
+    rows = _rows(model, tokenizer, calibration, out / "cells", cold_start=start, cold_end=end)
+    files.table("rows", rows)
+    answers = _answers(rows)
     files.table("answers", answers)
     say(as_text(answers))
 
@@ -150,15 +152,20 @@ def _policies(calibration: Trace) -> Iterable[tuple[str, list[Policy]]]:
         yield "random", [RandomFFN(ratio, seed=seed, **cold) for seed in SEEDS]
 
 
-def _answers(model: Any, tokenizer: Any, calibration: Trace, cells: Path, **cold: Any) -> pd.DataFrame:
-    """Scores of written answers beside what was skipped, over all decoded tokens and on the answers' own."""
+def _rows(model: Any, tokenizer: Any, calibration: Trace, cells: Path, **cold: Any) -> pd.DataFrame:
+    """Written answers and their scores, example by example."""
     rules: dict[str, Policy | None] = {"dense": None}
     for share in SHARES:
         rules[f"FFN-SkipLLM {share:.0%}"] = FFNSkip.fit(calibration, ratio=share, warmup=0, **cold)
         rules[f"static {share:.0%}"] = StaticFFN.fit(calibration, ratio=share, **cold)
         rules[f"random {share:.0%}"] = RandomFFN(share, **cold)
     tasks = [bundled(name).head(number) for name, (_, number) in ASKED.items()]
-    summary = summarise(sweep(model, tokenizer, rules, tasks, out=cells))
+    return sweep(model, tokenizer, rules, tasks, out=cells)
+
+
+def _answers(rows: pd.DataFrame) -> pd.DataFrame:
+    """The score of each task beside what was skipped, over all decoded tokens and on the answers' own."""
+    summary = summarise(rows)
     return summary[summary["score"] == summary["task"].map({name: score for name, (score, _) in ASKED.items()})]
 
 

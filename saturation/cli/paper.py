@@ -83,7 +83,7 @@ def draw_all(folder: Path, out: Path, venue: Any, say: Callable[[str], None]) ->
 
 
 def read(folder: Path) -> Run:
-    """Traces, tables and scored examples of a folder and its cells."""
+    """Traces, tables and scored examples of a folder; not the cells of a sweep, which may be of other models too."""
     if not folder.is_dir():
         raise FileNotFoundError(f"expected the folder of a run, but there is no folder {folder}; name one with --all")
     run, scored = Run(), []
@@ -91,14 +91,13 @@ def read(folder: Path) -> Run:
         if (trace := _trace(path)) is not None and len(trace):
             run.traces[path.stem] = trace
     for path in sorted(folder.glob("*.csv")):
-        table = pd.read_csv(path)
+        table = pd.read_csv(path, keep_default_na=False, na_values=[""])  # a text may be "None"
         if set(table.columns) >= ROWS:
             scored.append(table)
         elif not path.name.endswith(".data.csv"):
             run.tables[path.stem] = table
-    cells = [] if scored else [pd.read_parquet(path) for path in sorted((folder / "cells").glob("*.parquet"))]
-    if scored or cells:
-        run.rows = pd.concat([*scored, *cells], ignore_index=True)
+    if scored:
+        run.rows = pd.concat(scored, ignore_index=True)
     if not any(True for _ in drawings(run)):
         raise ValueError(
             f"expected traces or tables of a run in {folder}, found none; make some with saturation demo, record or "
