@@ -98,24 +98,23 @@ def test_eval_compares_policies_with_the_dense_model(tmp_path):
     )
     kept = rows[rows["task"] == "problems"]
     assert kept["text"].tolist() == [*dense["text"], *sparse["text"]]
-    summary, versus = out.split("against the dense model, paired by example:")
-    assert "low" in summary and "decode" in summary and summary.count("nll") == 2
+    skipped, scored = out.split("mean over n rows and its 95 % interval; difference from the dense run, ")
+    assert "answer, of all at the decode steps that wrote the scored answer" in skipped and "nominal" in skipped
     found = st.quality.compare(sparse, dense, "correct")
-    (line,) = (line for line in versus.splitlines() if "correct" in line)
-    assert line.split()[-5:] == [
-        "6",
-        f"{found['difference']:.4f}",
-        *(f"{found[key]:.4f}" for key in ("lost", "won", "p")),
-    ]
+    (line,) = (line for line in scored.splitlines() if " correct " in line and "static" in line)
+    said = f"{found['difference']:.4f} {found['lost']} {found['won']} {found['p']:.2g}"
+    assert " ".join(line.split()).endswith(said)
+    assert "agreement static" in " ".join(scored.split()) and "agreement dense" not in " ".join(scored.split())
+    assert rows["kl"].notna().all() and (rows.loc[rows["policy"] == "dense", "kl"] == 0).all()
     dense, sparse = (rows[(rows["task"] == "stories") & (rows["policy"] == name)] for name in rows["policy"].unique())
-    (line,) = (line for line in versus.splitlines() if "nll" in line)
+    (line,) = (line for line in scored.splitlines() if " nll " in line and "static" in line)
     rise = (sparse["nll"].sum() - dense["nll"].sum()) / dense["tokens"].sum()
     assert f" {rise:.4f} " in line, "nats per token"
 
 
 def test_eval_keeps_rows_as_csv_and_says_nothing_of_one_run(tmp_path):
     code, out, _ = run("eval", "demo", "-t", "factoid", "--examples", 3, "-o", tmp_path / "rows.csv")
-    assert code == 0 and "against the dense" not in out
+    assert code == 0 and "nominal" not in out and "McNemar" not in out.partition("\n     task")[2]
     assert pd.read_csv(tmp_path / "rows.csv")["policy"].eq("dense").all()
 
 
@@ -192,6 +191,18 @@ def test_the_doctor_says_why_a_model_cannot_be_skipped(monkeypatch):
         (
             ["eval", "demo", "-t", "factoid", "--lm-eval", "mmlu"],
             "expected either --task or --lm-eval, got both; name the tasks with one of them",
+        ),
+        (
+            ["eval", "demo", "-t", "factoid", "-t", "factoid"],
+            "expected tasks with a name each, got 'factoid' twice; leave one out or rename its file",
+        ),
+        (
+            ["eval", "demo", "-t", "factoid", "--num-fewshot", "2"],
+            "expected --include-path and --num-fewshot with --lm-eval only, got --task; leave them out",
+        ),
+        (
+            ["eval", "demo", "-t", "factoid", "--policy", "nowhere.json"],
+            "expected a policy as JSON or a file of it, got 'nowhere.json', and there is no such file",
         ),
         (
             ["eval", "demo", "-t", "factoid", "-o", "rows.txt"],

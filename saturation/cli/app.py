@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from functools import wraps
+from functools import partial, wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ParamSpec, TypeVar
 
@@ -40,7 +40,7 @@ PromptFile = Annotated[
 ]
 NewTokens = Annotated[int, typer.Option("--max-new-tokens", "-n", help="tokens to write after each prompt")]
 Chat = Annotated[bool, typer.Option(help="wrap each prompt in the tokenizer's chat template")]
-BatchSize = Annotated[int, typer.Option(help="prompts per batch")]
+BatchSize = Annotated[int, typer.Option(min=1, help="prompts per batch")]
 Device = Annotated[str | None, typer.Option(help="such as cuda or cpu")]
 Dtype = Annotated[str | None, typer.Option(help="such as bfloat16; default: float32 on a CPU")]
 DeviceMap = Annotated[str | None, typer.Option(help="such as auto, to spread the model over several GPUs")]
@@ -56,7 +56,16 @@ PolicyTexts = Annotated[
 TASKS = typer.Option(
     "--task", "-t", help="a bundled task, a .jsonl file, or a published set with its file: gsm8k=test.jsonl"
 )
-Examples = Annotated[int | None, typer.Option(help="of each task at most")]
+Examples = Annotated[int | None, typer.Option(min=1, help="of each task at most")]
+TaskChat = Annotated[
+    bool | None,
+    typer.Option(
+        help="wrap prompts in the tokenizer's chat template; default: those of conversations, where it has one"
+    ),
+]
+Stride = Annotated[
+    int | None, typer.Option(min=1, help="read plain texts longer than the context in windows that move on by so many")
+]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -138,7 +147,10 @@ def read_policy(given: str | None) -> Any:
 
     if given is None:
         return None
-    text = given if given.lstrip().startswith("{") else Path(given).read_text(encoding="utf-8")
+    inline = given.lstrip().startswith("{")
+    if not inline and not Path(given).is_file():
+        raise FileNotFoundError(f"expected a policy as JSON or a file of it, got {given!r}, and there is no such file")
+    text = given if inline else Path(given).read_text(encoding="utf-8")
     try:
         return from_json(text)
     except json.JSONDecodeError:
@@ -156,6 +168,14 @@ def writable(path: Path, what: str, *suffixes: str) -> None:
         )
 
 
+_FORMS = {"p": ".2g", "lost": ".0f", "won": ".0f"}  # column -> format; others have four decimals
+
+
 def as_text(table: pd.DataFrame) -> str:
-    """A table for the terminal."""
-    return table.to_string(index=False, float_format=lambda value: f"{value:.4f}")
+    """A table for the terminal; what is missing is left empty."""
+    forms: Any = {name: partial(_printed, form=form) for name, form in _FORMS.items() if name in table}
+    return table.to_string(index=False, float_format=lambda value: f"{value:.4f}", formatters=forms, na_rep="")
+
+
+def _printed(value: float, form: str) -> str:
+    return "" if value != value else f"{value:{form}}"

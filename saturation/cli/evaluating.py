@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,7 +11,6 @@ import typer
 from .app import (
     TASKS,
     BatchSize,
-    Chat,
     Device,
     DeviceMap,
     Dtype,
@@ -19,6 +18,8 @@ from .app import (
     Model,
     PolicyTexts,
     Revision,
+    Stride,
+    TaskChat,
     Trust,
     app,
     as_text,
@@ -33,6 +34,20 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from ..policies import Policy
+    from ..tasks import Task
+
+OF_DENSE = ("agreement", "kl")  # say by themselves how far a run is from the dense one; that one's own are 1 and 0
+SKIPPED = (
+    "share of FFN blocks skipped: nominal, of those that the policy may skip, past its warm-up; decode, of all at "
+    "decoded\ntokens; total, of all, the prompt's included; answer, of all at the decode steps that wrote the scored "
+    "answer"
+)
+SCORED = (
+    "mean over n rows and its 95 % interval; difference from the dense run, paired by example; p of McNemar's exact "
+    "test\nfor shares (examples lost and won), of Wilcoxon's signed-rank test for other scores, not corrected for "
+    "their number.\nwrong and collapsed (it loops or does not end) add up to 1 with correct. Against the dense run, "
+    "token by token:\nagreement, kl (nats), dense_nll (loss of the text under the dense model, nats per token)"
+)
 
 
 @app.command("eval")
@@ -48,7 +63,8 @@ def evaluate(
     policy: PolicyTexts = None,
     examples: Examples = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="keep the rows, a .csv or .parquet file")] = None,
-    chat: Chat = False,
+    chat: TaskChat = None,
+    stride: Stride = None,
     batch_size: BatchSize = 16,
     device: Device = None,
     dtype: Dtype = None,
@@ -61,10 +77,11 @@ def evaluate(
         raise ValueError(
             f"expected either --task or --lm-eval, got {'both' if task else 'neither'}; name the tasks with one of them"
         )
+    if task and (include_path is not None or num_fewshot is not None):
+        raise ValueError("expected --include-path and --num-fewshot with --lm-eval only, got --task; leave them out")
     if out is not None:
         writable(out, "the rows", ".csv", ".parquet")
     tasks, rules = read_tasks(task or (), examples), _rules(policy or [])
-    from .. import quality
     from ..harness import evaluating as harness
     from ..trace import writing
 
@@ -74,17 +91,30 @@ def evaluate(
     if lm_eval:
         names = [name.strip() for name in lm_eval.split(",")]
         options: dict[str, Any] = {"include_path": include_path, "num_fewshot": num_fewshot, "limit": examples}
-        options |= {"apply_chat_template": chat, "batch_size": batch_size}
+        options |= {"apply_chat_template": bool(chat), "batch_size": batch_size}
         rows = _stacked(harness.evaluate(*both, names, policy=rule, **options) for rule in rules.values())
     else:
-        options = {"chat": chat or None, "batch_size": batch_size}  # None: as the task needs it
-        rows = _stacked(
-            quality.evaluate(*both, each, policy=rule, **options) for each in tasks for rule in rules.values()
-        )
+        rows = _stacked(_beside_dense(both, tasks, rules, chat=chat, stride=stride, batch_size=batch_size))
     if out is not None:
         with writing(out, "the rows") as part:
             rows.to_csv(part, index=False) if out.suffix == ".csv" else rows.to_parquet(part, index=False)
     typer.echo("\n\n".join(_said(rows)) if task else as_text(rows))
+
+
+def _beside_dense(
+    both: tuple[Any, Any], tasks: Sequence[Task], rules: dict[str, Policy | None], **options: Any
+) -> Iterator[pd.DataFrame]:
+    """Rows of each task: the dense run's, and every policy's with how far it drifted from them."""
+    from ..quality import against
+    from ..quality import evaluate as evaluated
+
+    for each in tasks:
+        dense = evaluated(*both, each, **options)
+        beside = against(*both, each, dense, dense, policy=None, **options) if len(rules) > 1 else dense
+        yield from (
+            beside if rule is None else evaluated(*both, each, policy=rule, dense=dense, **options)
+            for rule in rules.values()
+        )
 
 
 def _stacked(tables: Iterable[pd.DataFrame]) -> pd.DataFrame:
@@ -94,33 +124,35 @@ def _stacked(tables: Iterable[pd.DataFrame]) -> pd.DataFrame:
 
 
 def _said(rows: pd.DataFrame) -> Iterator[str]:
-    """What can be said of rows: means with intervals, and the differences from the dense model."""
+    """What can be said of rows: what was skipped, means with intervals, and the differences from the dense model."""
     from ..quality import summarise
 
     summary = summarise(rows)
-    yield as_text(summary)
-    if len(versus := _versus_dense(rows, summary)):
-        yield f"against the dense model, paired by example:\n{as_text(versus)}"
+    skipped = summary[["task", "policy", "nominal", "decode", "total", "answer"]].drop_duplicates(["task", "policy"])
+    if (skipped["policy"] != "dense").any():
+        yield f"{SKIPPED}\n{as_text(skipped[skipped['policy'] != 'dense'])}"
+    yield f"{SCORED}\n{as_text(_scored(rows, summary))}"
 
 
-def _versus_dense(rows: pd.DataFrame, summary: pd.DataFrame) -> pd.DataFrame:
-    """Each score of each policy against the dense run's on the same examples."""
+def _scored(rows: pd.DataFrame, summary: pd.DataFrame) -> pd.DataFrame:
+    """A row per task, score and policy, with its difference from the dense run; empty where there is none."""
     import pandas as pd
 
-    from ..quality import compare, rise
+    from ..quality import compare
 
     runs = {name: own.infer_objects() for name, own in rows.groupby(["task", "policy"], sort=False)}
-    compared = []
-    for task, policy, score in summary[["task", "policy", "score"]].itertuples(index=False):
-        if policy != "dense" and score in rows:
-            pair = runs[task, policy], runs[task, "dense"]
-            found = compare(*pair, score)
-            if score == "nll":
-                found["difference"] = rise(*(run.set_index("example") for run in pair))[
-                    0
-                ]  # per token, as in the summary
-            compared.append({"task": task, "policy": policy, "score": score} | found)
-    return pd.DataFrame(compared)
+    found: list[pd.DataFrame] = []
+    for (task, score), own in summary.groupby(["task", "score"], sort=False):
+        drift = score in OF_DENSE
+        shown = own.loc[
+            (own["policy"] != "dense") | (not drift), ["task", "score", "policy", "n", "mean", "low", "high"]
+        ]
+        versus = [
+            {} if drift or policy == "dense" else compare(runs[task, policy], runs[task, "dense"], score)
+            for policy in shown["policy"]
+        ]
+        found.append(shown.join(pd.DataFrame(versus, index=shown.index).drop(columns="n", errors="ignore")))
+    return pd.concat(found)
 
 
 def _rules(given: list[str]) -> dict[str, Policy | None]:

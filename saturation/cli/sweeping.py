@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -18,6 +18,8 @@ from .app import (
     Model,
     PolicyTexts,
     Revision,
+    Stride,
+    TaskChat,
     Trust,
     app,
     as_text,
@@ -39,6 +41,8 @@ def sweep(
     policy: PolicyTexts = None,
     examples: Examples = None,
     seed: Annotated[list[int] | None, typer.Option(help="of policies that draw; default: 0")] = None,
+    chat: TaskChat = None,
+    stride: Stride = None,
     batch_size: BatchSize = 16,
     device: Device = None,
     dtype: Dtype = None,
@@ -54,7 +58,8 @@ def sweep(
     tasks = read_tasks(task, examples)
     policies = [None, *map(read_policy, policy or ())]
     loaded, tokenizer = open_model(model, device, dtype, device_map, revision, trust_remote_code)
-    rows = swept(loaded, tokenizer, policies, tasks, out=out, seeds=seed or (0,), batch_size=batch_size)
+    options: dict[str, Any] = {"chat": chat, "stride": stride, "batch_size": batch_size}
+    rows = swept(loaded, tokenizer, policies, tasks, out=out, seeds=seed or (0,), **options)
     summary = summarise(rows)
     for name, table in {"rows": rows, "summary": summary}.items():
         with writing(out / f"{name}.csv", "the table") as part:
@@ -65,6 +70,9 @@ def sweep(
 def read_tasks(names: Sequence[str], examples: int | None) -> list[Task]:
     """Tasks as the command line names them, of so many examples at most."""
     tasks = [_task(name) for name in names]
+    called = [each.name for each in tasks]
+    if twice := [name for name in called if called.count(name) > 1]:
+        raise ValueError(f"expected tasks with a name each, got {twice[0]!r} twice; leave one out or rename its file")
     return tasks if examples is None else [each.head(examples) for each in tasks]
 
 
