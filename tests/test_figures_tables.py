@@ -397,3 +397,9 @@ def test_every_score_has_a_name_and_a_direction():
     figure = figures.tradeoff(table.assign(mean=[0.1, 0.3], low=0.0, high=0.5))
     (front,) = (line for line in figure.axes[0].lines if line.get_label() == "not beaten")
     assert sorted(front.get_ydata()) == [0.1, 0.3], "fewer wrong answers, or more skipped"
+
+
+def test_a_table_says_no_interval_where_there_is_none():
+    table = pd.DataFrame({"policy": ["a", "b"], "mean": [0.5, 0.25], "low": [0.4, np.nan], "high": [0.6, np.nan]})
+    found = summaries.printed(table, summaries.Columns("mean", "low", "high", "policy"), "chrf", "policy")
+    assert found["chrF"].tolist() == ["0.5 [0.4, 0.6]", "0.25"]

@@ -94,7 +94,7 @@ def printed(rows: pd.DataFrame, columns: Columns, score: str | None, *first: str
     }
     values = zip(rows[columns.y], rows[columns.low], rows[columns.high], strict=True)
     name = SCORES.get(score or columns.y, score or columns.y)
-    found[name] = [f"{value:.4g} [{low:.4g}, {high:.4g}]" for value, low, high in values]
+    found[name] = [f"{value:.4g}" + ("" if low != low else f" [{low:.4g}, {high:.4g}]") for value, low, high in values]
     if "n" in rows:
         found["n"] = rows["n"].astype(str)
     return pd.DataFrame(found)
