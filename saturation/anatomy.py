@@ -9,6 +9,7 @@ must return exactly the residual stream when the FFN adds zero. A layer that fai
 
 from __future__ import annotations
 
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -94,9 +95,14 @@ def find_blocks(model: PreTrainedModel) -> tuple[Block, ...]:
     UnsupportedModel
         With the reason: not a causal language model, no decoder layers, or a layer whose FFN is not simply added.
     """
-    known = _BLOCKS.get(model)
-    if known and all(block.chain[-1] in block.layer.modules() for block in known):
-        return known
+    with _FINDING:  # one trace at a time: two would take each other's calls for their own
+        known = _BLOCKS.get(model)
+        if known and all(block.chain[-1] in block.layer.modules() for block in known):
+            return known
+        return _found(model)
+
+
+def _found(model: PreTrainedModel) -> tuple[Block, ...]:
     layers = decoder_layers(model)
     _BLOCKS[model] = blocks = tuple(
         _find_block(model, index, layer, call)
@@ -109,6 +115,7 @@ def find_blocks(model: PreTrainedModel) -> tuple[Block, ...]:
 
 
 _BLOCKS: WeakKeyDictionary[PreTrainedModel, tuple[Block, ...]] = WeakKeyDictionary()
+_FINDING = threading.RLock()
 
 
 def decoder_layers(model: PreTrainedModel) -> list[nn.Module]:

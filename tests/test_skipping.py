@@ -6,7 +6,7 @@ import copy
 import gc
 import signal
 from functools import cache
-from threading import Thread
+from threading import Barrier, Thread
 
 import accelerate
 import numpy as np
@@ -335,6 +335,30 @@ def test_nested_use_is_refused():
         )
         with pytest.raises(RuntimeError, match=sentence(expected)), st.skip(model, POLICIES["static"]):
             pass
+    assert forwards_and_hooks(model) == before
+
+
+def test_threads_that_skip_in_one_model_take_turns():
+    model, errors, found, ready = build("llama"), [], [], Barrier(4)
+    before = forwards_and_hooks(model)
+    policies = [st.StaticFFN(layers=(layer,)) for layer in (0, 1, 2, 1)]
+
+    def skipping(policy):
+        try:
+            ready.wait()
+            for _ in range(10):
+                with st.skip(model, policy) as ledger, torch.no_grad():
+                    model(ids())
+                found.append(set(np.flatnonzero(ledger.skipped.any(axis=0)).tolist()) == set(policy.layers))
+        except Exception as error:
+            errors.append(error)
+
+    threads = [Thread(target=skipping, args=(policy,)) for policy in policies]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not errors and found == [True] * 40
     assert forwards_and_hooks(model) == before
 
 

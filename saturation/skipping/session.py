@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -19,7 +20,8 @@ from ..recording import Recorder, Rows, Stream, listeners
 from ..similarity import distance_and_growth, sums
 from .ledger import Ledger
 
-_BUSY: WeakKeyDictionary[PreTrainedModel, object] = WeakKeyDictionary()
+_BUSY: WeakKeyDictionary[PreTrainedModel, _Session] = WeakKeyDictionary()  # model -> who holds it
+_TURN = threading.Condition()
 
 
 @contextmanager
@@ -28,7 +30,8 @@ def skip(model: PreTrainedModel, policy: Policy, *, start: int | Sequence[int] |
 
     Works around anything that calls the model: transformers' `generate` (greedy, sampling, beams, padded
     batches), a pipeline, or a bare forward over given text. A skipped FFN does not run, nor its norm; attention
-    always runs. Only the context that entered is affected, and at the end the model is as it was.
+    always runs. Only the context that entered is affected, and at the end the model is as it was. Where another
+    thread skips in the same model, such as a widget's, this one waits for its turn.
 
     Parameters
     ----------
@@ -50,7 +53,7 @@ def skip(model: PreTrainedModel, policy: Policy, *, start: int | Sequence[int] |
     ValueError
         Where the policy does not fit the model's number of layers.
     RuntimeError
-        Where another `skip` holds the model.
+        Where another `skip` of the same thread holds the model.
     UnsupportedModel
         Where the model's feed-forward blocks cannot be found.
 
@@ -60,18 +63,36 @@ def skip(model: PreTrainedModel, policy: Policy, *, start: int | Sequence[int] |
     probe is part of the method's cost. A compiled forward does not see the patch; give `generate`
     ``disable_compile=True`` where it would compile (a static cache on a GPU).
     """
-    if model in _BUSY:
-        raise RuntimeError(
-            "expected a model that no other skip(...) holds, but this one is being skipped already; leave that "
-            "block first, or combine both rules in one policy"
-        )
     session = _Session(model, policy, start)
     forwards = {module: f for block in session.blocks for module, f in session.forwards(block).items()}
     hooks = Hooks()
-    with ensured(lambda: _BUSY.pop(model, None)), patched(forwards), hooks.held(), session.scope.entered():
-        _BUSY[model] = session
+    with _held(session), patched(forwards), hooks.held(), session.scope.entered():
         session.register(hooks)
         yield session.ledger
+
+
+@contextmanager
+def _held(session: _Session) -> Iterator[None]:
+    """The model for one session alone: patches of two threads would not come off in the order they went on."""
+    model = session.model
+
+    def let_go() -> None:
+        with _TURN:
+            if _BUSY.get(model) is session:
+                del _BUSY[model]
+                _TURN.notify_all()
+
+    with ensured(let_go):
+        with _TURN:
+            while (holder := _BUSY.get(model)) is not None:
+                if holder.thread == threading.get_ident():
+                    raise RuntimeError(
+                        "expected a model that no other skip(...) holds, but this one is being skipped already; leave "
+                        "that block first, or combine both rules in one policy"
+                    )
+                _TURN.wait()
+            _BUSY[model] = session
+        yield
 
 
 class _Session:
@@ -79,6 +100,7 @@ class _Session:
 
     def __init__(self, model: PreTrainedModel, policy: Policy, start: int | Sequence[int] | None) -> None:
         self.model, self.policy, self.scope = model, policy, Scope()
+        self.thread = threading.get_ident()
         self.blocks = find_blocks(model)
         policy.check(len(self.blocks))
         self.ledger = Ledger(model, self.blocks, policy)
