@@ -71,6 +71,12 @@ def skip(model: PreTrainedModel, policy: Policy, *, start: int | Sequence[int] |
         yield session.ledger
 
 
+def free(model: PreTrainedModel, timeout: float | None = None) -> bool:
+    """Wait until nobody skips in a model; False if that took longer than so many seconds."""
+    with _TURN:
+        return _TURN.wait_for(lambda: model not in _BUSY, timeout)
+
+
 @contextmanager
 def _held(session: _Session) -> Iterator[None]:
     """The model for one session alone: patches of two threads would not come off in the order they went on."""
