@@ -1,5 +1,6 @@
 """The tuner without a browser: what each control stands for, what the background does, and what is kept."""
 
+import gc
 import html
 import json
 import os
@@ -8,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+import weakref
 
 import numpy as np
 import pytest
@@ -134,6 +136,35 @@ def test_a_closed_worker_takes_nothing():
     assert worker.settle(PATIENCE) and not ran
 
 
+def test_a_failure_that_cannot_be_shown_does_not_end_the_work():
+    ran = []
+
+    def fails(error):
+        raise error
+
+    worker = Latest(fails)
+    worker.submit(lambda job: 1 / 0)
+    assert worker.settle(10)
+    worker.submit(lambda job: ran.append(1))
+    assert worker.settle(10) and ran == [1]
+
+
+def test_a_job_that_was_stopped_has_no_failure_to_tell():
+    failures, began = [], threading.Event()
+    worker = Latest(failures.append)
+
+    def failing(job):
+        began.set()
+        while not job.stopped:
+            time.sleep(0.001)
+        raise ValueError("nobody's business")
+
+    worker.submit(failing)
+    assert began.wait(PATIENCE)
+    worker.cancel()
+    assert not worker.busy and worker.settle(PATIENCE) and not failures
+
+
 def test_a_model_has_one_lock(demo):
     model, _ = demo
     assert model_lock(model) is model_lock(model)
@@ -185,6 +216,8 @@ POLICIES = [
     StaticFFN((3, 5, 6)),
     StaticFFN((3,), decode_only=True),
     RandomFFN(0.25, seed=11, cold_start=1, cold_end=2, per="run", decode_only=True),
+    RandomFFN(0.97),
+    FFNSkip(0.99, warmup=0, horizon=40, layers=12),
 ]
 
 
@@ -266,6 +299,48 @@ def test_unfolded_thresholds_are_one_per_layer_and_move_together(controls):
     assert after == pytest.approx(np.log10(1 - np.array(before)) - 0.25, abs=1e-3)
     controls.unfold.value = False
     assert isinstance(controls.policy().threshold, float)
+
+
+def test_a_move_of_all_unfolded_thresholds_is_not_left_to_the_browser(predictor):
+    heard = []
+    controls = PolicyControls(predictor, FFNSkip(0.99, warmup=0, layers=12), heard.append)
+    controls.by.value = "ratio"
+    controls.unfold.value = True
+    assert controls.by.value == "cosine" and controls.by.layout.display == "none"
+    controls.threshold.value -= 0.25
+    controls.unfold.value = False
+    controls.threshold.value -= 0.25
+    assert heard == [False, False, False, False, True]
+
+
+def test_a_hand_on_the_threshold_leaves_the_target(controls):
+    controls.by.value = "ratio"
+    controls.threshold.value = -2.0
+    assert controls.by.value == "cosine" and controls.policy().threshold == 0.99
+
+
+def test_a_target_that_cannot_be_met_is_said(controls):
+    controls.by.value = "ratio"
+    controls.warmup.value = 64
+    with pytest.raises(ValueError, match="expected decoded tokens past the warm-up of 64, but the trace has none; rec"):
+        controls.policy()
+    controls.by.value = "cosine"
+    assert controls.policy().warmup == 64
+
+
+def test_layers_that_were_typed_stay(controls):
+    controls.rule.value = STATIC
+    controls.layers.value = "1, 7"
+    controls.prefill.value = True
+    assert controls.policy() == StaticFFN((1, 7))
+
+
+def test_a_policy_of_another_model_moves_no_control(controls):
+    before = controls.policy()
+    for other in (FFNSkip((0.9, 0.8)), FFNSkip(0.5, layers=32), StaticFFN((40,))):
+        with pytest.raises(ValueError, match=r"expected (one threshold per layer|a model with 32|layers of a model)"):
+            controls.put(other)
+    assert controls.policy() == before
 
 
 def test_layers_that_are_no_numbers_are_refused(controls):
@@ -457,6 +532,14 @@ def test_impossible_controls_are_said_and_nothing_is_run(tuner, monkeypatch):
     tuner.cold_start.value = 15
     assert tuner.settle(PATIENCE)
     assert "cover all 16 layers; make them smaller" in tuner.controls.predicted.value and tuner.stale
+    assert tuner.view.cancel.disabled and tuner.view.copy.text == "# the controls stand for no policy"
+
+
+def test_impossible_controls_end_what_is_measured(tuner):
+    tuner.threshold.value = -2.5
+    tuner.cold_start.value = 15
+    assert tuner.view.cancel.disabled and tuner.settle(PATIENCE)
+    assert len(tuner.results) == 2 and tuner.view.cancel.disabled
 
 
 def test_out_of_memory_is_said_and_the_state_before_kept(tuner, monkeypatch):
@@ -498,6 +581,50 @@ def test_nothing_to_tune_on_is_refused(demo):
 
 
 # Others on the same model ----------------------------------------------------------------------------------------
+
+
+def test_a_closed_tuner_lets_go_of_everything(demo, measured, session):
+    tuner = ThresholdTuner(*demo, trace=measured.trace, session=session)
+    assert tuner.settle(PATIENCE)
+    tuner.unfold.value = True
+    gone = [weakref.ref(one) for one in (tuner, tuner.bench, tuner.explorer, tuner.per_layer.children[3])]
+    tuner.close()
+    assert tuner.settle(PATIENCE)
+    del tuner
+    gc.collect()
+    assert not any(one() for one in gone)
+
+
+def test_a_tuner_that_was_refused_leaves_nothing(demo, task):
+    gc.collect()
+    before = len(gc.get_referrers(demo[0]))
+    with pytest.raises(ValueError, match="expected a trace of the model 'demo', got one of 'made-up'"):
+        tuner_of(demo, task, trace=traces.trace())
+    gc.collect()
+    assert len(gc.get_referrers(demo[0])) == before
+
+
+def test_the_picture_is_not_sent_back_to_a_hand_that_moves_it(tuner):
+    tuner.threshold.value = -2.37
+    tuner.explorer.limit = -2.37  # as the link in the browser does
+    sent = []
+    tuner.explorer.observe(sent.append, "limit")
+    assert tuner.settle(PATIENCE) and not tuner.stale
+    assert not sent and tuner.explorer.policy == tuner.policy
+
+
+def test_another_cell_skips_while_the_tuner_works(tuner, demo, task):
+    prompt, policy = task.examples[1].prompt, StaticFFN((6,))
+    options = {"policy": policy, "max_new_tokens": 4, "progress": False, "record": False}
+    wanted = st.generate(*demo, prompt, **options).texts
+    for step in range(4):
+        tuner.threshold.value = -2.4 + 0.1 * step
+        assert not tuner.settle(0.3)
+        assert st.generate(*demo, prompt, **options).texts == wanted
+    with st.skip(demo[0], policy):
+        tuner.threshold.value = -2.55
+        assert not tuner.settle(0.5) and "waiting for the model" in tuner.view.status.value
+    assert tuner.settle(PATIENCE) and not tuner.stale
 
 
 def test_a_slider_dragged_fast_while_others_generate(tuner, demo, task):
@@ -580,6 +707,18 @@ def test_a_file_that_is_no_session_is_refused(demo, task, tmp_path):
             tuner_of(demo, task, session=tmp_path / "s.json")
 
 
+def test_a_damaged_session_is_refused(session, demo, task, tmp_path):
+    for part, value in (("model", {}), ("current", {"json": "{", "rule": FFN}), ("asked", []), ("results", [1])):
+        (tmp_path / "s.json").write_text(json.dumps(json.loads(session.read_text()) | {part: value}))
+        with pytest.raises(ValueError, match="to be a session that a tuner saved, but reading it gave"):
+            tuner_of(demo, task, session=tmp_path / "s.json")
+    content = json.loads(session.read_text())
+    del content["results"][1]["passages"][0]
+    (tmp_path / "s.json").write_text(json.dumps(content))
+    with pytest.raises(ValueError, match="it has not a text of each of its 2 prompts in every state"):
+        tuner_of(demo, task, session=tmp_path / "s.json")
+
+
 def test_the_script_runs_and_finds_the_same(measured, tmp_path, root):
     (tmp_path / "state.py").write_text(measured.script)
     env = os.environ | {"PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}
@@ -599,6 +738,32 @@ def test_the_script_of_anybodys_task_holds_it_whole(demo, tmp_path):
     exec(tuner.script.replace("st.load('demo')", "given"), scope)
     assert scope["task"] == task and scope["prompts"] == [task.examples[0].prompt]
     assert scope["policy"] == tuner.policy and scope["runs"].texts == [tuner.result.passages[0].text]
+    tuner.close()
+
+
+def test_the_script_of_random_blocks_draws_the_same(demo, capsys):
+    tuner = tuner_of(demo, bundled("problems").head(10), examples=10, max_new_tokens=6)
+    tuner.view.prompt.value = 1  # written in the same order all the same
+    tuner.policy = RandomFFN(0.3, seed=3)
+    assert tuner.settle(PATIENCE)
+    scope = {"given": demo}
+    exec(tuner.script.replace("st.load('demo')", "given"), scope)
+    assert scope["runs"].texts == [passage.text for passage in tuner.result.passages]
+    summary = st.quality.summarise(scope["pd"].concat(scope["rows"][2:]))
+    row = summary[summary["score"] == "correct"].iloc[0]
+    assert (row["n"], row["mean"]) == (10, tuner.result.quality.mean)
+    tuner.close()
+
+
+def test_no_new_tokens_are_refused(demo):
+    with pytest.raises(ValueError, match="expected max_new_tokens of at least 1, got 0; the model has to write"):
+        ThresholdTuner(*demo, "a", max_new_tokens=0)
+
+
+def test_a_single_new_token_has_nothing_to_skip_and_no_speed(demo):
+    tuner = ThresholdTuner(*demo, "Problem:", max_new_tokens=1)
+    assert tuner.settle(PATIENCE) and not tuner.stale
+    assert "nothing decoded" in tuner.view.numbers.value and "0.00×" not in tuner.view.numbers.value
     tuner.close()
 
 

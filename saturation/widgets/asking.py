@@ -9,6 +9,7 @@ from transformers import PreTrainedModel
 
 from ..anatomy import find_blocks
 from ..policies import FFNSkip, cold_regions
+from ..policies.rule import dense
 from ..recording import record
 from ..tasks import Task
 from ..trace import Trace
@@ -34,12 +35,15 @@ def asked_of(
     if isinstance(prompts, Task):
         task = prompts.head(examples)
         texts = tuple(example.prompt or _beginning(example.text) for example in task.head(shown))
-        asked = Asked(texts, task, room or (task.max_new_tokens if task.score != "text" else 48), chat)
+        own = task.max_new_tokens if task.score != "text" else 48
+        asked = Asked(texts, task, own if room is None else room, chat)
     else:
         texts = (prompts,) if isinstance(prompts, str) else tuple(prompts)
-        asked = Asked(texts[:shown], None, room or 48, chat)
+        asked = Asked(texts[:shown], None, 48 if room is None else room, chat)
     if not asked.prompts:
         raise ValueError("expected at least one prompt to tune on, got none; name a text, several, or a task")
+    if asked.max_new_tokens < 1:
+        raise ValueError(f"expected max_new_tokens of at least 1, got {asked.max_new_tokens}; the model has to write")
     if session is not None and session.asked != asked:
         raise ValueError(
             "expected the prompts, task and options that the session was saved with, got others; leave them out to "
@@ -65,6 +69,7 @@ def checked(trace: Trace, model: PreTrainedModel, name: str) -> Trace:
         raise ValueError(
             f"expected a trace of the model {name!r}, got one of {trace.model!r}; record one, or leave trace= out"
         )
+    dense(trace)
     layers = len(find_blocks(model))
     if trace.layers != layers:
         raise ValueError(

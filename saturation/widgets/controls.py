@@ -8,12 +8,12 @@ from html import escape
 from typing import Any
 
 import ipywidgets as ipw
-import numpy as np
 
 from ..policies import FFNSkip, Policy, RandomFFN, SkipRatios, StaticFFN
 from . import logarithm
 from .predicting import Predictor
-from .states import CAUSAL, DENSE, FFN, RANDOM, RULES, STATIC, rule_of
+from .sliders import digits, line, made, numbers, span
+from .states import CAUSAL, DENSE, FFN, RANDOM, STATIC, rule_of
 
 _LINKED = ("threshold", "cold_start", "cold_end", "warmup", "prefill")  # the browser's picture follows by itself
 _SHOWN = {  # which controls belong to which policy
@@ -64,11 +64,12 @@ class PolicyControls(ipw.VBox):
         self._predictor, self._on_change = predictor, on_change
         self._number = predictor.trace.layers
         self._exact: dict[float, float | None] = {}  # slider value -> the cosine it was put there for
+        self._unmet = ""  # why a target cannot be fitted
         self._quiet = False
-        for name, made in _made(self._number, *_span(predictor)).items():
-            setattr(self, name, made)
-            made.observe(self._moved, "value")
-        self.cosine, self.predicted = ipw.HTML(layout=_line()), ipw.HTML(layout=_line())
+        for name, control in made(self._number, *span(predictor)).items():
+            setattr(self, name, control)
+            control.observe(self._moved, "value")
+        self.cosine, self.predicted = ipw.HTML(layout=line()), ipw.HTML(layout=line())
         self.per_layer = ipw.HBox(layout=ipw.Layout(display="none", overflow="auto hidden", height="172px"))
         first = ("rule", "by", "threshold", "percentile", "ratio", "count", "layers", "share", "per", "seed")
         last = ("cold_start", "cold_end", "warmup", "warmup_on", "horizon")
@@ -85,7 +86,7 @@ class PolicyControls(ipw.VBox):
         if rule == DENSE:
             return None
         if rule == STATIC:
-            return StaticFFN(layers=_numbers(self.layers.value), decode_only=not self.prefill.value)
+            return StaticFFN(layers=numbers(self.layers.value), decode_only=not self.prefill.value)
         cold: dict[str, Any] = {"cold_start": self.cold_start.value, "cold_end": self.cold_end.value}
         if rule == RANDOM:
             drawn: dict[str, Any] = {"per": self.per.value, "decode_only": not self.prefill.value}
@@ -93,15 +94,23 @@ class PolicyControls(ipw.VBox):
         return FFNSkip(self._thresholds(), **cold, **self._options())
 
     def put(self, policy: Policy | None) -> None:
-        """Move every control to where a policy has it; `on_change` is not called."""
+        """Move every control to where a policy has it; `on_change` is not called.
+
+        ValueError where the policy does not fit the model; then no control has moved.
+        """
+        if policy is not None:
+            rule_of(policy)
+            policy.check(self._number)
         with self._unheard():
             self.rule.value = rule_of(policy)
             if isinstance(policy, FFNSkip):
                 self._put_rule(policy)
             elif isinstance(policy, StaticFFN):
+                self.count.max = max(self.count.max, len(policy.layers))
                 self.layers.value, self.count.value = ", ".join(map(str, policy.layers)), len(policy.layers)
                 self.prefill.value = not policy.decode_only
             elif isinstance(policy, RandomFFN):
+                self.share.max = max(self.share.max, policy.ratio)
                 self.share.value, self.seed.value, self.per.value = policy.ratio, policy.seed, policy.per
                 self._put_cold(policy)
                 self.prefill.value = not policy.decode_only
@@ -111,7 +120,9 @@ class PolicyControls(ipw.VBox):
         self._put_cold(policy)
         self.warmup.max = max(self.warmup.max, policy.warmup)
         self.warmup.value, self.warmup_on.value = policy.warmup, policy.warmup_on
-        self.horizon.value, self.prefill.value = policy.horizon or 0, policy.prefill
+        if (horizon := policy.horizon or 0) >= self._number:
+            self.horizon.options = (*self.horizon.options, (f"the next {horizon}", horizon))
+        self.horizon.value, self.prefill.value = horizon, policy.prefill
         self.by.value, self.unfold.value = "cosine", isinstance(policy.threshold, tuple)
         if isinstance(policy.threshold, tuple):
             self._unfolded()
@@ -131,6 +142,8 @@ class PolicyControls(ipw.VBox):
         slider.value = value
 
     def _thresholds(self) -> float | tuple[float | None, ...] | None:
+        if self._unmet and self.by.value != "cosine":
+            raise ValueError(self._unmet)
         if self.unfold.value:
             return tuple(self._cosine(slider.value) for slider in self.per_layer.children)
         return self._cosine(self.threshold.value)
@@ -164,7 +177,8 @@ class PolicyControls(ipw.VBox):
         with self._unheard():
             self._follow(change)
         self._arrange()
-        self._on_change(any(change["owner"] is getattr(self, name) for name in _LINKED))
+        linked = any(change["owner"] is getattr(self, name) for name in _LINKED)
+        self._on_change(linked and not self.unfold.value)
 
     def show_predicted(self, ratios: SkipRatios | None, trouble: str = "") -> None:
         """What a replay of the recorded trace skips at the controls' policy, or why there is none."""
@@ -176,23 +190,28 @@ class PolicyControls(ipw.VBox):
 
     def _follow(self, change: dict[str, Any]) -> None:
         """Move the controls that depend on the one that moved."""
-        if change["owner"] is self.unfold and self.unfold.value:
+        owner = change["owner"]
+        if owner is self.unfold and self.unfold.value:
             self._unfolded()
-        if change["owner"] is self.threshold and self.unfold.value:
+        if owner is self.threshold or self.unfold.value:
+            self.by.value = "cosine"  # a hand on the threshold itself, as in the explorer, leaves the target
+        if owner is self.threshold and self.unfold.value:
             for slider in self.per_layer.children:  # all together, each as far from the others as before
                 slider.value = min(max(slider.value + change["new"] - change["old"], slider.min), slider.max)
         if self.rule.value in (FFN, CAUSAL) and self.by.value != "cosine":
             self._fit()
-        if self.rule.value == STATIC and change["owner"] is not self.layers:
+        if self.rule.value == STATIC and owner in (self.rule, self.count, self.cold_start, self.cold_end):
             self._choose()
 
     def _fit(self) -> None:
-        """Move the threshold to where its target has it; where that cannot be, it stays."""
+        """Move the threshold to where its target has it; where that cannot be, it stays and `policy` says why."""
         cold = {"cold_start": self.cold_start.value, "cold_end": self.cold_end.value}
+        self._unmet = ""
         target: dict[str, Any] = {self.by.value: getattr(self, self.by.value).value}
         try:
             fitted = self._predictor.fitted(FFNSkip(None, **cold, **self._options()), **target)
-        except ValueError:
+        except ValueError as error:
+            self._unmet = str(error)
             return
         assert not isinstance(fitted.threshold, tuple)
         self._put_threshold(self.threshold, fitted.threshold)
@@ -207,14 +226,14 @@ class PolicyControls(ipw.VBox):
     def _unfolded(self) -> None:
         """A slider for each layer, made when they are first asked for."""
         if not self.per_layer.children:
-            span = {"min": self.threshold.min, "max": self.threshold.max, "step": self.threshold.step}
+            ends = {"min": self.threshold.min, "max": self.threshold.max, "step": self.threshold.step}
             look: dict[str, Any] = {
                 "orientation": "vertical",
                 "readout": False,
-                "layout": {"width": "36px", "height": "160px"},
+                "layout": {"flex": "0 0 36px", "width": "36px", "height": "160px"},
             }
             sliders = [
-                ipw.FloatSlider(self.threshold.value, description=str(layer), **span, **look)
+                ipw.FloatSlider(self.threshold.value, description=str(layer), **ends, **look)
                 for layer in range(self._number)
             ]
             for slider in sliders:
@@ -228,9 +247,13 @@ class PolicyControls(ipw.VBox):
             there = rule in rules
             there &= name not in ("threshold", "percentile", "ratio") or name == {"cosine": "threshold"}.get(by, by)
             there &= name != "per_layer" or self.unfold.value
+            there &= name != "by" or not self.unfold.value  # a target is of one threshold for all
             shown = None if there else "none"
             if getattr(self, name).layout.display != shown:
                 getattr(self, name).layout.display = shown
+        long = self._predictor.long  # then what takes a while waits until the hand lets go
+        self.ratio.continuous_update = not (long and (self.horizon.value or rule == CAUSAL))
+        self.share.continuous_update = not long
         self.cosine.layout.display = None if rule in (FFN, CAUSAL) else "none"
         self.cosine.value = f'<span class="st-quiet">{self._said()}</span>'
 
@@ -241,64 +264,3 @@ class PolicyControls(ipw.VBox):
         if cosine is None:
             return "never skips"
         return f"after a cosine of <b>{cosine:.{digits(1 - cosine)}f}</b> or more"
-
-
-def _line() -> ipw.Layout:
-    """Of a line of text under the sliders, flush with them."""
-    return ipw.Layout(height="18px", margin="0 0 1px 98px")
-
-
-def digits(distance: float) -> int:
-    """Decimals that tell a cosine at this distance from 1 to three figures."""
-    return 3 if distance <= 0 else max(3, 2 - int(np.floor(np.log10(distance))))
-
-
-def _span(predictor: Predictor) -> tuple[float, float]:
-    """Ends of the threshold sliders: log10 of the recorded distances, outliers left out."""
-    trace = predictor.trace
-    there = trace.distance[trace.distance > 0]
-    low, high = np.log10(np.quantile(there.astype(np.float64), (0.001, 0.99))) if len(there) else (-5.0, 0.0)
-    return float(np.floor(low * 2) / 2), float(min(np.ceil(high * 2) / 2, 0.3))
-
-
-def _made(layers: int, low: float, high: float) -> dict[str, Any]:
-    """Every control that has a value, by name."""
-
-    def of(kind: type[ipw.DOMWidget], description: str, **options: Any) -> Any:
-        """A control as wide as the column."""
-        layout = ipw.Layout(width="auto", margin="1px 0")
-        return kind(description=description, layout=layout, style={"description_width": "92px"}, **options)
-
-    within = {"min": low, "max": high, "step": 0.01}
-    horizon = [("until the cold end", 0), *((f"the next {k}", k) for k in range(1, layers))]
-    ways = ("cosine", "percentile", "ratio")
-    drawn = [("for each token", "token"), ("once for the run", "run")]
-    counted = [("generated tokens", "generated"), ("absolute position", "position")]
-    ends = {"min": 0, "max": layers - 1}
-    return {
-        "rule": of(ipw.Dropdown, "policy", options=RULES),
-        "by": of(ipw.Dropdown, "threshold by", options=ways),
-        "threshold": of(ipw.FloatSlider, "skip more →", value=max(low, -3.0), readout=False, **within),
-        "percentile": of(ipw.FloatSlider, "percentile", value=90, min=0, max=100, step=0.5, readout_format=".1f"),
-        "ratio": of(ipw.FloatSlider, "ratio", value=0.2, min=0, max=0.95, step=0.005, readout_format=".1%"),
-        "count": of(ipw.IntSlider, "layers", min=0, max=layers),
-        "layers": of(ipw.Text, "which", placeholder="4, 5, 7", continuous_update=False),
-        "share": of(ipw.FloatSlider, "share", value=0.2, min=0, max=0.95, step=0.01, readout_format=".0%"),
-        "per": of(ipw.Dropdown, "drawn", options=drawn),
-        "seed": of(ipw.BoundedIntText, "seed", min=0, max=2**31 - 1),
-        "cold_start": of(ipw.IntSlider, "cold start", **ends),
-        "cold_end": of(ipw.IntSlider, "cold end", **ends),
-        "warmup": of(ipw.IntSlider, "warm-up", min=0, max=64),
-        "warmup_on": of(ipw.Dropdown, "counted on", options=counted),
-        "horizon": of(ipw.Dropdown, "then skips", options=horizon),
-        "prefill": ipw.Checkbox(description="prefill too", indent=False, layout={"width": "110px"}),
-        "unfold": ipw.Checkbox(description="per layer", indent=False, layout={"width": "100px"}),
-    }
-
-
-def _numbers(text: str) -> tuple[int, ...]:
-    """Layer numbers of a text; ValueError for anything else."""
-    try:
-        return tuple(int(part) for part in text.replace(",", " ").split())
-    except ValueError:
-        raise ValueError(f"expected layer numbers such as '4, 5, 7', got {text!r}; correct them") from None

@@ -87,7 +87,7 @@ class Keeping:
 
     def _pareto(self, results: Sequence[Result], **where: Any) -> Figure:
         table = self.table(results)
-        if (table["policy"] == DENSE).all():
+        if all(result.state.rule == DENSE for result in results):
             raise ValueError("nothing to draw: only the dense model has been measured; move a control and wait")
         return figures.tradeoff(table, x="ratio", y="value", ylabel=label(results[0].ordinate), **where)
 

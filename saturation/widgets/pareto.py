@@ -11,6 +11,11 @@ import traitlets
 _HERE = Path(__file__).parent
 
 
+def _source(name: str) -> str:
+    """Text of a file beside this one; a path would have anywidget hold every widget made of it for good."""
+    return (_HERE / name).read_text(encoding="utf-8")
+
+
 class ParetoPlot(anywidget.AnyWidget):
     """Quality against the share of skipped blocks; each point is a button for mouse and keyboard.
 
@@ -27,8 +32,8 @@ class ParetoPlot(anywidget.AnyWidget):
         What the axes are called.
     """
 
-    _esm = _HERE / "pareto.js"
-    _css = _HERE / "pareto.css"
+    _esm = _source("pareto.js")
+    _css = _source("pareto.css")
 
     points = traitlets.List(traitlets.Dict()).tag(sync=True)
     current = traitlets.Unicode("").tag(sync=True)
@@ -52,7 +57,7 @@ class CopyButton(anywidget.AnyWidget):
         How often it was pressed.
     """
 
-    _esm = _HERE / "clipboard.js"
+    _esm = _source("clipboard.js")
 
     text = traitlets.Unicode("").tag(sync=True)
     label = traitlets.Unicode("Copy").tag(sync=True)

@@ -15,7 +15,8 @@ from ..policies.ratios import ratios_of
 from ..policies.replaying import critical
 from ..trace import Trace
 
-_REMEMBERED = 16  # settings of the other options whose sorted numbers are kept
+_REMEMBERED = 4  # settings of the other options whose sorted numbers are kept
+_LONG = 1_000_000  # blocks of a trace that are replayed in some 10 ms
 
 
 class Predictor:
@@ -39,13 +40,14 @@ class Predictor:
         if not isinstance(policy, FFNSkip) or not _one_comparison(policy):
             return replay(policy, self.trace).ratios
         decoded, prefill = self._sorted(replace(policy, threshold=None))
-        limit = -np.inf if policy.threshold is None else np.float64(1) - np.float64(policy.threshold)  # type: ignore[arg-type]
+        limit = -np.inf if policy.threshold is None else _single(1 - policy.threshold)  # type: ignore[operator]
         d, p = (float(np.searchsorted(part, limit, "right")) for part in (decoded, prefill))
         return ratios_of(d, d + p, self.steps, policy, self.trace.layers)
 
     def fitted(self, policy: FFNSkip, *, ratio: float | None = None, percentile: float | None = None) -> FFNSkip:
         """What `FFNSkip.fit` gives with the other options of a policy; ValueError as there."""
-        if ratio is not None and _one_comparison(policy):
+        policy.check(self.trace.layers)
+        if ratio is not None and _one_comparison(policy) and (policy.eligible(self.steps) & self.steps.decode).any():
             return replace(policy, threshold=self._threshold(replace(policy, threshold=None), ratio))
         given = {option.name: getattr(policy, option.name) for option in fields(policy)}
         del given["threshold"], given["layers"]
@@ -59,6 +61,11 @@ class Predictor:
         place = int(np.searchsorted(decoded, beyond, "left")) - 1
         return float(cosines(decoded[place])) if place >= 0 and decoded[place] <= 2 else None
 
+    @property
+    def long(self) -> bool:
+        """Whether a replay of the trace takes so long that it should wait until a hand lets go."""
+        return self.trace.distance.size > _LONG
+
     def mask(self, policy: Policy | None) -> np.ndarray:
         """What a replay skips, bool [token, layer]."""
         if policy is None:
@@ -67,7 +74,7 @@ class Predictor:
 
     def _sort(self, policy: FFNSkip) -> tuple[np.ndarray, np.ndarray]:
         """The distance limits from which blocks are skipped, rising: at decoded tokens, and in prefill."""
-        lowest = critical(policy, self.trace)  # [token, layer]
+        lowest = critical(policy, self.trace).astype(np.float32)  # [token, layer], as they were recorded
         decode = self.steps.decode
         return np.sort(lowest[decode].ravel()), np.sort(lowest[~decode].ravel())
 
@@ -75,3 +82,9 @@ class Predictor:
 def _one_comparison(policy: FFNSkip) -> bool:
     """Whether one comparison with the critical distances replays the policy."""
     return policy.horizon is None and not policy.causal and not isinstance(policy.threshold, tuple)
+
+
+def _single(limit: float) -> np.float32:
+    """The greatest float32 that is not above a limit: numbers of that kind meet both or neither."""
+    single = np.float32(limit)
+    return single if single <= limit else np.nextafter(single, np.float32(-np.inf))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
@@ -13,16 +13,16 @@ import pandas as pd
 from transformers import PreTrainedModel
 
 from ..generation import Runs, generate
-from ..policies import Policy, SkipRatios
+from ..policies import Policy, RandomFFN, SkipRatios
 from ..quality import evaluate, summarise
-from ..skipping import Ledger, skip
+from ..skipping import Ledger, free, skip
 from ..tasks import Task
 from .comparing import agreed, collapsed, divergence
 from .states import Asked, Passage, Result, Score, State
 from .worker import model_lock
 
 _EVERY = 0.1  # seconds between two pictures of a text that is being written
-_TOGETHER = 8  # examples scored between two looks at Cancel
+TOGETHER = 8  # examples scored between two looks at Cancel
 
 
 class Written(NamedTuple):
@@ -49,16 +49,37 @@ class Bench:
         show: Callable[[int, Passage], None] = lambda prompt, passage: None,
         stopped: Callable[[], bool] = lambda: False,
     ) -> Written | None:
-        """Continue every prompt, one at a time, that of number `first` before the others; None where stopped."""
-        order = [first, *(number for number in range(len(self.asked.prompts)) if number != first)]
+        """Continue every prompt, one at a time, that of number `first` before the others; None where stopped.
+
+        What is drawn at random depends on how many prompts came before, so that those policies keep to the order.
+        """
+        order = list(range(len(self.asked.prompts)))
+        if not isinstance(policy, RandomFFN):
+            order.sort(key=lambda number: number != first)
         context = skip(self.model, policy) if policy is not None else nullcontext()
-        with model_lock(self.model), context as ledger:
+        with self._turn(stopped) as ours, context if ours else nullcontext() as ledger:
+            if not ours:
+                return None
             stream = _Stream(self.tokenizer, order, ledger, show, stopped)
             runs = self._generate([self.asked.prompts[number] for number in order], on_token=stream)
         if not runs.finished:
             return None
         found = {number: passage(self.tokenizer, ids, ledger, i) for i, (number, ids) in _numbered(order, runs)}
         return Written(tuple(found[number] for number in sorted(found)), ledger, runs.tokens_per_second)
+
+    @contextmanager
+    def _turn(self, stopped: Callable[[], bool]) -> Iterator[bool]:
+        """Wait for other widgets, and for whoever skips in the model; False where that was stopped."""
+        lock = model_lock(self.model)
+        while not (locked := lock.acquire(timeout=_EVERY)) and not stopped():
+            pass
+        try:
+            while locked and not stopped() and not free(self.model, _EVERY):
+                pass
+            yield locked and not stopped()
+        finally:
+            if locked:
+                lock.release()
 
     def record(self, policy: Policy | None, prompt: int) -> Runs:
         """Continue one prompt once more, with every distance recorded."""
@@ -77,10 +98,10 @@ class Bench:
             return None
         tables: list[pd.DataFrame] = []
         for part in _parts(task):
-            if stopped():
-                return None
-            with model_lock(self.model):
-                options: dict[str, Any] = {"chat": self.asked.chat, "batch_size": _TOGETHER, "progress": False}
+            with self._turn(stopped) as ours:
+                if not ours:
+                    return None
+                options: dict[str, Any] = {"chat": self.asked.chat, "batch_size": TOGETHER, "progress": False}
                 tables.append(evaluate(self.model, self.tokenizer, part, policy=policy, **options))
             show(sum(map(len, tables)))
         return pd.concat(tables, ignore_index=True)
@@ -174,8 +195,8 @@ def quality(table: pd.DataFrame, task: Task) -> Score:
 
 
 def _parts(task: Task) -> Iterator[Task]:
-    for first in range(0, len(task), _TOGETHER):
-        yield replace(task, examples=task.examples[first : first + _TOGETHER])
+    for first in range(0, len(task), TOGETHER):
+        yield replace(task, examples=task.examples[first : first + TOGETHER])
 
 
 def _numbered(order: list[int], runs: Runs) -> Iterator[tuple[int, tuple[int, list[int]]]]:

@@ -41,8 +41,7 @@ class Screen:
         """The controls stand for this state now."""
         with self.lock:
             self.wanted, self._live = state, {}
-            if state is not None:
-                self.view.copy.text = self._script(state)
+            self.view.copy.text = "# the controls stand for no policy" if state is None else self._script(state)
             self.paint()
 
     def begin(self, status: str) -> None:

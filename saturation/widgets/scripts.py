@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from functools import lru_cache
 
 from ..tasks import Task, bundled, names
-from .running import has_references
+from .running import TOGETHER, has_references
 from .states import Asked, State
 
 
@@ -31,7 +31,7 @@ def source(state: State, asked: Asked, *, model: str, dtype: str = "float32", re
 
 def _loading(asked: Asked, model: str, dtype: str, revision: str | None) -> Iterator[str]:
     scored = has_references(asked.task)
-    yield from ["import pandas as pd"] * scored
+    yield from ["from dataclasses import replace", "", "import pandas as pd"] * scored
     yield from ["import torch"] * (dtype != "float32")
     yield from [""] * (scored or dtype != "float32")
     yield "import saturation as st"
@@ -77,10 +77,16 @@ def _questions(asked: Asked) -> Iterator[str]:
 def _scoring(state: State, asked: Asked) -> Iterator[str]:
     if has_references(asked.task):
         policies = "(None,)" if state.policy is None else "(None, policy)"
-        options = f"policy=one, chat={asked.chat}"
+        options = f"policy=one, chat={asked.chat}, batch_size={TOGETHER}"
         yield from [
             "",
-            f"rows = [st.quality.evaluate(model, tokenizer, task, {options}) for one in {policies}]",
+            f"starts = range(0, len(task), {TOGETHER})  # the tuner scores so many at a time",
+            f"parts = [replace(task, examples=task.examples[i : i + {TOGETHER}]) for i in starts]",
+            "rows = [",
+            f"    st.quality.evaluate(model, tokenizer, part, {options})",
+            f"    for one in {policies}",
+            "    for part in parts",
+            "]",
             "print(st.quality.summarise(pd.concat(rows)).to_string(index=False))",
         ]
 

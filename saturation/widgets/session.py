@@ -9,7 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from ..policies import SkipRatios
+from ..policies import SkipRatios, from_json
 from ..tasks import Example, Task
 from ..trace import writing
 from .states import Asked, Passage, Result, Score, State
@@ -62,8 +62,12 @@ class Session:
             if content["format"] != _FORMAT:
                 raise ValueError(f"its format is {content['format']!r}, not {_FORMAT!r}")
             results = [_read(result) for result in content["results"]]
-            return cls(content["model"], _asked(content["asked"]), results, State(**content["current"]))
-        except (ValueError, KeyError, TypeError) as error:
+            model = {name: content["model"][name] for name in ("name", "revision", "dtype", "fingerprint")}
+            asked = _asked(content["asked"])
+            if any(len(result.passages) != len(asked.prompts) for result in results):
+                raise ValueError(f"it has not a text of each of its {len(asked.prompts)} prompts in every state")
+            return cls(model, asked, results, _state(content["current"]))
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ValueError(
                 f"expected {path} to be a session that a tuner saved, but reading it gave {type(error).__name__}: "
                 f"{error}; save one with the tuner's button"
@@ -95,7 +99,7 @@ def _written(result: Result) -> dict[str, Any]:
 def _read(given: dict[str, Any]) -> Result:
     quality = given["quality"]
     read: dict[str, Any] = {
-        "state": State(**given["state"]),
+        "state": _state(given["state"]),
         "passages": tuple(_passage(one) for one in given["passages"]),
         "predicted": SkipRatios(**given["predicted"]),
         "actual": SkipRatios(**given["actual"]),
@@ -104,6 +108,10 @@ def _read(given: dict[str, Any]) -> Result:
         "quality": None if quality is None else Score(**quality),
     }
     return Result(**(given | read))
+
+
+def _state(given: dict[str, Any]) -> State:
+    return State.of(from_json(given["json"]) if given["json"] else None)
 
 
 def _passage(given: dict[str, Any]) -> Passage:

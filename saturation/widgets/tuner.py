@@ -9,7 +9,6 @@ from typing import Any
 
 import ipywidgets as ipw
 import pandas as pd
-import torch
 from matplotlib.figure import Figure
 from transformers import PreTrainedModel
 
@@ -18,17 +17,18 @@ from ..tasks import Task
 from ..trace import Trace
 from .asking import asked_of, checked, first_policy, recorded
 from .buttons import Buttons
+from .closing import within
 from .controls import PolicyControls
 from .explorer import SaturationExplorer
 from .keeping import Keeping
 from .logarithm import cosine
+from .measuring import Measuring
 from .predicting import Predictor
-from .running import Bench, quality, result_of
+from .running import Bench
 from .screen import Screen
 from .session import Session
-from .states import DENSE, Passage, Result, State
+from .states import DENSE, Result, State
 from .tuner_view import TunerView
-from .worker import Job, Latest
 
 _REST = 0.2  # seconds without a move after which the hand rests
 
@@ -90,7 +90,6 @@ class ThresholdTuner(ipw.VBox):
         chat: bool = False,
         session: str | Path | None = None,
     ) -> None:
-        self._worker = Latest(self._failed)  # first of all, for `close`
         self.kept = Keeping(model)
         before = None if session is None else self.kept.load(session)
         asked = asked_of(prompts, max_new_tokens, shown, examples, chat, before)
@@ -103,6 +102,7 @@ class ThresholdTuner(ipw.VBox):
         self.view = TunerView(asked.prompts, str(Path("out") / "tuner"))
         self._screen = Screen(self.view, asked, self.trace.layers, lambda state: self.kept.script(state, asked))
         self._screen.results.update({one.state: one for one in before.results} if before else {})
+        self._measuring = Measuring(self.bench, self._predictor, self._screen, self._picture)
         super().__init__(self.view.arranged(self.controls, self.explorer))
         self.add_class("st-tuner")
         self._link()
@@ -144,11 +144,14 @@ class ThresholdTuner(ipw.VBox):
 
     def settle(self, timeout: float | None = None) -> bool:
         """Wait until the background has nothing to do; False if that took longer than so many seconds."""
-        return self._worker.settle(timeout)
+        return self._measuring.settle(timeout)
 
     def close(self) -> None:
-        """Stop the background and take the widget off the page."""
-        self._worker.close()
+        """Stop the background, take the widget off the page, and let go of model and trace."""
+        if "_links" in vars(self):  # not there where the constructor refused
+            self._measuring.close()
+            for widget in (*self._links, *list(within(self))[1:]):
+                widget.close()
         super().close()
 
     def table(self) -> pd.DataFrame:
@@ -157,7 +160,7 @@ class ThresholdTuner(ipw.VBox):
 
     def figure(self, what: str = "both") -> Figure:
         """The plot of all states, the text of the state shown, or "both", as a figure for paper and code hosts."""
-        if self.result is None:
+        if self.result is None or not self.results:
             raise ValueError("nothing to draw: no state has been measured yet; wait with settle()")
         return self.kept.figure(what, list(self.results.values()), self.result, self.bench, self.view.prompt.value)
 
@@ -175,7 +178,7 @@ class ThresholdTuner(ipw.VBox):
         """Go back to a state visited: controls, texts and numbers, without computing anything."""
         if state not in self.results:
             raise ValueError(f"expected one of the {len(self.results)} states visited, got {state.describe()!r}")
-        self._worker.cancel()
+        self._measuring.cancel()
         self.controls.put(state.policy)
         self.controls.show_predicted(self._predictor.ratios(state.policy))
         self._picture(state.policy)
@@ -186,9 +189,10 @@ class ThresholdTuner(ipw.VBox):
 
     def _link(self) -> None:
         """Connect controls and buttons; where the picture can follow in the browser, it does so there."""
-        for name, trait in (("threshold", "limit"), *((same, same) for same in ("cold_start", "cold_end", "warmup"))):
-            ipw.jslink((getattr(self.controls, name), "value"), (self.explorer, trait))
-        ipw.jslink((self.controls.prefill, "value"), (self.explorer, "prefill"))
+        pairs = {"threshold": "limit"} | {same: same for same in ("cold_start", "cold_end", "warmup", "prefill")}
+        self._links = [
+            ipw.jslink((getattr(self.controls, name), "value"), (self.explorer, trait)) for name, trait in pairs.items()
+        ]
         view = self.view
         view.prompt.observe(lambda change: self._screen.paint(), "value")
         view.before.on_click(lambda button: self._step(-1))
@@ -208,26 +212,30 @@ class ThresholdTuner(ipw.VBox):
                 policy.check(self.trace.layers)
             predicted = self._predictor.ratios(policy)
         except ValueError as error:
-            self._worker.cancel()
             self.controls.show_predicted(None, str(error))
-            return self._screen.aim(None)
+            with self._screen.lock:
+                self._measuring.cancel()
+                self.view.show_status("")
+                return self._screen.aim(None)
         state, screen = State.of(policy), self._screen
         self.controls.show_predicted(predicted)
-        if state == screen.wanted and (self._worker.busy or not screen.stale):
+        if state == screen.wanted and (self._measuring.busy or not screen.stale):
             return None
         if not linked or not isinstance(policy, FFNSkip):
             self._picture(policy)
         with screen.lock:  # so that a job that is being stopped writes nothing in between
             screen.aim(state)
             self.view.show_status("", busy=True)
-            self._worker.submit(lambda job: self._measure(state, job), delay=delay)
+            self._measuring.ask(state, delay=delay)
         return None
 
     def _picture(self, policy: Policy | None) -> None:
         """The explorer's rule from here: what no link in the browser has set."""
         if isinstance(policy, FFNSkip) and policy.threshold is None:  # where a slider stands is never None
             policy = replace(policy, threshold=cosine(self.controls.threshold.min))
-        self.explorer.policy = policy if policy is not None else StaticFFN()
+        shown = policy if policy is not None else StaticFFN()
+        if self.explorer.policy != shown:  # what comes from the kernel would move a slider back under the hand
+            self.explorer.policy = shown
 
     def _step(self, by: int) -> None:
         self.view.prompt.value = (self.view.prompt.value + by) % len(self.bench.asked.prompts)
@@ -239,69 +247,6 @@ class ThresholdTuner(ipw.VBox):
                 self.restore(state)
 
     def _cancel(self) -> None:
-        self._worker.cancel()
-        self._screen.give_up("cancelled")
-
-    # In the background -----------------------------------------------------------------------------------------
-
-    def _measure(self, state: State, job: Job) -> None:
-        """Measure a state, and the dense model before the first one."""
-        if not job.stopped and isinstance(state.policy, FFNSkip):
-            self._picture(state.policy)
-        for wanted in (State(DENSE), state):
-            if wanted not in self.results and not job.stopped:
-                self._visit(wanted, job)
         with self._screen.lock:
-            if not job.stopped:
-                self._screen.show(self.results[state])
-
-    def _visit(self, state: State, job: Job) -> None:
-        """Write with a state's policy and score it; where nobody stopped that, it has been visited."""
-        screen = self._screen
-
-        def show(prompt: int, passage: Passage) -> None:
-            with screen.lock:
-                if not job.stopped:
-                    screen.write(state, prompt, passage)
-
-        with screen.lock:
-            if job.stopped:
-                return
-            screen.begin(f"{state.rule}: waiting for the model")
-        options: dict[str, Any] = {"first": self.view.prompt.value, "show": show, "stopped": lambda: job.stopped}
-        written = self.bench.write(state.policy, **options)
-        if written is None:
-            return
-        dense = written.passages if state.rule == DENSE else self.results[State(DENSE)].passages
-        result = result_of(state, written, dense, self._predictor.ratios(state.policy))
-        with screen.lock:
-            if job.stopped:
-                return
-            if state == screen.wanted:
-                screen.show(result, scored=False)
-        scored = replace(result, quality=self._quality(state, job))
-        if not job.stopped:
-            self.results[state] = scored
-
-    def _quality(self, state: State, job: Job) -> Any:
-        task = self.bench.asked.task
-        if task is None:
-            return None
-
-        def show(done: int) -> None:
-            if job.stopped:
-                return
-            said = f"{state.rule}: scoring {task.name}, {done} of {len(task)}"
-            self.view.show_status(said, share=done / len(task), busy=True)
-
-        rows = self.bench.score(state.policy, show=show, stopped=lambda: job.stopped)
-        return None if rows is None else quality(rows, task)
-
-    def _failed(self, error: Exception) -> None:
-        """Said, and what was shown before stays."""
-        if isinstance(error, torch.OutOfMemoryError):
-            torch.cuda.empty_cache()
-            text = "out of memory: ask for fewer new tokens or examples; the state before is kept"
-        else:
-            text = f"{type(error).__name__}: {error}"
-        self._screen.give_up(text)
+            self._measuring.cancel()
+            self._screen.give_up("cancelled")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from html import escape
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -120,7 +121,7 @@ class TunerView:
     def show_points(self, results: Iterable[Result], current: Result | None) -> None:
         """Every state visited; the one that is shown has a ring."""
         results = list(results)
-        self.pareto.points = [_point(result) for result in results]
+        self.pareto.points = [_point(result) for result in results if isfinite(result.ordinate.mean)]
         self.pareto.current = "" if current is None else current.state.json or DENSE
         if results:
             score = results[-1].ordinate
@@ -160,8 +161,13 @@ def _rows(result: Result, dense: Result, scored: bool) -> Iterable[str]:
     loops = f"{result.collapsed} of {len(result.passages)}"
     alarm = f'<span class="st-alarm">{loops} loop</span>' if result.collapsed > dense.collapsed else loops
     yield _row("texts that loop", f"{dense.collapsed} of {len(dense.passages)}", alarm)
-    gain = f"{result.speed:.0f} = {result.speed / max(dense.speed, 1e-9):.2f}× (ideal {result.ideal:.2f}×)"
-    yield _row("tokens/s, one at a time", f"{dense.speed:.0f}", gain)
+    pace, gain = "nothing decoded", ""
+    if result.speed and dense.speed:
+        pace, gain = (
+            f"{dense.speed:.0f}",
+            f"{result.speed:.0f} = {result.speed / dense.speed:.2f}× (ideal {result.ideal:.2f}×)",
+        )
+    yield _row("tokens/s, one at a time", pace, gain)
     yield "<tr><th>FFNs skipped</th><th>predicted</th><th>actual</th></tr>"
     for name in SkipRatios._fields:
         predicted, actual = (f"{getattr(part, name):.1%}" for part in (result.predicted, result.actual))

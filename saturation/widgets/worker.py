@@ -58,7 +58,6 @@ class Latest:
         self._running: Job | None = None
         self._thread: threading.Thread | None = None
         self._closed = False
-        atexit.register(self._leave)
 
     def submit(self, run: Callable[[Job], None], *, delay: float = 0.0) -> None:
         """Run this after so many seconds without a newer job; what runs now is stopped at once."""
@@ -70,6 +69,7 @@ class Latest:
             if self._thread is None:
                 self._thread = threading.Thread(target=self._work, name="saturation-tuner", daemon=True)
                 self._thread.start()
+                atexit.register(self._leave)
             self._change.notify_all()
 
     def cancel(self) -> None:
@@ -79,7 +79,6 @@ class Latest:
 
     def close(self) -> None:
         """Cancel, and take no more jobs."""
-        atexit.unregister(self._leave)
         with self._change:
             self._closed = True
             self._drop()
@@ -91,8 +90,9 @@ class Latest:
 
     @property
     def busy(self) -> bool:
-        """Whether a job runs or waits."""
-        return self._thread is not None
+        """Whether a job that nobody has stopped runs or waits."""
+        with self._change:
+            return any(job is not None and not job.stopped for job in (self._running, self._next))
 
     def _leave(self) -> None:
         """Python ends: torch must not be at work when its threads are killed."""
@@ -112,7 +112,14 @@ class Latest:
                 job.run(job)
             except Exception as error:
                 _LOG.debug("a job of a widget failed", exc_info=True)
-                self._on_error(error)
+                if not job.stopped:  # else it has no more business to show anything
+                    self._tell(error)
+
+    def _tell(self, error: Exception) -> None:
+        try:
+            self._on_error(error)
+        except Exception:  # the thread goes on, or nobody could ask it for anything again
+            _LOG.exception("the failure of a widget's job could not be shown")
 
     def _take(self) -> Job | None:
         """The next job when it is due; None, and no more thread, where there is none."""
@@ -123,5 +130,6 @@ class Latest:
             self._running, self._next = self._next, None
             if self._running is None:
                 self._thread = None
+                atexit.unregister(self._leave)
                 self._change.notify_all()
             return self._running

@@ -1,0 +1,121 @@
+"""States measured in the background, the newest first, and written to the screen as they come."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from ..policies import FFNSkip, Policy
+from .predicting import Predictor
+from .running import Bench, quality, result_of
+from .screen import Screen
+from .states import DENSE, Passage, Score, State
+from .worker import Job, Latest
+
+
+class Measuring:
+    """Measures what it is asked for last.
+
+    Parameters
+    ----------
+    bench, predictor, screen
+        Of the tuner.
+    picture
+        Shows a policy over the trace, where no link in the browser has.
+    """
+
+    def __init__(
+        self, bench: Bench, predictor: Predictor, screen: Screen, picture: Callable[[Policy | None], None]
+    ) -> None:
+        self._bench, self._predictor, self._screen, self._picture = bench, predictor, screen, picture
+        self._worker = Latest(self._failed)
+
+    def ask(self, state: State, *, delay: float) -> None:
+        """Measure a state after so many seconds without another one, and show it."""
+        self._worker.submit(lambda job: self._measure(state, job), delay=delay)
+
+    def cancel(self) -> None:
+        """Measure nothing more."""
+        self._worker.cancel()
+
+    def close(self) -> None:
+        """Cancel for good."""
+        self._worker.close()
+
+    def settle(self, timeout: float | None = None) -> bool:
+        """As for `Latest`."""
+        return self._worker.settle(timeout)
+
+    @property
+    def busy(self) -> bool:
+        """As for `Latest`."""
+        return self._worker.busy
+
+    def _measure(self, state: State, job: Job) -> None:
+        """Measure a state, and the dense model before the first one."""
+        with self._screen.lock:
+            if not job.stopped and isinstance(state.policy, FFNSkip):
+                self._picture(state.policy)
+        for wanted in (State(DENSE), state):
+            if wanted not in self._screen.results and not job.stopped:
+                self._visit(wanted, job)
+        with self._screen.lock:
+            if not job.stopped:
+                self._screen.show(self._screen.results[state])
+
+    def _visit(self, state: State, job: Job) -> None:
+        """Write with a state's policy and score it; where nobody stopped that, it has been visited."""
+        screen = self._screen
+
+        def show(prompt: int, passage: Passage) -> None:
+            with screen.lock:
+                if not job.stopped:
+                    screen.write(state, prompt, passage)
+
+        with screen.lock:
+            if job.stopped:
+                return
+            screen.begin(f"{state.rule}: waiting for the model")
+        options: dict[str, Any] = {"first": screen.view.prompt.value, "show": show, "stopped": lambda: job.stopped}
+        written = self._bench.write(state.policy, **options)
+        if written is None:
+            return
+        dense = written.passages if state.rule == DENSE else screen.results[State(DENSE)].passages
+        result = result_of(state, written, dense, self._predictor.ratios(state.policy))
+        with screen.lock:
+            if job.stopped:
+                return
+            if state == screen.wanted:
+                screen.show(result, scored=False)
+        scored = replace(result, quality=self._quality(state, job))
+        with screen.lock:
+            if not job.stopped:
+                screen.results[state] = scored
+
+    def _quality(self, state: State, job: Job) -> Score | None:
+        task, screen = self._bench.asked.task, self._screen
+        if task is None:
+            return None
+
+        def show(done: int) -> None:
+            with screen.lock:
+                if not job.stopped:
+                    said = f"{state.rule}: scoring {task.name}, {done} of {len(task)}"
+                    screen.view.show_status(said, share=done / len(task), busy=True)
+
+        rows = self._bench.score(state.policy, show=show, stopped=lambda: job.stopped)
+        return None if rows is None else quality(rows, task)
+
+    def _failed(self, error: Exception) -> None:
+        """Said, and what was shown before stays."""
+        traceback.clear_frames(error.__traceback__)  # they hold what filled the memory
+        if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
+            torch.cuda.empty_cache()
+            text = "out of memory: ask for fewer new tokens or examples; the state before is kept"
+        else:
+            text = f"{type(error).__name__}: {error}"
+        self._screen.give_up(text)
