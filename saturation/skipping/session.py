@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -21,7 +22,8 @@ from ..similarity import distance_and_growth, sums
 from .ledger import Ledger
 
 _BUSY: WeakKeyDictionary[PreTrainedModel, _Session] = WeakKeyDictionary()  # model -> who holds it
-_TURN = threading.Condition()
+_TAKING = threading.Lock()
+_EVERY = 0.005  # seconds between two looks; a Condition's own lock could be left locked by an interrupt
 
 
 @contextmanager
@@ -73,32 +75,33 @@ def skip(model: PreTrainedModel, policy: Policy, *, start: int | Sequence[int] |
 
 def free(model: PreTrainedModel, timeout: float | None = None) -> bool:
     """Wait until nobody skips in a model; False if that took longer than so many seconds."""
-    with _TURN:
-        return _TURN.wait_for(lambda: model not in _BUSY, timeout)
+    until = None if timeout is None else time.monotonic() + timeout
+    while model in _BUSY:
+        if until is not None and time.monotonic() >= until:
+            return False
+        time.sleep(_EVERY)
+    return True
 
 
 @contextmanager
 def _held(session: _Session) -> Iterator[None]:
     """The model for one session alone: patches of two threads would not come off in the order they went on."""
     model = session.model
-
-    def let_go() -> None:
-        with _TURN:
-            if _BUSY.get(model) is session:
-                del _BUSY[model]
-                _TURN.notify_all()
-
-    with ensured(let_go):
-        with _TURN:
-            while (holder := _BUSY.get(model)) is not None:
-                if holder.thread == threading.get_ident():
-                    raise RuntimeError(
-                        "expected a model that no other skip(...) holds, but this one is being skipped already; leave "
-                        "that block first, or combine both rules in one policy"
-                    )
-                _TURN.wait()
-            _BUSY[model] = session
+    with ensured(lambda: _BUSY.pop(model, None) if _BUSY.get(model) is session else None):
+        while (holder := _taken(session)) is not session:
+            if holder.thread == threading.get_ident():
+                raise RuntimeError(
+                    "expected a model that no other skip(...) holds, but this one is being skipped already; leave that "
+                    "block first, or combine both rules in one policy"
+                )
+            free(model)
         yield
+
+
+def _taken(session: _Session) -> _Session:
+    """Who holds the session's model: the session itself, where nobody did."""
+    with _TAKING:
+        return _BUSY.setdefault(session.model, session)
 
 
 class _Session:
