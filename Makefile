@@ -34,7 +34,7 @@ NEWS := .venv/etc/jupyter/labconfig/page_config.json
 PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 $(RUN) pip install --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint browser lab bench clean moved gone
+.PHONY: help demo test check lint browser lab bench gpu clean moved gone
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z]*\):.*##  *\(.*\)/  make \1\t\2/p' Makefile | expand -t 16
@@ -63,6 +63,10 @@ lab: $(READY) $(NEWS)  ## open the first notebook in JupyterLab (more options: m
 
 bench: $(READY) $(CHROMIUM)  ## what recording and skipping cost, and how soon the widgets answer, as tables
 	@$(RUN) benchmarks
+
+gpu:  ## where CUDA is: GPU tests, benchmarks, the demo model on more tokens (make gpu OUT=folder); installs nothing
+	@$(or $(PYTHON),python3) -m data.gpu --out $(or $(OUT),out/gpu) \
+	    $(addprefix --device ,$(GPU_DEVICE)) $(addprefix --tokens ,$(GPU_TOKENS))
 
 clean:  ## remove .venv and every cache; results in runs/ and out/ stay
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache

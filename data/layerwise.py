@@ -17,13 +17,13 @@ from torch import nn
 Batch = tuple[torch.Tensor, torch.Tensor]  # ids and mask, [text, position]
 
 
-def batches(tokenizer, texts: list[str], *, size: int = 16) -> list[Batch]:
+def batches(tokenizer, texts: list[str], *, size: int = 16, device: torch.device | str = "cpu") -> list[Batch]:
     """Texts of similar length together, padded on the right; the tokenizer puts bos before each."""
     ordered = sorted(texts, key=len)
     made = []
     for i in range(0, len(ordered), size):
         read = tokenizer(ordered[i : i + size], padding=True, padding_side="right", return_tensors="pt")
-        made.append((read["input_ids"], read["attention_mask"].bool()))
+        made.append((read["input_ids"].to(device), read["attention_mask"].bool().to(device)))
     return made
 
 

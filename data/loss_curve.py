@@ -10,8 +10,24 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-COLOURS = {"entry": "#0072B2", "story": "#009E73", "problem": "#D55E00", "article": "#CC79A7"}  # Okabe and Ito, 2008
-NAMES = {"entry": "entries", "story": "stories", "problem": "problems", "article": "articles"}
+COLOURS = {
+    "entry": "#0072B2",
+    "story": "#009E73",
+    "problem": "#D55E00",
+    "article": "#CC79A7",
+    "conversation": "#E69F00",
+    "entailment": "#56B4E9",
+    "question": "#000000",
+}  # Okabe and Ito, 2008
+NAMES = {
+    "entry": "entries",
+    "story": "stories",
+    "problem": "problems",
+    "article": "articles",
+    "conversation": "conversations",
+    "entailment": "entailment",
+    "question": "questions",
+}
 STYLE = {
     "font.size": 9,
     "axes.spines.top": False,

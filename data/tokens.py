@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
@@ -13,6 +14,14 @@ from transformers import PreTrainedTokenizerFast
 from data.world import document
 
 BOS, EOS, PAD = "<|bos|>", "<|eos|>", "<|pad|>"
+# What data.world.conversations writes: a reply ends like a text does.
+CHAT = (
+    "{{ bos_token }}{% for message in messages %}"
+    "{% if message['role'] == 'assistant' %}Assistant: {{ message['content'] | trim }}{{ eos_token }}\n"
+    "{% else %}User: {{ message['content'] | trim }}\n{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}Assistant:{% endif %}"
+)
+LAST_STEP = 10**9
 LONG_EVERY = 4  # every fourth step has rows of the full context, so that late positions are trained too
 
 
@@ -43,6 +52,7 @@ def _wrapped(tokenizer: Tokenizer) -> PreTrainedTokenizerFast:
         pad_token=PAD,
         padding_side="left",
         clean_up_tokenization_spaces=False,
+        chat_template=CHAT,
         model_input_names=["input_ids", "attention_mask"],
     )
 
@@ -64,6 +74,30 @@ def batch(
     rng = np.random.default_rng([seed, 2, step])
     rows = [_row(tokenizer, partial(document, rng), width + 1) for _ in range(max(1, tokens // width))]
     return torch.from_numpy(np.stack(rows))  # [row, position + 1]
+
+
+class _Batches(torch.utils.data.Dataset):
+    """The batch of each step, for a loader whose workers draw them ahead."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerFast, **sizes: int) -> None:
+        self.tokenizer, self.sizes = tokenizer, sizes
+
+    def __getitem__(self, step: int) -> torch.Tensor:
+        return batch(self.tokenizer, step=step, **self.sizes)
+
+
+def batches(tokenizer: PreTrainedTokenizerFast, *, start: int, workers: int, **sizes: int) -> Iterator[torch.Tensor]:
+    """The batches from a step on, in their order; with workers, drawn ahead in as many processes."""
+    steps = range(start, LAST_STEP)
+    loader = torch.utils.data.DataLoader(
+        _Batches(tokenizer, **sizes),
+        batch_size=None,
+        sampler=steps,
+        num_workers=workers,
+        prefetch_factor=8 if workers else None,
+        generator=torch.Generator(),  # nothing is drawn from it, but without it the global one would be touched
+    )
+    return iter(loader)
 
 
 def _row(tokenizer: PreTrainedTokenizerFast, draw, width: int) -> np.ndarray:

@@ -14,7 +14,8 @@ from pathlib import Path
 
 import torch
 
-from data.training import Settings, train
+from data.state import Settings
+from data.training import train
 
 HERE = Path(__file__).resolve().parent
 HELP = {
@@ -35,6 +36,7 @@ HELP = {
     "clip": "largest gradient norm",
     "checkpoint_minutes": "minutes between checkpoints",
     "threads": "CPU threads (0: torch's choice)",
+    "workers": "processes that draw batches ahead, for a GPU (0: none)",
 }
 
 

@@ -1,13 +1,12 @@
-"""The training run behind ``train_demo``: model, schedule, loop, and a state that survives a kill."""
+"""The training run behind ``train_demo``: model, schedule and loop."""
 
 from __future__ import annotations
 
 import logging
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -16,54 +15,19 @@ from torch import nn
 from tqdm.auto import tqdm
 from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedTokenizerFast
 
+from data.dynamics import due, snapshot, texts
 from data.export import export
-from data.tokens import batch, train_tokenizer
+from data.state import Run, Settings, load_checkpoint, save_checkpoint
+from data.tokens import batches, train_tokenizer
 from data.world import document
+from data.world.home import answered, world
+from data.world.people import pick
 
 log = logging.getLogger("data.training")
 LOG_EVERY = 25  # steps whose mean loss makes one line of the log
-VALIDATE_EVERY = 250  # steps between validation losses
+VALIDATE_EVERY = 500  # steps between validation losses
 VALIDATION_TEXTS = 24  # per kind
-VALIDATION_KINDS = ("entry", "story", "problem", "article")
-
-
-@dataclass(frozen=True)
-class Settings:
-    """Everything that decides what is learned. ``train_demo.HELP`` says what each one means."""
-
-    seed: int = 0
-    layers: int = 16
-    hidden: int = 128
-    intermediate: int = 384
-    heads: int = 4
-    vocabulary: int = 1280
-    context: int = 1024
-    row: int = 256
-    batch_tokens: int = 1024
-    tokens: int = 6_000_000
-    minutes: float = 0.0
-    learning_rate: float = 2e-3
-    warmup: float = 0.04
-    weight_decay: float = 0.1
-    clip: float = 1.0
-    checkpoint_minutes: float = 2.0
-    threads: int = 0
-
-
-@dataclass
-class Run:
-    """A run in progress: what a checkpoint holds, apart from the weights."""
-
-    step: int = 0
-    tokens: int = 0
-    seconds: float = 0.0
-    pending: list[float] = field(default_factory=list)  # losses since the last line of the log
-    lines: list[dict[str, float]] = field(default_factory=list)
-
-    def progress(self, settings: Settings) -> float:
-        """Share of the schedule that is done, by tokens or, where that is given and sooner, by minutes."""
-        timed = self.seconds / (60 * settings.minutes) if settings.minutes else 0.0
-        return max(self.tokens / settings.tokens, timed)
+VALIDATION_KINDS = ("entry", "story", "problem", "article", "conversation", "entailment")
 
 
 def config_of(settings: Settings, tokenizer: PreTrainedTokenizerFast) -> LlamaConfig:
@@ -105,7 +69,7 @@ def optimizer_of(model: nn.Module, settings: Settings) -> torch.optim.AdamW:
     matrices = [p for p in model.parameters() if p.dim() > 1]
     scales = [p for p in model.parameters() if p.dim() <= 1]
     groups = [{"params": matrices, "weight_decay": settings.weight_decay}, {"params": scales, "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, lr=settings.learning_rate, betas=(0.9, 0.95))
+    return torch.optim.AdamW(groups, lr=settings.learning_rate, betas=(0.9, 0.95), fused=True)
 
 
 def precision(device: torch.device):
@@ -125,47 +89,21 @@ def loss_of(model: nn.Module, ids: torch.Tensor, *, ignore: int = -100) -> torch
 def validation_losses(
     model: nn.Module, tokenizer: PreTrainedTokenizerFast, settings: Settings, device: torch.device
 ) -> dict[str, float]:
-    """Loss per token on a few held-back texts of each kind, in nats."""
+    """Loss per token on a few held-back texts of each kind, in nats; "question": about those of whom none was read."""
     losses = {}
-    for kind in VALIDATION_KINDS:
-        rng = np.random.default_rng([settings.seed, 3, VALIDATION_KINDS.index(kind)])
-        texts = [document(rng, "validation", kind).text for _ in range(VALIDATION_TEXTS)]
-        ids = tokenizer(texts, padding=True, padding_side="right", truncation=True, max_length=settings.context + 1)
+    for i, kind in enumerate((*VALIDATION_KINDS, "question")):
+        rng = np.random.default_rng([settings.seed, 3, i])
+        told = [_held_back(rng, kind) for _ in range(VALIDATION_TEXTS)]
+        ids = tokenizer(told, padding=True, padding_side="right", truncation=True, max_length=settings.context + 1)
         ids = torch.tensor(ids["input_ids"], device=device)  # [text, position + 1]; causal, so padding after is unseen
         losses[kind] = loss_of(model, ids, ignore=tokenizer.pad_token_id).item()
     return losses
 
 
-def save_checkpoint(
-    path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, run: Run, settings: Settings
-) -> None:
-    """Write the state beside its place and move it there, so that a kill leaves the old one or the new one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".part")
-    state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "run": asdict(run)}
-    torch.save(state | {"settings": asdict(settings)}, part)
-    part.replace(path)
-
-
-def load_checkpoint(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, settings: Settings) -> Run:
-    """Go on where a run of the same settings stopped; a new run where there is no checkpoint."""
-    if not path.exists():
-        return Run()
-    state = torch.load(path, map_location="cpu", weights_only=True)
-    different = _difference(state["settings"], asdict(settings))
-    if different:
-        raise ValueError(
-            f"expected a checkpoint of a run with these settings, but that of {path} has {different}: "
-            "give its settings to go on with it, give another --checkpoint, or delete it to start afresh"
-        )
-    model.load_state_dict(state["model"])
-    optimizer.load_state_dict(state["optimizer"])
-    return Run(**state["run"])
-
-
-def _difference(theirs: dict, ours: dict) -> str:
-    keys = [key for key in ours if key not in ("threads", "checkpoint_minutes") and theirs.get(key) != ours[key]]
-    return ", ".join(f"{key} {theirs.get(key)} instead of {ours[key]}" for key in keys)
+def _held_back(rng: np.random.Generator, kind: str) -> str:
+    if kind == "question":
+        return answered(rng, pick(rng, world().held_out))
+    return document(rng, "validation", kind).text
 
 
 def train(
@@ -192,16 +130,18 @@ def train(
         except KeyboardInterrupt:
             save_checkpoint(checkpoint, model, optimizer, run, settings)
             raise
-    seen = {"lines": run.lines, "seconds": run.seconds, "tokens": run.tokens}
-    export(out, model=model, tokenizer=tokenizer, settings=asdict(settings), **seen)
+    export(out, model=model, tokenizer=tokenizer, settings=settings, run=run)
     checkpoint.unlink(missing_ok=True)
     return run
 
 
 def _loop(model, optimizer, tokenizer, run: Run, settings: Settings, device, checkpoint: Path, after_step, bar) -> None:
     started, saved = time.perf_counter() - run.seconds, time.perf_counter()
+    measured, stream = texts(tokenizer, settings, device), _stream(tokenizer, run.step, settings)
     while run.progress(settings) < 1:
-        ids = _batch(tokenizer, run.step, settings).to(device, non_blocking=True)  # [row, position + 1]
+        if due(run, settings):
+            run.dynamics += snapshot(model, measured, run)
+        ids = next(stream).to(device, non_blocking=True)  # [row, position + 1]
         rate = learning_rate(run.progress(settings), settings)
         run.pending.append(_update(model, optimizer, ids, rate, settings.clip))
         run.step, run.tokens, run.seconds = run.step + 1, run.tokens + ids[:, 1:].numel(), time.perf_counter() - started
@@ -212,17 +152,12 @@ def _loop(model, optimizer, tokenizer, run: Run, settings: Settings, device, che
         if time.perf_counter() - saved > 60 * settings.checkpoint_minutes:
             save_checkpoint(checkpoint, model, optimizer, run, settings)
             saved = time.perf_counter()
+    run.dynamics += snapshot(model, measured, run)
 
 
-def _batch(tokenizer, step: int, settings: Settings) -> torch.Tensor:
-    return batch(
-        tokenizer,
-        seed=settings.seed,
-        step=step,
-        tokens=settings.batch_tokens,
-        context=settings.context,
-        row=settings.row,
-    )
+def _stream(tokenizer, step: int, settings: Settings) -> Iterator[torch.Tensor]:
+    sizes = {"tokens": settings.batch_tokens, "context": settings.context, "row": settings.row}
+    return batches(tokenizer, seed=settings.seed, start=step, workers=settings.workers, **sizes)
 
 
 def _update(model: nn.Module, optimizer: torch.optim.Optimizer, ids: torch.Tensor, rate: float, clip: float) -> float:

@@ -13,7 +13,7 @@ import pytest
 from benchmarks.lab import NEWS
 from tests.makefile import make
 
-TARGETS = ("demo", "test", "check", "browser", "lab", "bench", "clean", "help")
+TARGETS = ("demo", "test", "check", "browser", "lab", "bench", "gpu", "clean", "help")
 IGNORED = (
     ".venv/bin/python",
     "runs/demo/table.parquet",

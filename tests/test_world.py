@@ -6,21 +6,28 @@ import hashlib
 import json
 import re
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, LlamaConfig
 
-from data import layerwise
-from data.export import write_checksums
+from data import dynamics, gpu, growing, layerwise, training
+from data.dynamics import COLUMNS
+from data.export import export, write_checksums
+from data.growing import draw as draw_dynamics
 from data.loss_curve import draw
-from data.tokens import batch, load_tokenizer, train_tokenizer
-from data.training import Settings, initial, learning_rate, train
+from data.state import Run, Settings
+from data.tokens import batch, batches, load_tokenizer, train_tokenizer
+from data.training import initial, learning_rate, train
 from data.world import KINDS, SPLITS, document, split_of, world
-from data.world.people import FACTS, QUESTIONS
+from data.world.conversations import CATEGORIES, Conversation, conversation
+from data.world.entailment import LABELS, RELATIONS, entailment
+from data.world.home import QUESTIONS
 from data.world.problems import problem
 from data.world.tasks import TASKS, write
 from saturation.loading import untrained
@@ -28,17 +35,23 @@ from saturation.quality import normalise
 
 DATA = Path(__file__).resolve().parents[1] / "data"
 MODEL = DATA / "demo-model"
-NAMES = [task.__name__ for task in TASKS]
+NAMES = list(TASKS)
 TEXT = {"id": str, "kind": str}
 SCHEMAS = {
     "factoid": TEXT | {"prompt": str, "answers": list, "entity": str, "stop": str},
     "factoid_heldout": TEXT | {"prompt": str, "answers": list, "entity": str, "stop": str},
+    "choices": TEXT | {"prompt": str, "choices": list, "answer": str, "entity": str},
+    "entailment": TEXT | {"prompt": str, "choices": list, "answer": str},
+    "conversations": TEXT | {"turns": list, "replies": list},
     "problems": TEXT | {"prompt": str, "answers": list, "reasoning": str, "after": str, "stop": str},
     "summaries": TEXT | {"prompt": str, "references": list, "stop": str},
     "stories": TEXT | {"text": str, "prompt": str},
     "validation": TEXT | {"text": str},
     "calibration": TEXT | {"text": str, "prompt": str},
 }
+
+
+NAMED = [entity.name for entity in world().entities]
 
 
 def read(task):
@@ -87,24 +100,87 @@ def test_the_split_of_a_key_is_fixed_and_splits_have_their_shares():
         assert counts[split] / 20_000 == pytest.approx(share, abs=0.01)
 
 
-def test_everybody_has_a_name_of_their_own_and_every_sixth_is_held_out():
-    people = world().people
-    assert len(people) == len({person.name for person in people}) == 300
-    assert 0.15 <= len(world().held_out) / len(people) <= 0.2
-    assert not {person.name for person in world().held_out} & {person.name for person in world().asked}
+def test_the_world_has_some_thousand_facts_and_holds_out_every_sixth_person_and_town():
+    names = [entity.name for entity in world().entities]
+    assert len(names) == len(set(names)) == 360 + 36
+    assert sum(len(entity.facts) for entity in world().entities) == 360 * 5 + 36 * 4
+    assert len([person for person in world().people if person.held_out]) == 60
+    assert len([town for town in world().towns if town.held_out]) == 6
+    assert not {entity.name for entity in world().held_out} & {entity.name for entity in world().asked}
 
 
-def test_no_training_text_asks_about_a_held_out_person():
-    asked = "\n".join(drawn("question", "train", 4000))
-    assert sum(person.name in asked for person in world().asked) == len(world().asked)
-    assert [person.name for person in world().held_out if person.name in asked] == []
+@pytest.mark.parametrize("kind", ["question", "conversation"])
+def test_no_training_text_asks_about_those_who_are_held_out(kind):
+    texts = drawn(kind, "train", 6000)
+    asked = "\n".join(line for text in texts for line in text.splitlines() if line.endswith("?"))
+    assert sum(entity.name in asked for entity in world().asked) >= 0.95 * len(world().asked)
+    assert [entity.name for entity in world().held_out if entity.name in asked] == []
 
 
-def test_entries_tell_every_fact_of_held_out_people_in_training():
+def test_entries_tell_every_fact_of_those_held_out_in_training():
     told = drawn("entry", "train", 30_000)
-    for person in world().held_out:
-        about = " ".join(text for text in told if person.name in text)
-        assert [fact for fact in FACTS if person.facts[fact][0] not in about] == []
+    for entity in world().held_out:
+        about = " ".join(text for text in told if entity.name in text)
+        assert [fact for fact in entity.facts if entity.facts[fact][0] not in about] == []
+
+
+def test_the_answer_to_a_person_is_a_phrase_so_that_a_decoding_policy_acts_while_it_is_written():
+    tokenizer = load_tokenizer(MODEL)
+    answers = {f" {person.facts[fact][0]}" for person in world().people for fact in person.facts}
+    assert min(len(tokenizer.tokenize(answer)) for answer in answers) >= 2
+
+
+@pytest.mark.parametrize("kind", CATEGORIES)
+def test_the_chat_template_writes_a_conversation_as_training_reads_it(kind):
+    tokenizer = train_tokenizer(400, seed=0, documents=200)
+    told = conversation(np.random.default_rng(1), world(), kind)
+    messages = []
+    for user, reply in zip(told.turns, told.replies, strict=True):
+        messages += [{"role": "user", "content": user}, {"role": "assistant", "content": reply}]
+    ids = [*tokenizer(told.text)["input_ids"], tokenizer.eos_token_id]
+    assert tokenizer.apply_chat_template(messages[:-1], add_generation_prompt=True, tokenize=False) == (
+        tokenizer.bos_token + told.text[: -len(f" {told.replies[-1]}")]
+    )
+    whole = tokenizer.apply_chat_template(messages, tokenize=False)
+    assert tokenizer(whole.removesuffix("\n"), add_special_tokens=False)["input_ids"] == ids
+
+
+def test_the_second_turn_needs_the_first():
+    rng = np.random.default_rng(2)
+    for _ in range(300):
+        told = conversation(rng, world())
+        assert len(told.turns) == len(told.replies) == 2
+        if told.kind in ("people", "towns", "comparison"):
+            assert not [name for name in NAMED if name in told.turns[1]] and not re.search(r"\d", told.turns[1])
+
+
+def test_the_sums_of_conversations_are_right():
+    rng = np.random.default_rng(3)
+    for kind in ("sums", "comparison"):
+        for _ in range(200):
+            for reply in conversation(rng, world(), kind).replies:
+                if found := re.fullmatch(r"(\d+) ([-+]) (\d+) = (\d+)\.", reply):
+                    a, sign, b, c = found.groups()
+                    assert (int(a) + int(b) if sign == "+" else int(a) - int(b)) == int(c) >= 0
+                else:
+                    a, b = map(int, re.findall(r"\d+", reply))
+                    assert (a > b) is ("more" in reply)
+
+
+@pytest.mark.parametrize("label", LABELS)
+def test_a_hypothesis_holds_what_the_premise_tells_or_another_value_or_another_relation(label):
+    rng = np.random.default_rng(4)
+    for _ in range(200):
+        pair = entailment(rng, label)
+        relation, values = next(
+            (name, values)
+            for name, (values, _, ways) in RELATIONS.items()
+            if any(re.fullmatch(way.format(n=r"\w+", v=".+").replace(" a ", " an? "), pair.hypothesis) for way in ways)
+        )
+        told = [value for value in values if re.search(rf"\b{value}\b", pair.premise)]
+        asked = [value for value in values if re.search(rf"\b{value}\b", pair.hypothesis)]
+        assert relation and len(asked) == 1
+        assert {"yes": told == asked, "no": told != [] and told != asked, "unknown": told == []}[label]
 
 
 @pytest.mark.parametrize("steps", [1, 2])
@@ -149,22 +225,38 @@ def test_a_text_begins_with_its_prompt(task):
     assert all(line["text"].startswith(line["prompt"]) for line in read(task))
 
 
-@pytest.mark.parametrize("task", ["factoid", "factoid_heldout", "problems", "summaries"])
-def test_no_example_stands_twice(task):
-    about = [(line["prompt"] if task != "factoid_heldout" else (line["entity"], line["kind"])) for line in read(task)]
-    assert len(set(about)) == len(about)
+@pytest.mark.parametrize("task", [name for name in NAMES if name != "calibration"])
+def test_an_evaluation_file_has_at_least_300_examples_and_none_twice(task):
+    lines = read(task)
+    assert len(lines) >= 300
+    if task == "factoid_heldout":  # each fact once, in one of its forms
+        about = {(line["entity"], line["kind"]) for line in lines}
+    elif task == "conversations":  # two stories may begin alike and be told differently
+        about = {(*line["turns"], *line["replies"]) for line in lines}
+    else:
+        about = {line.get("text", line.get("prompt")) for line in lines}
+    assert len(about) == len(lines)
 
 
 @pytest.mark.parametrize("task, held_out", [("factoid", False), ("factoid_heldout", True)])
 def test_factoid_answers_are_the_facts_of_the_world_with_an_alias_each(task, held_out):
-    people = {person.name: person for person in world().people}
+    entities = {entity.name: entity for entity in world().entities}
     for line in read(task):
-        person = people[line["entity"]]
-        assert person.held_out is held_out
-        assert line["answers"] == list(person.facts[line["kind"]])
+        entity = entities[line["entity"]]
+        assert entity.held_out is held_out
+        assert line["answers"] == list(entity.facts[line["kind"]])
         assert len({normalise(answer) for answer in line["answers"]}) == 2
-        assert any(form.format(n=person.name) in line["prompt"] for form in QUESTIONS[line["kind"]])
+        assert any(form.format(n=entity.name) in line["prompt"] for form in QUESTIONS[line["kind"]])
         assert not any(re.search(rf"\b{answer}\b", line["prompt"]) for answer in line["answers"])
+
+
+def test_one_of_four_choices_is_the_fact_and_each_label_of_entailment_comes_equally_often():
+    entities = {entity.name: entity for entity in world().entities}
+    for line in read("choices"):
+        assert line["answer"] == entities[line["entity"]].facts[line["kind"]][0]
+        assert len(line["choices"]) == len(set(line["choices"])) == 4 and line["answer"] in line["choices"]
+    labels = [line["answer"] for line in read("entailment")]
+    assert {label: labels.count(label) for label in LABELS} == dict.fromkeys(LABELS, 100)
 
 
 def test_no_sentence_of_a_summary_stands_in_its_article():
@@ -176,12 +268,21 @@ def test_training_never_draws_what_is_evaluated():
     rng = np.random.default_rng(11)
     trained = {document(rng).text for _ in range(30_000)}
     starts = {
-        text[: text.index(mark) + len(mark)] for text in trained for mark in ("Reasoning:", "Summary:") if mark in text
+        text[: text.index(mark) + len(mark)]
+        for text in trained
+        for mark in ("Reasoning:", "Summary:", "Answer:")
+        if mark in text and not text.startswith("Question:")
     }
     for task in ("stories", "validation", "calibration"):
         assert not {line["text"] for line in read(task) if line["kind"] != "question"} & trained
-    for task in ("problems", "summaries"):
+    for task in ("problems", "summaries", "entailment"):
         assert not {line["prompt"] for line in read(task)} & starts
+    for line in read("conversations"):
+        assert _text(line) not in trained
+
+
+def _text(line):
+    return Conversation(tuple(line["turns"]), tuple(line["replies"]), line["kind"]).text
 
 
 def test_the_splits_share_no_text_among_themselves():
@@ -197,6 +298,14 @@ def test_the_splits_share_no_text_among_themselves():
 def places(folder: Path) -> dict:
     """Where a run of the trainer reads and writes."""
     return {"device": CPU, "out": folder / "model", "checkpoint": folder / "run.pt", "progress": False}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_tokenizer():
+    """Runs of the same settings learn the same tokenizer; it is learned once for all tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training, "train_tokenizer", lru_cache(train_tokenizer))
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -272,6 +381,42 @@ def test_the_learning_rate_rises_and_falls_by_a_half_cosine():
     assert rates == pytest.approx([0.5, 1.0, 0.505, 0.01])
 
 
+def test_a_run_keeps_what_it_measured_at_a_few_points_from_the_untrained_model_on(unbroken):
+    folder, run = unbroken
+    found = pd.read_csv(folder / "dynamics.csv")
+    assert list(found) == COLUMNS and found["tokens"].iloc[0] == 0 and found["step"].iloc[-1] == run.step
+    assert (found.groupby("step").size() == TINY.layers).all() and found["step"].nunique() >= 4
+    model, tokenizer = AutoModelForCausalLM.from_pretrained(folder).eval(), load_tokenizer(folder)
+    first = found[found["step"] == 0]
+    again = pd.DataFrame(dynamics.snapshot(initial(model.config).eval(), dynamics.texts(tokenizer, TINY, CPU), Run()))
+    assert first[COLUMNS].to_numpy() == pytest.approx(again[COLUMNS].to_numpy(), rel=1e-4, abs=1e-6)
+    assert draw_dynamics(found, folder.parent / "dynamics.png").stat().st_size > 10_000
+    rows = growing.rows_of(found)
+    assert len(rows) == found["step"].nunique() and all(len(row) == len(growing.HEADS) for row in rows)
+
+
+def test_workers_draw_the_same_batches_as_the_trainer_itself():
+    tokenizer = train_tokenizer(400, seed=0, documents=200)
+    sizes = {"seed": 0, "tokens": 64, "context": 64, "row": 32}
+    before = torch.random.get_rng_state()
+    own, drawn = (batches(tokenizer, start=6, workers=workers, **sizes) for workers in (0, 2))
+    for step in range(6, 11):
+        ids = next(own)
+        assert torch.equal(ids, next(drawn)) and torch.equal(ids, batch(tokenizer, step=step, **sizes))
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
+def test_large_weights_are_split_into_shards_that_load_as_one(unbroken, tmp_path):
+    folder, run = unbroken
+    model, tokenizer = AutoModelForCausalLM.from_pretrained(folder), load_tokenizer(folder)
+    export(tmp_path / "split", model=model, tokenizer=tokenizer, settings=TINY, run=run, shard="20KB")
+    shards = sorted(path.name for path in (tmp_path / "split").glob("*.safetensors"))
+    assert len(shards) >= 2 and all((tmp_path / "split" / name).stat().st_size < 40_000 for name in shards)
+    assert set(shards) <= {line.split()[1] for line in (tmp_path / "split/SHA256SUMS").read_text().splitlines()}
+    ours, theirs = AutoModelForCausalLM.from_pretrained(tmp_path / "split").state_dict(), model.state_dict()
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+
+
 def test_the_exported_folder_loads_and_its_untrained_twin_can_be_rebuilt(unbroken):
     folder, _ = unbroken
     model = AutoModelForCausalLM.from_pretrained(folder)
@@ -343,6 +488,35 @@ def test_the_demo_model_has_the_promised_shape_and_size():
     assert config["model_type"] == "llama" and config["num_hidden_layers"] >= 12
     assert config["max_position_embeddings"] >= 1024 and isinstance(config["init_seed"], int)
     assert sum(path.stat().st_size for path in MODEL.iterdir()) <= 16 * 2**20
+
+
+def test_no_shard_of_the_demo_model_is_larger_than_15_mb():
+    assert max(path.stat().st_size for path in MODEL.glob("*.safetensors")) <= 15_000_000
+
+
+# ------------------------------------------------------------------------------------------------ on a GPU
+
+
+def test_the_gpu_job_names_what_failed_and_goes_on(tmp_path, capsys, monkeypatch):
+    words = [gpu.Step("tests", ["this_is_no_module"]), gpu.Step("tables", ["platform"])]
+    monkeypatch.setattr(gpu, "steps", lambda *settings: words)
+    with pytest.raises(SystemExit) as ended:
+        gpu.main(["--device", "cpu", "--out", str(tmp_path)])
+    assert ended.value.code == 1
+    told = json.loads((tmp_path / "gpu.json").read_text())
+    assert [(one["step"], one["ended"]) for one in told["steps"]] == [("tests", "with status 1"), ("tables", "well")]
+    assert "No module named this_is_no_module" in (tmp_path / "tests.log").read_text()
+    assert told["machine"]["torch"] == torch.__version__ and "tables: ended well" in capsys.readouterr().out
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a CUDA device is at hand")
+def test_the_gpu_job_says_that_there_is_no_gpu(tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        gpu.main(["--out", str(tmp_path)])
+    assert (
+        f"expected a CUDA device, but torch {torch.__version__} finds none; try the job with --device cpu"
+        in capsys.readouterr().err
+    )
 
 
 def test_the_loss_curve_is_drawn_from_the_log(tmp_path):

@@ -17,7 +17,7 @@ SURNAMES = (
     "Orchard Pike Quarry Reed Saltmarsh Tanner Umber Vale Whitlock Yew Brook"
 ).split()
 
-# A town, the older name by which some still call it, its kind, its river, its trade.
+# A town, the older name by which some still call it, its kind, its trade.
 TOWNS = [
     ("Velmar", "Port Vel", "harbour town", "salt"),
     ("Oldmere", "Meresby", "lake town", "paper"),
@@ -43,6 +43,18 @@ TOWNS = [
     ("Hollowby", "the Hollow", "valley town", "apples"),
     ("Thistledown", "Thistle", "plain town", "linen"),
     ("Ravenport", "Raven", "harbour town", "coal"),
+    ("Maplewick", "Maple", "garden town", "syrup"),
+    ("Quillon", "Old Quill", "abbey town", "ink"),
+    ("Saltmouth", "the Mouth", "fishing town", "herring"),
+    ("Otterbeck", "Beck", "river town", "barrels"),
+    ("Windmere", "Winds", "plain town", "sails"),
+    ("Copperhill", "Copper", "hill town", "kettles"),
+    ("Briarton", "Briar", "market town", "roses"),
+    ("Lanternby", "Lantern End", "mill town", "lamps"),
+    ("Frostholm", "Frost", "mountain town", "furs"),
+    ("Goldacre", "the Acre", "valley town", "barley"),
+    ("Pebblestrand", "the Strand", "coast town", "shells"),
+    ("Elmstead", "Elms", "forest town", "charcoal"),
 ]
 # A profession, another word for it, and what people of that trade do.
 PROFESSIONS = [
@@ -69,16 +81,16 @@ PROFESSIONS = [
 ]
 INSTRUMENTS = [
     ("violin", "fiddle"),
-    ("flute", "wooden flute"),
-    ("harp", "great harp"),
+    ("flute", "recorder"),
+    ("harp", "concert harp"),
     ("drum", "drums"),
     ("trumpet", "horn"),
     ("guitar", "six-string guitar"),
     ("piano", "pianoforte"),
     ("cello", "violoncello"),
-    ("lute", "old lute"),
+    ("lute", "theorbo"),
     ("organ", "pipe organ"),
-    ("clarinet", "black clarinet"),
+    ("clarinet", "chalumeau"),
     ("bagpipe", "bagpipes"),
     ("banjo", "five-string banjo"),
     ("accordion", "squeezebox"),
@@ -96,13 +108,23 @@ PETS = [
     ("horse", "mare"),
     ("ferret", "polecat"),
     ("donkey", "mule"),
-    ("goose", "grey goose"),
+    ("goose", "gander"),
     ("raven", "crow"),
     ("pig", "piglet"),
     ("hedgehog", "urchin"),
-    ("squirrel", "red squirrel"),
+    ("squirrel", "tree squirrel"),
     ("duck", "drake"),
 ]
+PET_COATS = "grey white brown spotted black striped ginger golden".split()
+PET_NAMES = "Pip Moss Dot Bramble Toffee Nib Soot Clover Hazel Biscuit Thimble Pepper".split()
+STREETS = [
+    "Mill Lane", "Church Street", "Harbour Road", "Well Street", "Rose Alley", "Bridge Street",
+    "Tower Lane", "Garden Road", "Market Street", "North Gate", "Candle Row", "Willow Walk",
+]  # fmt: skip
+GUILDS = "Swan Anchor Crown Lion Star Wheel Rose Falcon Oak Key".split()
+MONTHS = "January February March April May June July August September October November December".split()
+RIVERS = "Aune Belder Corve Dell Esk Farrow Grane Hume".split()
+FEASTS = "honey bread cheese plum nut cider fish flower".split()
 
 DAYS = "Monday Tuesday Wednesday Thursday Friday Saturday Sunday".split()
 COLOURS = "red blue green yellow white black silver golden".split()

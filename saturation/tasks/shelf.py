@@ -8,7 +8,13 @@ from .lines import read
 from .task import Task
 
 TASKS = Path(__file__).resolve().parents[2] / "data" / "tasks"
-_ROOM = {"factoid": 12, "factoid_heldout": 12, "problems": 48, "summaries": 64}  # new tokens that an answer may take
+_ROOM = {  # new tokens that an answer may take
+    "factoid": 16,
+    "factoid_heldout": 16,
+    "problems": 48,
+    "summaries": 64,
+    "conversations": 48,
+}
 
 
 def names() -> list[str]:
