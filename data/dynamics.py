@@ -14,7 +14,7 @@ from data.world import document
 POINTS = (0.0, 0.005, 0.015, 0.04, 0.1, 0.2, 0.4, 0.7, 1.0)  # shares of the schedule; at 0 the model is untrained
 TEXTS = 5  # per kind
 KINDS = ("entry", "story", "problem", "article", "conversation", "entailment")
-COLUMNS = ["step", "tokens", "layer", "loss", "cosine", "growth", "rise"]
+COLUMNS = ["step", "tokens", "layer", "loss", "cosine", "rho", "rise"]
 
 
 def due(run: Run, settings: Settings) -> bool:
@@ -41,7 +41,7 @@ def snapshot(model: nn.Module, made: list[Batch], run: Run) -> list[Row]:
             "layer": layer,
             "loss": dense,
             "cosine": float(turned.cosine[layer]),
-            "growth": float(turned.growth[layer]),
+            "rho": float(turned.growth[layer]),
             "rise": float(rises[layer]),
         }
         for layer in range(len(rises))

@@ -50,7 +50,7 @@ def summary_table(model, tokenizer) -> list[str]:
 
 def _scored(model, tokenizer, task: Task, score: str) -> list[dict]:
     """One score of a task: over all examples, then by kind."""
-    own = evaluate(model, tokenizer, task, batch_size=48, progress=False)
+    own = evaluate(model, tokenizer, task, batch_size=100, progress=False)
     found = pd.concat([summarise(own.assign(kind="all"), by=("kind",)), summarise(own, by=("kind",))])
     return found[found["score"] == score].to_dict("records")
 

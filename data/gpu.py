@@ -36,9 +36,9 @@ class Step:
 
 
 def steps(out: Path, device: str, tokens: int, minutes: float, workers: int) -> list[Step]:
-    """The job for a device: training reads 65,536 tokens a step on a GPU, and a kibitoken on a CPU (a dry run)."""
+    """The job for a device: training reads 65,536 tokens a step on a GPU; on a CPU this is a dry run."""
     big = torch.device(device).type == "cuda"
-    size = ["--batch-tokens", "65536", "--learning-rate", "3e-3"] if big else ["--batch-tokens", "1024"]
+    size = ["--batch-tokens", "65536", "--learning-rate", "3e-3"] if big else ["--threads", "1"]
     model = str(out / "demo-model")
     tested = [Step("tests", ["pytest", "-q", "-k", "cuda", "tests"], (0, NOTHING))]
     return [

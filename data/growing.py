@@ -19,8 +19,8 @@ from data.page import put, table
 
 CHEAP = 0.02  # nats per token: what skipping one block may cost and still be called cheap
 MEASURES = {
-    "cosine": "mean cos(h, h + FFN)",
-    "growth": "mean |FFN| / |h|",
+    "cosine": "1 - mean cos(h, h + FFN)",
+    "rho": "mean |FFN| / |h|",
     "rise": "loss without this FFN\nminus loss (nats per token)",
 }
 HEADS = ["tokens", "loss", "cosine, first layer", "middle half", "last layer", "rise, first layer", "middle half ",
@@ -29,15 +29,17 @@ HEADS = ["tokens", "loss", "cosine, first layer", "middle half", "last layer", "
 
 def draw(found: pd.DataFrame, png: Path) -> Path:
     """A panel per measure, layers across, a line per point of training from pale (untrained) to dark."""
+    shown = found.assign(cosine=1 - found["cosine"])  # saturation crowds at 1; its distance from there does not
     steps = sorted(found["step"].unique())
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(9.6, 3.3), layout="constrained")
         shades = matplotlib.colormaps["viridis_r"](np.linspace(0.08, 1, len(steps)))
         for ax, (measure, label) in zip(figure.subplots(1, 3), MEASURES.items(), strict=True):
             for step, shade in zip(steps, shades, strict=True):
-                _line(ax, found[found["step"] == step], measure, shade)
+                _line(ax, shown[shown["step"] == step], measure, shade)
             ax.set(xlabel="layer", ylabel=label)
-        figure.axes[1].set(yscale="log")
+        for ax in figure.axes[:2]:
+            ax.set(yscale="log")
         figure.axes[2].set_yscale("symlog", linthresh=CHEAP)
         figure.axes[2].axhline(CHEAP, color="#888888", linewidth=0.8, linestyle=":")
         handles, labels = figure.axes[0].get_legend_handles_labels()

@@ -21,7 +21,7 @@ from data.dynamics import COLUMNS
 from data.export import export, write_checksums
 from data.growing import draw as draw_dynamics
 from data.loss_curve import draw
-from data.state import Run, Settings
+from data.state import Settings
 from data.tokens import batch, batches, load_tokenizer, train_tokenizer
 from data.training import initial, learning_rate, train
 from data.world import KINDS, SPLITS, document, split_of, world
@@ -388,8 +388,12 @@ def test_a_run_keeps_what_it_measured_at_a_few_points_from_the_untrained_model_o
     assert (found.groupby("step").size() == TINY.layers).all() and found["step"].nunique() >= 4
     model, tokenizer = AutoModelForCausalLM.from_pretrained(folder).eval(), load_tokenizer(folder)
     first = found[found["step"] == 0]
-    again = pd.DataFrame(dynamics.snapshot(initial(model.config).eval(), dynamics.texts(tokenizer, TINY, CPU), Run()))
-    assert first[COLUMNS].to_numpy() == pytest.approx(again[COLUMNS].to_numpy(), rel=1e-4, abs=1e-6)
+    model, made = initial(model.config).eval(), dynamics.texts(tokenizer, TINY, CPU)
+    dense = layerwise.loss(model, made)
+    assert first["cosine"].to_numpy() == pytest.approx(layerwise.turning(model, made).cosine, rel=1e-4)
+    torch.nn.init.zeros_(model.model.layers[1].mlp.down_proj.weight)  # the block writes nothing
+    assert first["rise"].iloc[1] == pytest.approx(layerwise.loss(model, made) - dense, abs=1e-5)
+    assert first["loss"].tolist() == pytest.approx([dense] * TINY.layers, rel=1e-4)
     assert draw_dynamics(found, folder.parent / "dynamics.png").stat().st_size > 10_000
     rows = growing.rows_of(found)
     assert len(rows) == found["step"].nunique() and all(len(row) == len(growing.HEADS) for row in rows)
