@@ -40,14 +40,15 @@ HEADS = {
 
 def tasks() -> dict[str, tuple[Task, str]]:
     """The tasks of the table, each with its score."""
-    asked = [bundled("factoid"), bundled("factoid_heldout"), replies(1)]
+    asked = [bundled("factoid"), bundled("factoid_heldout"), bundled("problems"), replies(1)]
     return {task.name: (task, "correct") for task in asked} | {"summaries": (bundled("summaries"), "rouge_L")}
 
 
 def policies(model, tokenizer, task: Task, dense: pd.DataFrame) -> dict[str, Policy | None]:
     """By name, "dense" first. All act on decoded tokens alone, all but plain random between the same cold layers."""
-    fitted_on = zip(task.head(FITTED_ON), dense["answer"], strict=False)
-    read = [(example.prompt, f" {answer}") for example, answer in fitted_on if answer]
+    texts = zip(task.head(FITTED_ON), dense["text"], strict=False)
+    read = [(example.prompt, text.split(example.stop)[0].rstrip()) for example, text in texts]
+    read = [(prompt, answer) for prompt, answer in read if answer]
     trace = st.record(model, tokenizer, read, progress=False)
     start, end = cold_regions(trace)
     cold = {"cold_start": start, "cold_end": end}
