@@ -40,7 +40,7 @@ def steps(out: Path, device: str, tokens: int, minutes: float, workers: int) -> 
     big = torch.device(device).type == "cuda"
     size = ["--batch-tokens", "65536", "--learning-rate", "3e-3"] if big else ["--threads", "1"]
     model = str(out / "demo-model")
-    tested = [Step("tests", ["pytest", "-q", "-k", "cuda", "tests"], (0, NOTHING))]
+    tested = [Step("tests", ["pytest", "-q", "-k", "cuda", "--ignore", "tests/browser", "tests"], (0, NOTHING))]
     return [
         *(tested if importlib.util.find_spec("pytest") else []),
         Step("benchmarks", ["benchmarks", "--rounds", "5", "--out", str(out / "benchmarks.md")]),
