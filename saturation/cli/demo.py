@@ -82,7 +82,7 @@ def demonstrate(out: Path, say: Callable[[str], None]) -> list[Path]:
     files.figure("layers", figures.layers(pair, cold_start=start, cold_end=end))
     files.figure("growth", figures.growth(pair))
     files.figure("distribution", figures.distribution(read), width="text")
-    files.figure("tokens", figures.tokens(written, sequence=0), width="text")
+    files.figure("tokens", figures.tokens(written, sequence=0, stop=44), width="text")
     files.figure("tradeoff", figures.tradeoff(tradeoff))
     for name, (score, _) in ASKED.items():
         files.figure(f"tradeoff_{name}", figures.tradeoff(answers, task=name, score=score))
