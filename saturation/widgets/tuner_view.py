@@ -156,8 +156,8 @@ def _rows(result: Result, dense: Result, scored: bool) -> Iterable[str]:
     else:
         yield _row("quality", "", "…" if scored else "no references")
     places = [place + 1 for place in result.divergence if place is not None]
-    apart = f", from token {min(places)} on" if places else ", the same text"
-    yield _row("tokens as dense", "", _interval(result.agreement, "{:.1%}") + apart)
+    apart = f"differ from token {min(places)}" if places else "the same text"
+    yield _row("tokens as dense", apart, _interval(result.agreement, "{:.1%}"))
     loops = f"{result.collapsed} of {len(result.passages)}"
     alarm = f'<span class="st-alarm">{loops} loop</span>' if result.collapsed > dense.collapsed else loops
     yield _row("texts that loop", f"{dense.collapsed} of {len(dense.passages)}", alarm)

@@ -13,7 +13,7 @@ from playwright.sync_api import Browser, expect
 from pypdf import PdfReader
 
 from benchmarks.lab import Lab
-from benchmarks.notebook import PATIENCE, Notebook, written
+from benchmarks.notebook import PANEL, PATIENCE, READY, Notebook, written
 from benchmarks.tuning import TUNER, TunerPage
 from tests.browser.conftest import SIZE, fresh_page
 
@@ -223,3 +223,19 @@ def test_a_fast_hand_disturbs_no_other_cell(tuner: TunerPage, notebook: Notebook
     before = canvas(tuner)
     tuner.page.set_viewport_size({**SIZE, "height": SIZE["height"] + 1})  # drawn anew
     assert canvas(tuner) == before, "the picture is that of the last position"
+
+
+def test_a_restarted_kernel_leaves_a_still_picture_and_the_cell_runs_again(
+    tuner: TunerPage, notebook: Notebook
+) -> None:
+    shown, page = words(tuner), tuner.page
+    page.evaluate(f"path => ({PANEL}).sessionContext.restartKernel()", notebook.path)
+    page.wait_for_function(READY, arg=notebook.path, timeout=PATIENCE)
+    assert words(tuner) == shown, "what was measured stays on the page"
+    tuner.drag(30)
+    assert words(tuner)[0] == shown[0], "and a dead slider harms nothing"
+    notebook.run(0)
+    notebook.wait(0)
+    again = TunerPage(notebook.root.locator(".jp-CodeCell").nth(0).locator(".st-tuner"))
+    again.rest()
+    expect(again.points).to_have_count(2)  # dense, and the state it begins with
