@@ -87,10 +87,3 @@ def _of_trace(label: str, trace: Trace) -> dict[str, Any]:
         "layers": trace.layers,
         "provenance": trace.provenance,
     }
-
-
-def with_interval(table: pd.DataFrame, mean: str, low: str, high: str, *, digits: int = 3) -> pd.Series:
-    """Numbers with their intervals, as text: "0.812 [0.701, 0.889]"."""
-    rows = zip(table[mean], table[low], table[high], strict=True)
-    texts = [f"{value:.{digits}f} [{least:.{digits}f}, {most:.{digits}f}]" for value, least, most in rows]
-    return pd.Series(texts, index=table.index, dtype=object)
