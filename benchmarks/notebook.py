@@ -19,6 +19,7 @@ CELLS = f"path => [...({PANEL}).content.model.cells].map(cell => cell.toJSON())"
 RUN = f"""([path, cell]) => {{
     const panel = {PANEL};
     panel.content.activeCellIndex = cell;
+    panel.content.activeCell.model.executionCount = null;  // so that it counts as run only when it has run again
     window.jupyterapp.commands.execute('notebook:run-cell');
 }}"""
 # The cell asked for, or every one, was run and the kernel rests; or a cell failed, which ends the run.

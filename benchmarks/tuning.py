@@ -109,9 +109,11 @@ class TunerPage:
         self.page.mouse.up()
 
     def slide(self, by: float) -> None:
-        """Drag, and wait for the text and the numbers that follow."""
+        """Drag to a state not visited before, and wait for its text and its numbers."""
+        self.rest()
+        visited = self.points.count()
         self.drag(by)
-        expect(self.badges.first).to_be_visible()
+        expect(self.points).to_have_count(visited + 1, timeout=PATIENCE)
         self.rest()
 
 

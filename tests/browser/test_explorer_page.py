@@ -63,7 +63,7 @@ class Shown:
 
     def rested(self) -> dict[str, Any]:
         """What the kernel was told once the hand rested, all messages together."""
-        self.page.wait_for_timeout(400)
+        self.page.evaluate("() => new Promise(done => requestAnimationFrame(() => setTimeout(done, 300)))")
         return {name: value for message in self.page.evaluate("model.sent") for name, value in message.items()}
 
     def pixels(self, row: int, layer: int) -> np.ndarray:
@@ -194,8 +194,7 @@ def test_zoom_by_button_key_and_wheel(show: Show) -> None:
     assert shown.get("view") == [150, 200]
     shown.page.mouse.move(*shown.at(150, 3))
     shown.page.mouse.wheel(0, 400)
-    first, stop = shown.get("view")
-    assert stop - first > 50
+    shown.page.wait_for_function("model.get('view')[1] - model.get('view')[0] > 50")
     shown.page.keyboard.press("0")
     assert shown.rested()["view"] == [0, 200]
 
@@ -204,10 +203,11 @@ def test_the_wheel_is_the_pages_until_the_canvas_was_clicked(show: Show) -> None
     shown = show()
     shown.page.mouse.move(*shown.at(100, 3))
     shown.page.mouse.wheel(0, -300)
+    shown.rested()
     assert shown.get("view") == [0, 200]
     shown.page.mouse.click(*shown.at(100, 3))
     shown.page.mouse.wheel(0, -300)
-    assert np.diff(shown.get("view")) < 200
+    shown.page.wait_for_function("model.get('view')[1] - model.get('view')[0] < 200")
 
 
 def test_dragging_pans_and_stops_at_the_ends(show: Show) -> None:
@@ -227,6 +227,7 @@ def test_two_fingers_zoom(show: Show) -> None:
         kind = "touchStart" if apart == 100 else "touchMove"
         touch.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": fingers})
     touch.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+    shown.rested()
     assert np.diff(shown.get("view")) == pytest.approx(100, abs=4)
 
 

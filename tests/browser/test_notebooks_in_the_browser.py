@@ -12,7 +12,7 @@ from benchmarks.notebook import Notebook
 from benchmarks.tuning import TunerPage
 
 NOTEBOOKS = sorted(path.name for path in (ROOT / "notebooks").glob("*.ipynb"))
-DRAWN = "image => image.scrollIntoView() || (image.complete && image.naturalWidth > 100)"
+DRAWN = "async image => { image.scrollIntoView(); await image.decode(); return image.naturalWidth > 100; }"
 
 
 @pytest.mark.parametrize("name", NOTEBOOKS)
@@ -25,8 +25,8 @@ def test_notebook_runs_and_shows_its_pictures(page: Page, lab: Lab, name: str) -
     pictures = notebook.root.locator(".jp-RenderedImage img")
     expect(pictures).to_have_count(len(drawn) - len(live))
     assert drawn and all(picture.evaluate(DRAWN) for picture in pictures.all())
-    alive = notebook.root.locator("canvas.sx-cells")
-    assert alive.count() >= len(live), "a widget that has a picture for code hosts is alive here"
+    for number in range(len(live)):  # a widget that has a picture for code hosts is alive here
+        expect(notebook.root.locator("canvas.sx-cells").nth(number)).to_be_visible()
     assert page.locator(".jp-Dialog").count() == 0
     complaints = "".join("".join(out["text"]) for out in notebook.outputs() if out.get("name") == "stderr")
     assert not re.search(r"[a-z]Warning:|Traceback", complaints), complaints  # what the library itself logs may stand
