@@ -19,6 +19,7 @@ def interleave(variants: dict[str, Callable[[], object]], rounds: int) -> pd.Dat
     """
     for work in variants.values():
         work()  # warm-up, not timed
+    settle()
     rows = []
     for number in range(rounds):
         order = list(variants) if number % 2 == 0 else list(variants)[::-1]
@@ -26,9 +27,16 @@ def interleave(variants: dict[str, Callable[[], object]], rounds: int) -> pd.Dat
         for name in order:
             began = time.perf_counter()
             own = variants[name]()
+            settle()
             row[name] = own if isinstance(own, float) else time.perf_counter() - began
         rows.append(row)
     return pd.DataFrame(rows)[list(variants)]
+
+
+def settle() -> None:
+    """Wait for what a GPU still has to do."""
+    if torch.cuda.is_initialized():
+        torch.cuda.synchronize()
 
 
 def quartiles(ratio: pd.Series) -> tuple[float, float, float]:
@@ -37,7 +45,7 @@ def quartiles(ratio: pd.Series) -> tuple[float, float, float]:
     return float(middle), float(low), float(high)
 
 
-def machine() -> str:
+def machine(device: torch.device | None = None) -> str:
     """What the numbers were measured on."""
     model = (
         next(
@@ -47,6 +55,8 @@ def machine() -> str:
         if platform.system() == "Linux"
         else platform.processor()
     )
+    if device is not None and device.type == "cuda":
+        model = f"{torch.cuda.get_device_name(device)} (CUDA {torch.version.cuda}) beside {model}"
     return (
         f"{model}, {torch.get_num_threads()} threads; Python {platform.python_version()}, "
         f"torch {version('torch')}, transformers {version('transformers')}"

@@ -7,12 +7,16 @@ from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedModel
 
 import saturation as st
 
-
-def demo() -> PreTrainedModel:
-    return st.load("demo")[0]
+CPU = torch.device("cpu")
 
 
-def random(layers: int, hidden: int, inner: float = 8 / 3, vocabulary: int = 4096) -> PreTrainedModel:
+def demo(device: torch.device = CPU) -> PreTrainedModel:
+    return st.load("demo", device=str(device))[0]
+
+
+def random(
+    layers: int, hidden: int, inner: float = 8 / 3, vocabulary: int = 4096, device: torch.device = CPU
+) -> PreTrainedModel:
     """A random LLaMA in float32, its FFN `inner` times as wide; right for time and bytes, not for decisions."""
     config = LlamaConfig(
         num_hidden_layers=layers,
@@ -26,13 +30,13 @@ def random(layers: int, hidden: int, inner: float = 8 / 3, vocabulary: int = 409
     )
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        return AutoModelForCausalLM.from_config(config).eval().requires_grad_(False)
+        return AutoModelForCausalLM.from_config(config).to(device).eval().requires_grad_(False)
 
 
 def prompt(model: PreTrainedModel, tokens: int = 32) -> torch.Tensor:
     """A fixed random prompt, [1, token]."""
     generator = torch.Generator().manual_seed(0)
-    return torch.randint(3, model.config.vocab_size, (1, tokens), generator=generator)
+    return torch.randint(3, model.config.vocab_size, (1, tokens), generator=generator).to(model.device)
 
 
 @torch.no_grad()

@@ -18,7 +18,7 @@ import saturation as st
 from saturation.anatomy import find_blocks
 
 from .interleave import interleave, quartiles
-from .models import decode, demo, prompt, random
+from .models import CPU, decode, demo, prompt, random
 
 STEPS = 96
 
@@ -75,10 +75,10 @@ def cost(model: PreTrainedModel, rounds: int) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def costs(rounds: int = 15) -> pd.DataFrame:
+def costs(rounds: int = 15, device: torch.device = CPU) -> pd.DataFrame:
     models: dict[str, Callable[[], PreTrainedModel]] = {
-        "demo (16 x 128)": demo,
-        "random 12 x 768": lambda: random(12, 768),
+        "demo (16 x 128)": lambda: demo(device),
+        "random 12 x 768": lambda: random(12, 768, device=device),
     }
     parts = []
     for name, make in tqdm(models.items(), desc="recording"):

@@ -26,7 +26,7 @@ from transformers import PreTrainedModel
 import saturation as st
 
 from .interleave import interleave, quartiles
-from .models import prompt, random
+from .models import CPU, prompt, random
 
 STEPS, PROMPT = 64, 8  # new tokens, tokens of the prompt
 
@@ -94,11 +94,13 @@ def without(model: PreTrainedModel, skipped: int) -> Iterator[None]:
             layer.post_attention_layernorm, layer.mlp = norm, mlp
 
 
-def shares(rounds: int = 9, layers: int = 12, hidden: int = 1024, skipped: int = 3) -> pd.DataFrame:
+def shares(
+    rounds: int = 9, device: torch.device = CPU, *, layers: int = 12, hidden: int = 1024, skipped: int = 3
+) -> pd.DataFrame:
     """Realised against ideal speed-up, for the FFN widths of LLaMA-2 and of LLaMA-3."""
     parts, notes = [], []
     for family, inner in {"LLaMA-2": 8 / 3, "LLaMA-3": 3.5}.items():
-        part, said = _shares(random(layers, hidden, inner), rounds, skipped)
+        part, said = _shares(random(layers, hidden, inner, device=device), rounds, skipped)
         parts.append(part.assign(FFN=f"{inner:.2f} x wide, as in {family}"))
         notes += [f"{family} width: {note}" for note in said]
     table = pd.concat(parts)[["FFN", *parts[0].columns.drop("FFN")]]

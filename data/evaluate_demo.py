@@ -27,30 +27,30 @@ WRITTEN = ("factoid", "factoid_heldout", "problems")
 CHOSEN = ("choices", "entailment")
 
 
-def answer_table(model, tokenizer) -> list[str]:
+def answer_table(model, tokenizer, examples: int | None) -> list[str]:
     """Right answers by task and kind, with Wilson intervals: written greedily, or the likeliest of the choices."""
     tasks = [*map(bundled, WRITTEN), replies(0), replies(1), *map(bundled, CHOSEN)]
     rows = []
     for task in tasks:
-        for row in _scored(model, tokenizer, task, "correct"):
+        for row in _scored(model, tokenizer, task, "correct", examples):
             name, low, high = f"**{task.name}**" if row["kind"] == "all" else "", 100 * row["low"], 100 * row["high"]
             share = f"{100 * row['mean']:.1f} %"
             rows.append([name, row["kind"], f"{row['n']}", share, f"{low:.1f} to {high:.1f} %"])
     return table({"task": "<", "kind": "<", "n": ">", "right": ">", "95 % interval (Wilson)": "<"}, rows)
 
 
-def summary_table(model, tokenizer) -> list[str]:
+def summary_table(model, tokenizer, examples: int | None) -> list[str]:
     """ROUGE-L of greedy summaries by length."""
     rows = [
         [row["kind"], f"{row['n']}", f"{row['mean']:.3f}", f"{row['low']:.3f} to {row['high']:.3f}"]
-        for row in _scored(model, tokenizer, bundled("summaries"), "rouge_L")
+        for row in _scored(model, tokenizer, bundled("summaries"), "rouge_L", examples)
     ]
     return table({"articles": "<", "n": ">", "ROUGE-L": ">", "95 % interval (bootstrap)": "<"}, rows)
 
 
-def _scored(model, tokenizer, task: Task, score: str) -> list[dict]:
-    """One score of a task: over all examples, then by kind."""
-    own = evaluate(model, tokenizer, task, batch_size=100, progress=False)
+def _scored(model, tokenizer, task: Task, score: str, examples: int | None) -> list[dict]:
+    """One score of a task, or of its first examples: over all of them, then by kind."""
+    own = evaluate(model, tokenizer, task.head(examples or len(task)), batch_size=100, progress=False)
     found = pd.concat([summarise(own.assign(kind="all"), by=("kind",)), summarise(own, by=("kind",))])
     return found[found["score"] == score].to_dict("records")
 
@@ -92,14 +92,15 @@ def layer_table(model, control, tokenizer, *, texts: int) -> list[str]:
     return table(dict.fromkeys(heads, ">"), rows)
 
 
-def report(folder: Path, *, texts: int, device: str) -> str:
+def report(folder: Path, *, texts: int, device: str, examples: int | None = None) -> str:
     """All tables, in markdown."""
     tokenizer = load_tokenizer(folder)
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).to(device).eval()
     control = initial(model.config).to(device).eval()
+    answers = answer_table(model, tokenizer, examples)
     tables = {
-        "Answers (greedy with normalised exact match; of choices the likeliest)": answer_table(model, tokenizer),
-        "Summaries": summary_table(model, tokenizer),
+        "Answers (greedy with normalised exact match; of choices the likeliest)": answers,
+        "Summaries": summary_table(model, tokenizer, examples),
         "Held-out text": perplexity_table(model, control, tokenizer),
         f"Layer by layer, on the first {texts} validation texts": layer_table(model, control, tokenizer, texts=texts),
     }
@@ -110,10 +111,11 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m data.evaluate_demo", description=__doc__)
     parser.add_argument("--model", type=Path, default=HERE / "demo-model", help="folder of the trained model")
     parser.add_argument("--texts", type=int, default=80, help="validation texts for the layer-by-layer table")
+    parser.add_argument("--examples", type=int, help="of each task, the first so many; all by default")
     parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N")
     parser.add_argument("--write", action="store_true", help="put the tables into data/README.md")
     options = parser.parse_args(argv)
-    tables = report(options.model, texts=options.texts, device=options.device)
+    tables = report(options.model, texts=options.texts, device=options.device, examples=options.examples)
     print(tables)
     if options.write:
         put("measured", tables)

@@ -17,7 +17,7 @@ from tests.makefile import make
 
 PICTURES = ROOT / "runs" / "browser"
 SIZE = {"width": 1400, "height": 1000}
-expect.set_options(timeout=60_000)  # ms until what does not come counts as missing: a guard, not a measure of speed
+expect.set_options(timeout=180_000)  # ms until what does not come counts as missing: a guard, not a measure of speed
 taken = pytest.StashKey[list[Path]]()
 
 
