@@ -65,7 +65,7 @@ def _weights(folder: Path, model: nn.Module, shard: str) -> None:
     model.config.save_pretrained(folder)
     config = model.config
     ids = {key: getattr(config, key) for key in ("bos_token_id", "eos_token_id", "pad_token_id")}
-    GenerationConfig(do_sample=False, max_new_tokens=128, **ids).save_pretrained(folder)
+    GenerationConfig(do_sample=False, **ids).save_pretrained(folder)
 
 
 def _table(path: Path, columns: list[str], lines: list[Row]) -> None:

@@ -72,7 +72,8 @@ def test_replay_prints_and_keeps_a_table(trace, tmp_path):
 
 
 def test_sweep_scores_policies_beside_the_dense_model(tmp_path):
-    own = tmp_path / "own.jsonl"
+    own = tmp_path / "seed=1" / "own.jsonl"  # a sign that names published files too
+    own.parent.mkdir()
     own.write_text(json.dumps({"prompt": PROMPT, "answers": ["nowhere"], "stop": "\n"}), encoding="utf-8")
     words = ["sweep", "demo", "-t", "factoid", "-t", own, "--policy", STATIC]
     code, out, _ = run(*words, "--examples", 5, "-o", tmp_path / "runs")

@@ -35,6 +35,11 @@ def test_normalised_as_squad_does():
     assert not exact(" Velmar is a town", example)["correct"]
 
 
+def test_an_answer_that_normalises_to_nothing_must_be_said():
+    example = Example("1", answers=("The The", "!!!"))
+    assert [exact(said, example)["correct"] for said in ("", " the the", "!!!", "a")] == [False, True, True, False]
+
+
 @pytest.mark.parametrize(
     ("new", "right"), [("$1,000", True), ("so 1000.0 in all", True), ("10000", False), ("", False)]
 )

@@ -90,7 +90,7 @@ def test_all_draws_what_the_files_allow(folder: Path, tmp_path: Path) -> None:
     assert set(pd.read_csv(tmp_path / "paper" / "layers.data.csv")["trace"]) == {"read"}  # the other one skips
     asked = pd.read_csv(tmp_path / "paper" / "answers_factoid.data.csv")
     assert asked["prompt"].str.startswith("Question: ").all()
-    assert "None" in paper.read(folder).rows["text"].tolist(), "a text, not a missing one"
+    assert "None" in paper.read(folder, pytest.fail).rows["text"].tolist(), "a text, not a missing one"
     assert set(asked["policy"]) == {"dense", "FFN-SkipLLM, cosine 0.9, warm-up 5", "static FFN, layer 3"}
 
 
@@ -113,10 +113,14 @@ def test_what_cannot_be_drawn_is_left_out_in_a_sentence(folder: Path) -> None:
         path.unlink()
     dead = traces.trace(skip=1.1)
     dead.save(folder / "dead.parquet")
+    (folder / "torn.parquet").write_bytes((folder / "dead.parquet").read_bytes()[:5000])
+    pd.DataFrame({"a": [1]}).to_parquet(folder / "other.parquet")
     code, out, _ = run("--all", folder)
     assert code == 0 and (folder / "figures" / "layers_rise.pdf").exists()
     expected = "nothing to draw: the trace 'made-up' has no distance, for every block in it was skipped"
     assert f"tokens_dead is left out: {expected}" in out.splitlines()
+    assert f"torn.parquet is left out: cannot load {folder / 'torn.parquet'}: it is damaged or no Parquet file" in out
+    assert "other" not in out, "a table of something else is none of its business"
 
 
 def test_all_refuses_a_folder_without_traces_and_one_that_cannot_be_made(folder: Path, tmp_path: Path) -> None:

@@ -91,7 +91,7 @@ def test_ratings_are_read(text, value):
     assert rating(text) == value
 
 
-@pytest.mark.parametrize("text", ["", "I like it.", "Rating: 11", "Rating: 0", "8"])
+@pytest.mark.parametrize("text", ["", "I like it.", "Rating: 11", "Rating: 0", "Rating: -5", "8"])
 def test_nonsense_is_no_rating(text):
     with pytest.raises(ValueError, match=r"^expected a line 'Rating: N' with N from 1 to 10, got "):
         rating(text)

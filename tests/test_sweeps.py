@@ -100,6 +100,14 @@ def test_another_end_token_is_another_model(demo):
     assert keys.fingerprint(model) != before
 
 
+def test_another_kind_of_device_or_attention_is_another_place(demo):
+    model, _ = st.load("demo")
+    assert keys.place(model) == keys.place(demo[0])
+    model.set_attn_implementation("eager")
+    assert keys.place(model) != keys.place(demo[0])
+    assert keys.place(model.to("meta")) != keys.place(demo[0])
+
+
 def test_another_rule_of_a_policy_is_another_cell(tmp_path, monkeypatch):
     before = keys.code()
     for room in (st.policies, st.skipping):

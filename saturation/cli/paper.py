@@ -15,6 +15,7 @@ from ..figures.families import DENSE, family_of
 from ..figures.source import of_traces
 from ..figures.warmups import levels
 from ..trace import Trace
+from ..trace.parquet import OtherTable
 
 ROWS = {"task", "example", "policy", "blocks"}  # columns of scored examples
 SUMMARY = {"task", "policy", "score", "mean", "low", "high", "decode"}
@@ -65,7 +66,7 @@ def draw_all(folder: Path, out: Path, venue: Any, say: Callable[[str], None]) ->
     OSError, ValueError
         For a folder that is not there, holds nothing to draw, or cannot be written into.
     """
-    run = read(folder)
+    run = read(folder, say)
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -82,13 +83,23 @@ def draw_all(folder: Path, out: Path, venue: Any, say: Callable[[str], None]) ->
     return written
 
 
-def read(folder: Path) -> Run:
-    """Traces, tables and scored examples of a folder; not the cells of a sweep, which may be of other models too."""
+def read(folder: Path, say: Callable[[str], None]) -> Run:
+    """Traces, tables and scored examples of a folder; not the cells of a sweep, which may be of other models too.
+
+    A trace that cannot be read is said, and the others are drawn.
+    """
     if not folder.is_dir():
         raise FileNotFoundError(f"expected the folder of a run, but there is no folder {folder}; name one with --all")
     run, scored = Run(), []
     for path in sorted(folder.glob("*.parquet")):
-        if (trace := _trace(path)) is not None and len(trace):
+        try:
+            trace = Trace.load(path)
+        except OtherTable:
+            continue
+        except ValueError as error:
+            say(f"{path.name} is left out: {error}")
+            continue
+        if len(trace):
             run.traces[path.stem] = trace
     for path in sorted(folder.glob("*.csv")):
         table = pd.read_csv(path, keep_default_na=False, na_values=[""])  # a text may be "None"
@@ -104,13 +115,6 @@ def read(folder: Path) -> Run:
             "sweep, or name another folder with --all"
         )
     return run
-
-
-def _trace(path: Path) -> Trace | None:
-    try:
-        return Trace.load(path)
-    except ValueError:  # some other table
-        return None
 
 
 def drawings(run: Run) -> Iterator[Drawing]:

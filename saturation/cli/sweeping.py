@@ -80,6 +80,6 @@ def _task(name: str) -> Task:
     from ..tasks import bundled, published, read
 
     kind, equals, path = name.partition("=")
-    if equals:
+    if equals and not (name.endswith(".jsonl") and Path(name).is_file()):
         return published(kind, path)
     return read(name) if name.endswith(".jsonl") else bundled(name)

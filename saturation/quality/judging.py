@@ -36,7 +36,7 @@ Say in one or two sentences what is good and what is not. Then end with one line
 Rating: N
 where N is a number from 1 (useless) to 10 (could not be better)."""
 _REFERENCE = "\nA reply known to be right, for comparison:\n<<<\n{reply}\n>>>\n"
-_RATING = re.compile(r"rating\W*(\d+(?:\.\d+)?)", re.IGNORECASE)
+_RATING = re.compile(r"rating[^\w+-]*([+-]?\d+(?:\.\d+)?)", re.IGNORECASE)
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,13 @@ def normalise(text: str) -> str:
 def exact(new: str, example: Example) -> dict[str, Any]:
     """Whether the answer, normalised, is one of those that are right."""
     said = example.scored_part(new)
-    return {"answer": said, "correct": normalise(said) in {normalise(answer) for answer in example.answers}}
+    return {"answer": said, "correct": any(_same(said, answer) for answer in example.answers)}
+
+
+def _same(said: str, answer: str) -> bool:
+    """Normalised; an answer such as "The" or "!" that normalises to nothing must be said itself, not silence."""
+    right = normalise(answer)
+    return normalise(said) == right if right else said.strip().casefold() == answer.strip().casefold()
 
 
 def numeric(new: str, example: Example) -> dict[str, Any]:

@@ -38,6 +38,14 @@ def fingerprint(model: PreTrainedModel) -> str:
     return found.hexdigest()
 
 
+def place(model: PreTrainedModel) -> str:
+    """What rounds as it computes: the kind of device and the attention kernel. Not the card, nor the number of threads.
+
+    Ties of two likely tokens fall differently there, and then a text does.
+    """
+    return f"{model.device.type} {getattr(model.config, '_attn_implementation', None)}"
+
+
 def tokens(tokenizer: Any) -> str:
     """What decides how a tokenizer reads and writes, wherever it was loaded from."""
     backend = getattr(tokenizer, "backend_tokenizer", None)

@@ -50,8 +50,8 @@ def sweep(
     tasks
         As `tasks.bundled`, `tasks.read`, `tasks.published` or `tasks.hub` gives them.
     out
-        Folder for the cells. Each is keyed by a hash of the weights, the tokenizer, the examples, the policy and the
-        code of the scores, so that results of another model or another version are never mixed in.
+        Folder for the cells. Each is keyed by a hash of the weights, the kind of device, the tokenizer, the examples,
+        the policy and the code of the scores, so that results of another model or another version are never mixed in.
     seeds
         For policies that draw: each is run once with each of these seeds. Others are run once.
     judge
@@ -79,7 +79,7 @@ def sweep(
     """
     named = _named(policies)
     _check(model, named, tasks)
-    common = [keys.fingerprint(model), keys.tokens(tokenizer), keys.code(), f"{chat} {stride}"]
+    common = [keys.fingerprint(model), keys.place(model), keys.tokens(tokenizer), keys.code(), f"{chat} {stride}"]
     cells = list(cells_of(dict(named), tasks, seeds, common))
     run = _Sweep(model, tokenizer, cells, _folder(out), judge, {"chat": chat, "stride": stride}, batch_size, progress)
     done = [run.last_file(cell).exists() for cell in cells]

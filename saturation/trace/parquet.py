@@ -37,6 +37,10 @@ _TOKENS = pa.schema(
 )
 
 
+class OtherTable(ValueError):
+    """A Parquet file that is whole, but of something else than a trace."""
+
+
 def write(trace: Trace, path: str | os.PathLike[str]) -> None:
     """Write a trace's file, whole or not at all."""
     if Path(path).suffix != ".parquet":
@@ -112,7 +116,7 @@ def read(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 def _about(metadata: dict[bytes, bytes], path: Path) -> dict[str, Any]:
     if KEY not in metadata:
-        raise ValueError(
+        raise OtherTable(
             f"cannot load {path}: it is a Parquet file but no trace, for its metadata has no key "
             f"{KEY.decode()!r}; load files that Trace.save wrote, or build a Trace from your own columns"
         )
