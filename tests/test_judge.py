@@ -111,9 +111,9 @@ def test_an_endpoint_is_asked_with_question_answer_and_key(serve):
 
 
 def test_failures_mark_their_rows_and_the_others_go_on(serve, caplog):
-    server = serve("Rating: 8", "No idea.", 500, 1.5)
+    server = serve("Rating: 8", "No idea.", 500, 3.0)
     with caplog.at_level(logging.WARNING):
-        table = judged(judge_at(server, timeout=0.5), EXAMPLES, ["a", "b", "c", "d"])
+        table = judged(judge_at(server, timeout=1.5), EXAMPLES, ["a", "b", "c", "d"])
     assert table["judge"].tolist()[0] == 8 and table["judge"].isna().tolist() == [False, True, True, True]
     errors = table["judge_error"].tolist()
     assert errors[0] == ""
