@@ -1,0 +1,25 @@
+"""Where the feed-forward block sits in a decoder layer, found by tracing one tiny forward pass.
+
+There is no table of architectures. The direct children of a decoder layer are watched while it runs once; a child
+that is handed a cache, a mask or positions mixes tokens (attention), the others are linked where one's output is
+the next one's input, and the link that carries the most weights is the FFN together with its norms. What was found
+is then *proved* on the same tensors: the layer must give the same bits when the FFN is run through one closure, and
+must return exactly the residual stream when the FFN adds zero. A layer that fails is refused with the reason.
+"""
+
+from __future__ import annotations
+
+from .blocks import Block, UnsupportedModel, first
+from .finding import find_blocks
+from .layers import decoder_layers, input_device
+from .proving import collapsed
+
+__all__ = [
+    "Block",
+    "UnsupportedModel",
+    "collapsed",
+    "decoder_layers",
+    "find_blocks",
+    "first",
+    "input_device",
+]

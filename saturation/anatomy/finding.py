@@ -1,0 +1,114 @@
+"""The feed-forward blocks of a model, found by tracing one tiny forward pass."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel
+
+from .blocks import Block, first, refusal
+from .calls import Call, same, watched
+from .layers import decoder_layers, input_device, weight
+from .proving import prove
+
+
+def find_blocks(model: PreTrainedModel) -> tuple[Block, ...]:
+    """Find the feed-forward block of every decoder layer.
+
+    Parameters
+    ----------
+    model
+        A causal language model of transformers, in eval mode.
+
+    Returns
+    -------
+    tuple of Block
+        One per decoder layer, in order. Cached for as long as the model keeps the same modules.
+
+    Raises
+    ------
+    UnsupportedModel
+        With the reason: not a causal language model, no decoder layers, or a layer whose FFN is not simply added.
+    """
+    with _FINDING:  # one trace at a time: two would take each other's calls for their own
+        known = _BLOCKS.get(model)
+        if known and all(block.chain[-1] in block.layer.modules() for block in known):
+            return known
+        return _found(model)
+
+
+def _found(model: PreTrainedModel) -> tuple[Block, ...]:
+    layers = decoder_layers(model)
+    _BLOCKS[model] = blocks = tuple(
+        _find_block(model, index, layer, call)
+        for index, (layer, call) in enumerate(zip(layers, _calls_of_layers(model, layers), strict=True))
+    )
+    if len({block.parallel for block in blocks}) > 1:
+        odd = next(block.index for block in blocks if block.parallel != blocks[0].parallel)
+        raise refusal(model, odd, "it is parallel to attention and others are not, or the other way round")
+    return blocks
+
+
+_BLOCKS: WeakKeyDictionary[PreTrainedModel, tuple[Block, ...]] = WeakKeyDictionary()
+_FINDING = threading.RLock()
+
+
+def _calls_of_layers(model: PreTrainedModel, layers: list[nn.Module]) -> list[Call]:
+    """How each decoder layer is called when the model reads four tokens."""
+    ids = torch.tensor([[1, 2, 3, 4]], device=input_device(model)) % model.config.get_text_config().vocab_size
+    with torch.no_grad(), watched(layers) as calls:
+        model(input_ids=ids, use_cache=False)
+    by_layer = {id(call.module): call for call in calls}
+    if missing := [index for index, layer in enumerate(layers) if id(layer) not in by_layer]:
+        raise refusal(model, missing[0], "the forward pass does not call it")
+    return [by_layer[id(layer)] for layer in layers]
+
+
+def _find_block(model: PreTrainedModel, index: int, layer: nn.Module, call: Call) -> Block:
+    try:
+        with torch.no_grad():
+            return _traced(model, index, layer, call)
+    except (RuntimeError, TypeError, AttributeError, AssertionError, LookupError) as error:
+        said = " ".join(str(error).split())[:120] or type(error).__name__
+        raise refusal(model, index, f"it cannot be run by itself, as it must be to be proved ({said})") from error
+
+
+def _traced(model: PreTrainedModel, index: int, layer: nn.Module, call: Call) -> Block:
+    with watched(list(layer.children())) as calls:
+        output = first(layer(*call.args, **call.named)).clone()
+    if not bool(output.isfinite().all()):
+        raise ValueError(
+            f"expected finite activations, but layer {index} of {type(model).__name__} gives infinity or NaN for "
+            "token 1 to 4 already; check its weights, and its dtype (float16 overflows where bfloat16 does not)"
+        )
+    chain = _heaviest_chain(calls)
+    if not chain:
+        raise refusal(model, index, "no part of it reads single tokens and carries weights")
+    return prove(model, Block(index, layer, chain, chain[-1]), call, output)
+
+
+def _heaviest_chain(calls: list[Call]) -> tuple[nn.Module, ...]:
+    """The linked calls around the heaviest part that does not mix tokens."""
+    runs = Counter(call.module for call in calls)  # a dropout that serves attention too is no part of the FFN
+    free = [c for c in calls if not c.mixes and torch.is_tensor(c.input) and runs[c.module] == 1]
+    heaviest = max(free, key=lambda call: weight(call.module), default=None)
+    if heaviest is None or weight(heaviest.module) == 0:
+        return ()
+    chain = [heaviest]
+    while (after := _readers(calls, chain[-1])) and len(after) == 1 and after[0] in free:
+        chain.append(after[0])
+    while (before := _writer(free, chain[0])) and len(_readers(calls, before)) == 1:
+        chain.insert(0, before)
+    return tuple(call.module for call in chain)
+
+
+def _readers(calls: list[Call], writer: Call) -> list[Call]:
+    return [call for call in calls if call is not writer and same(call.input, writer.output)]
+
+
+def _writer(calls: list[Call], reader: Call) -> Call | None:
+    return next((call for call in calls if call is not reader and same(call.output, reader.input)), None)
