@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import inspect
-import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,15 +11,12 @@ from typing import Any
 import torch
 from torch import Tensor
 from tqdm.auto import tqdm
-from transformers import DynamicCache, LogitsProcessorList, PreTrainedModel, TemperatureLogitsWarper, TopPLogitsWarper
+from transformers import LogitsProcessorList, PreTrainedModel, TemperatureLogitsWarper, TopPLogitsWarper
 
-from .anatomy import input_device
 from .policies import Policy
-from .recording import Text, encode, end_ids, padded, watch
+from .recording import Text, encode, end_ids, greedy, steps, watch
 from .skipping import Ledger, skip
 from .trace import Trace
-
-_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,6 +84,9 @@ def generate(
 ) -> Runs:
     """Write on after each prompt, skipping feed-forward blocks as a policy says.
 
+    The model's generation config gives the end tokens and nothing else: for beams, penalties or other processors of
+    logits call the model's own `generate` inside `skip`.
+
     Parameters
     ----------
     model, tokenizer
@@ -128,7 +126,6 @@ def generate(
     if max_new_tokens < 1 or batch_size < 1:
         raise ValueError(f"expected max_new_tokens and batch_size of at least 1, got {max_new_tokens} and {batch_size}")
     rows, _ = encode(model, tokenizer, prompts, chat=chat, room=max_new_tokens)
-    _warn_of_warmup(policy, max_new_tokens)
     loop = _Loop(model, max_new_tokens, sampling, on_token or (lambda prompt, token: None))
     bar = tqdm(total=len(rows), desc="generating", disable=None if progress else True, leave=False)
     with ExitStack() as stack, torch.no_grad(), bar:
@@ -168,10 +165,13 @@ class _Loop:
         first = len(self.ids)
         self.ids += [[] for _ in rows]
         numbers = range(first, first + len(rows))
-        choose = _Chooser(self.sampling, numbers)
-        ends = end_ids(self.model)
-        open_ = set(numbers)
-        for tokens in self._steps(rows, choose):
+        batch, phase = steps(self.model, rows, _Chooser(self.sampling, numbers)), "prefill"
+        ends, open_ = end_ids(self.model), set(numbers)
+        while open_ and not self.stopped:
+            began = time.perf_counter()
+            tokens = next(batch)
+            self.seconds[phase] += time.perf_counter() - began
+            phase = "decode"
             for number, token in zip(numbers, tokens.tolist(), strict=True):
                 if number not in open_:
                     continue
@@ -179,34 +179,7 @@ class _Loop:
                 self.stopped |= bool(self.on_token(number, token))
                 if token in ends or len(self.ids[number]) == self.limit:
                     open_.remove(number)
-            if self.stopped or not open_:
-                break
         return not self.stopped
-
-    def _steps(self, rows: list[list[int]], choose: _Chooser) -> Iterator[Tensor]:
-        """The next token of every sequence, [batch], step by step; what is yielded is fed back."""
-        ids, mask = padded(rows, "left", input_device(self.model))
-        ragged = not bool(mask.all())
-        cache = DynamicCache(config=self.model.config)
-        positions = _takes_positions(self.model)
-        phase = "prefill"
-        while True:
-            began = time.perf_counter()
-            inputs: dict[str, Any] = {"input_ids": ids, "past_key_values": cache, "use_cache": True}
-            if ragged:
-                inputs["attention_mask"] = mask
-                if positions:
-                    inputs["position_ids"] = (mask.cumsum(-1) - 1).clamp(min=0)[:, -ids.shape[1] :]
-            logits = self.model(**inputs, logits_to_keep=1).logits[:, -1]  # [batch, vocabulary]
-            tokens = choose(logits)
-            if tokens.device.type != "cpu":
-                tokens = tokens.cpu()  # waits for the device, so that the clock is right
-            self.seconds[phase] += time.perf_counter() - began
-            yield tokens
-            phase = "decode"
-            ids = tokens[:, None].to(logits.device)
-            if ragged:
-                mask = torch.cat([mask, mask.new_ones(len(mask), 1)], dim=1)
 
 
 class _Chooser:
@@ -222,26 +195,10 @@ class _Chooser:
 
     def __call__(self, logits: Tensor) -> Tensor:
         if self.greedy:
-            return logits.argmax(dim=-1)
+            return greedy(logits)
         chances = self.warp(None, logits.float().cpu()).softmax(dim=-1)  # [batch, vocabulary]
         drawn = [torch.multinomial(row, 1, generator=own) for row, own in zip(chances, self.draws, strict=True)]
         return torch.cat(drawn)
-
-
-def _takes_positions(model: PreTrainedModel) -> bool:
-    return "position_ids" in inspect.signature(model.forward).parameters
-
-
-def _warn_of_warmup(policy: Policy | None, max_new_tokens: int) -> None:
-    """The last new token is consumed by no pass, so n reaches max_new_tokens - 1."""
-    warmup = getattr(policy, "warmup", 0)
-    if getattr(policy, "warmup_on", "") == "generated" and warmup >= max_new_tokens - 1 > 0:
-        _LOG.warning(
-            "nothing will be skipped: the warm-up of %d generated tokens is not over before the last of %d; "
-            "use a smaller warmup or more new tokens",
-            warmup,
-            max_new_tokens,
-        )
 
 
 def _provenance(policy: Policy | None, max_new_tokens: int, sampling: Sampling, chat: bool) -> dict[str, Any]:

@@ -1,16 +1,21 @@
 """Change a model's forwards or hook its modules for a while, and put back exactly what stood there.
 
 Restoring survives an interrupt that arrives in its midst, and a change acts only for the context (thread or task)
-that made it: everybody else who calls the same model meanwhile gets the model as it was.
+that made it: everybody else who calls the same model meanwhile gets the model as it was. Whoever changes a model holds
+it alone, since the changes of two would not come off in the order they went on.
 """
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from torch import nn
 
@@ -34,6 +39,9 @@ def ensured(restore: Callable[[], object]) -> Iterator[None]:
             raise interrupt
 
 
+_LAID: WeakKeyDictionary[nn.Module, list[Any]] = WeakKeyDictionary()  # module -> what lay there, and laid on it since
+
+
 @contextmanager
 def patched(forwards: Mapping[nn.Module, Callable[..., Any]]) -> Iterator[None]:
     """Replace the forward of modules for the length of the block.
@@ -44,19 +52,30 @@ def patched(forwards: Mapping[nn.Module, Callable[..., Any]]) -> Iterator[None]:
         For each module the callable that stands in for its forward. Instance attributes (accelerate keeps its hook
         there) come back as they were.
     """
-    before = {module: vars(module).get("forward", _MISSING) for module in forwards}
-    with ensured(partial(_put_back, before)):
+    with ensured(partial(_take_up, forwards)):
         for module, forward in forwards.items():
+            laid, there = _LAID.setdefault(module, []), vars(module).get("forward", _MISSING)
+            if not laid or laid[-1] is not there:
+                laid[:] = [there]
+            laid.append(forward)
             module.forward = forward
         yield
 
 
-def _put_back(before: Mapping[nn.Module, Any]) -> None:
-    for module, forward in before.items():
-        if forward is _MISSING:
+def _take_up(forwards: Mapping[nn.Module, Callable[..., Any]]) -> None:
+    """Uncover what lies below these forwards, whatever was laid on them since.
+
+    An interrupt can delay the end of an inner block until its outer one has ended; then nothing is left to take up.
+    """
+    for module, forward in forwards.items():
+        laid = _LAID.get(module, [])
+        if (place := next((place for place, one in enumerate(laid) if one is forward), 0)) == 0:
+            continue
+        if (below := laid[place - 1]) is _MISSING:
             vars(module).pop("forward", None)
         else:
-            module.forward = forward
+            module.forward = below
+        del laid[place:]
 
 
 class Hooks:
@@ -126,3 +145,71 @@ class Scope:
 
     def __bool__(self) -> bool:
         return self in _ENTERED.get()
+
+
+@dataclass(eq=False)
+class _Hold:
+    """A model in somebody's hands: the thread, and the scopes entered one inside the other."""
+
+    thread: int
+    scopes: tuple[Scope, ...]
+
+
+_HELD: WeakKeyDictionary[nn.Module, _Hold] = WeakKeyDictionary()
+_TAKING = threading.Lock()
+_EVERY = 0.005  # seconds between two looks; a Condition's own lock could be left locked by an interrupt
+
+
+@contextmanager
+def alone(model: nn.Module, scope: Scope) -> Iterator[None]:
+    """Hold a model, so that nobody else changes it meanwhile; wait while another thread does.
+
+    Parameters
+    ----------
+    model
+        Whose modules will be changed.
+    scope
+        Of the one who asks. Inside a scope that holds the model already, its holder goes on holding it.
+
+    Raises
+    ------
+    RuntimeError
+        Where another task of the same thread holds the model: waiting for it would never end.
+    """
+    with ensured(partial(_let_go, model, scope)):
+        while scope not in (hold := _taken(model, scope)).scopes:
+            if hold.thread == threading.get_ident():
+                raise RuntimeError(
+                    "expected a model that no other task of this thread holds, but one watches or skips in it; let "
+                    "that one end first, or run the two in threads of their own, which take turns"
+                )
+            free(model)
+        yield
+
+
+def free(model: nn.Module, timeout: float | None = None) -> bool:
+    """Wait until nobody holds a model; False if that took longer than so many seconds."""
+    until = None if timeout is None else time.monotonic() + timeout
+    while model in _HELD:
+        if until is not None and time.monotonic() >= until:
+            return False
+        time.sleep(_EVERY)
+    return True
+
+
+def _taken(model: nn.Module, scope: Scope) -> _Hold:
+    """Who holds a model, `scope` among them where nobody did or where it is entered inside the holder's."""
+    with _TAKING:
+        hold = _HELD.setdefault(model, _Hold(threading.get_ident(), (scope,)))
+        if hold.thread == threading.get_ident() and scope not in hold.scopes and any(hold.scopes):
+            hold.scopes = (*hold.scopes, scope)
+        return hold
+
+
+def _let_go(model: nn.Module, scope: Scope) -> None:
+    hold = _HELD.get(model)
+    if hold is not None and scope in hold.scopes:
+        if len(hold.scopes) == 1:
+            _HELD.pop(model, None)
+        else:
+            hold.scopes = tuple(one for one in hold.scopes if one is not scope)

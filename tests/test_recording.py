@@ -302,8 +302,35 @@ def test_a_base_model_without_a_head_is_refused():
         find_blocks(AutoModel.from_config(build("llama").config).eval())
 
 
+def test_a_model_that_sees_later_tokens_is_refused():
+    from transformers import AutoModelForCausalLM
+
+    config = AutoConfig.for_model(
+        "megatron-bert", hidden_size=HIDDEN, num_attention_heads=4, num_hidden_layers=2, vocab_size=VOCABULARY
+    )
+    with pytest.raises(
+        UnsupportedModel,
+        match=sentence(
+            "expected a causal language model, whose tokens do not depend on later ones, but in "
+            "MegatronBertForCausalLM ('megatron-bert') they do, as in an encoder; load it as a decoder "
+            "(is_decoder=True where its configuration knows that), or another model"
+        ),
+    ):
+        find_blocks(AutoModelForCausalLM.from_config(config).eval())
+
+
+def test_a_model_that_lost_layers_is_looked_at_anew():
+    model = copy.deepcopy(build("llama"))
+    assert len(find_blocks(model)) == LAYERS
+    model.model.layers = model.model.layers[:2]
+    model.config.num_hidden_layers = 2
+    assert len(find_blocks(model)) == 2 and read(model, ids()).layers == 2
+
+
 def test_training_mode_is_refused():
-    model = copy.deepcopy(build("llama")).train()
+    model = copy.deepcopy(build("llama"))
+    find_blocks(model)  # what is known does not let it pass
+    model.train()
     with pytest.raises(
         ValueError,
         match=sentence(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
 import gc
 import signal
@@ -15,6 +16,7 @@ import torch
 from transformers import AutoModelForCausalLM, DynamicCache, LlamaConfig, pipeline
 
 import saturation as st
+from saturation.patching import patched
 from saturation.policies import previous_token
 from tests.families import FAMILIES, LAYERS, TOKENS, VOCABULARY, build
 from tests.test_recording import forwards_and_hooks, ids, sentence
@@ -362,6 +364,69 @@ def test_threads_that_skip_in_one_model_take_turns():
     assert forwards_and_hooks(model) == before
 
 
+def test_threads_that_record_and_skip_in_one_model_take_turns():
+    model, errors, ready = build("llama"), [], Barrier(4)
+    before = forwards_and_hooks(model)
+    options = {"max_new_tokens": 4, "progress": False}
+
+    def recorded():
+        return st.record(model, Words(), PROMPTS, **options).distance.tolist()
+
+    def skipped():
+        return st.generate(model, Words(), PROMPTS, policy=POLICIES["static"], record=False, **options).ids
+
+    wanted = {work: work() for work in (recorded, skipped)}
+
+    def working(work):
+        try:
+            ready.wait()
+            assert all(work() == wanted[work] for _ in range(8))
+        except Exception as error:
+            errors.append(error)
+
+    threads = [Thread(target=working, args=(work,)) for work in (recorded, skipped) * 2]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not errors
+    assert forwards_and_hooks(model) == before
+
+
+def test_another_task_of_the_same_thread_is_refused():
+    model = build("llama")
+
+    async def watching(begun):
+        with st.recording.watch(model):
+            begun.set()
+            await asyncio.sleep(0.05)
+
+    async def both():
+        begun = asyncio.Event()
+        first = asyncio.create_task(watching(begun))
+        await begun.wait()
+        with st.skip(model, POLICIES["static"]):
+            pass
+        await first
+
+    expected = (
+        "expected a model that no other task of this thread holds, but one watches or skips in it; let that one end "
+        "first, or run the two in threads of their own, which take turns"
+    )
+    with pytest.raises(RuntimeError, match=sentence(expected)):
+        asyncio.run(both())
+
+
+def test_an_inner_patch_that_ends_late_puts_nothing_back():
+    module = torch.nn.Linear(2, 2)
+    outer, inner = (patched({module: lambda x, by=by: x + by}) for by in (1, 2))
+    outer.__enter__()
+    inner.__enter__()
+    outer.__exit__(None, None, None)
+    inner.__exit__(None, None, None)
+    assert "forward" not in vars(module)
+
+
 def test_two_hundred_interrupts_leave_the_model_clean():
     model = build("llama")
     before = forwards_and_hooks(model)
@@ -378,12 +443,13 @@ def test_two_hundred_interrupts_leave_the_model_clean():
     try:
         for delay in delays:
             try:
-                signal.setitimer(signal.ITIMER_REAL, delay)
-                st.generate(model, Words(), PROMPTS, policy=POLICIES["rule"], max_new_tokens=8, progress=False)
-            except KeyboardInterrupt:
+                try:
+                    signal.setitimer(signal.ITIMER_REAL, delay)
+                    st.generate(model, Words(), PROMPTS, policy=POLICIES["rule"], max_new_tokens=8, progress=False)
+                finally:
+                    signal.setitimer(signal.ITIMER_REAL, 0)
+            except KeyboardInterrupt:  # it may also come while the finally is at work
                 caught += 1
-            finally:
-                signal.setitimer(signal.ITIMER_REAL, 0)
             gc.collect()
             assert forwards_and_hooks(model) == before
     finally:
@@ -438,8 +504,8 @@ def test_a_warm_up_longer_than_the_run_says_so(caplog):
     runs = st.generate(deep_llama(), Words(), "a b", policy=policy, max_new_tokens=10)
     assert not runs.ledger.skipped.any()
     assert caplog.messages == [
-        "nothing will be skipped: the warm-up of 25 generated tokens is not over before the last of 10; "
-        "use a smaller warmup or more new tokens"
+        "nothing was skipped: of the 11 tokens read none was decoded and past the policy's warm-up "
+        f"({policy.describe()}); use a smaller warm-up or more new tokens, or for given text start="
     ]
 
 

@@ -7,10 +7,10 @@ from collections import Counter
 from weakref import WeakKeyDictionary
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from .blocks import Block, first, refusal
+from .blocks import Block, UnsupportedModel, first, refusal
 from .calls import Call, same, watched
 from .layers import decoder_layers, input_device, weight
 from .proving import prove
@@ -27,22 +27,25 @@ def find_blocks(model: PreTrainedModel) -> tuple[Block, ...]:
     Returns
     -------
     tuple of Block
-        One per decoder layer, in order. Cached for as long as the model keeps the same modules.
+        One per decoder layer, in order. Cached for as long as the model keeps the same layers.
 
     Raises
     ------
     UnsupportedModel
         With the reason: not a causal language model, no decoder layers, or a layer whose FFN is not simply added.
+    ValueError
+        For a model in training mode.
     """
-    with _FINDING:  # one trace at a time: two would take each other's calls for their own
-        known = _BLOCKS.get(model)
-        if known and all(block.chain[-1] in block.layer.modules() for block in known):
-            return known
-        return _found(model)
-
-
-def _found(model: PreTrainedModel) -> tuple[Block, ...]:
     layers = decoder_layers(model)
+    with _FINDING:  # one trace at a time: two would take each other's calls for their own
+        known = _BLOCKS.get(model, ())
+        parts = all(block.chain[-1] in block.layer.modules() for block in known)
+        if parts and [block.layer for block in known] == layers:
+            return known
+        return _found(model, layers)
+
+
+def _found(model: PreTrainedModel, layers: list[nn.Module]) -> tuple[Block, ...]:
     _BLOCKS[model] = blocks = tuple(
         _find_block(model, index, layer, call)
         for index, (layer, call) in enumerate(zip(layers, _calls_of_layers(model, layers), strict=True))
@@ -58,14 +61,32 @@ _FINDING = threading.RLock()
 
 
 def _calls_of_layers(model: PreTrainedModel, layers: list[nn.Module]) -> list[Call]:
-    """How each decoder layer is called when the model reads four tokens."""
+    """How each decoder layer is called when the model reads four tokens; refuses one that sees the future."""
     ids = torch.tensor([[1, 2, 3, 4]], device=input_device(model)) % model.config.get_text_config().vocab_size
+    other = torch.cat([ids[:, :3], ids[:, :1]], dim=1)  # the last token is another one
     with torch.no_grad(), watched(layers) as calls:
         model(input_ids=ids, use_cache=False)
+    with torch.no_grad(), watched(layers) as again:
+        model(input_ids=other, use_cache=False)
+    if calls and not _alike(calls[-1].output, again[-1].output):
+        raise UnsupportedModel(
+            f"expected a causal language model, whose tokens do not depend on later ones, but in "
+            f"{type(model).__name__} ({model.config.model_type!r}) they do, as in an encoder; load it as a decoder "
+            "(is_decoder=True where its configuration knows that), or another model"
+        )
     by_layer = {id(call.module): call for call in calls}
     if missing := [index for index, layer in enumerate(layers) if id(layer) not in by_layer]:
         raise refusal(model, missing[0], "the forward pass does not call it")
     return [by_layer[id(layer)] for layer in layers]
+
+
+def _alike(one: Tensor, other: Tensor) -> bool:
+    """Whether what was made of the first three of four tokens [1, 4, hidden] is the same but for rounding.
+
+    Infinity and NaN are found later, and named.
+    """
+    slack = 8 * torch.finfo(one.dtype).eps * float(one.abs().max())
+    return not bool(((one - other).reshape(4, -1)[:3].abs() > slack).any())
 
 
 def _find_block(model: PreTrainedModel, index: int, layer: nn.Module, call: Call) -> Block:

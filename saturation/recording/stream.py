@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import inspect
+import logging
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+_LOG = logging.getLogger(__name__)
 _NEVER = np.iinfo(np.int64).max
 
 
@@ -49,10 +53,25 @@ class Rows:
         return flat if self.index is None else flat[self.index]
 
 
+@dataclass(eq=False)
+class _Batch:
+    """Sequences that are read side by side, as far as they have come."""
+
+    begun: int  # number of the first of them
+    length: np.ndarray  # real tokens read so far, [batch]
+    start: np.ndarray  # position from which a token counts as decode, [batch]
+    filled: int = 0  # tokens in their KV cache, padding included
+
+    def __len__(self) -> int:
+        return len(self.length)
+
+
 class Stream:
     """Follows the forward passes of one model and numbers what it reads.
 
-    A pass with an empty KV cache begins new sequences; a pass of one token on a filled cache is a decode step.
+    A pass with an empty KV cache, or with one not seen before, begins new sequences. A pass of one token on a filled
+    cache is a decode step; one of several is more of the given text, such as the next turn of a conversation or a
+    chunk of a long prompt (whose last chunk should not be of a single token).
 
     Parameters
     ----------
@@ -63,52 +82,104 @@ class Stream:
 
     def __init__(self, start: int | Sequence[int] | None = None) -> None:
         self._asked = start
-        self._begun = self._batch = 0
-        self._length = self._start = np.zeros(0, dtype=np.int64)  # [batch]
+        self._begun = 0
+        self._now = _Batch(0, np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64))
+        self._by_cache: WeakKeyDictionary[Any, _Batch] = WeakKeyDictionary()
+        self._unowned = False  # whether the last pass was given no cache
+        self._uncached: Tensor | None = None  # the ids that it read
+        self._said = False
 
-    def read(self, args: tuple[Any, ...], named: dict[str, Any]) -> Rows:
+    def read(self, named: Mapping[str, Any]) -> Rows:
         """The rows of the pass that is called with these arguments."""
-        ids = named.get("input_ids", args[0] if args else None)
+        ids, cache, mask = (named.get(name) for name in ("input_ids", "past_key_values", "attention_mask"))
         batch, width = (ids if ids is not None else named["inputs_embeds"]).shape[:2]
-        cache = named.get("past_key_values")
         past = int(cache.get_seq_length()) if cache is not None else 0
-        if past == 0 or batch != self._batch:
-            self._begin(batch)
+        self._now = self._batch(cache, batch, past, mask, ids)
+        self._now.filled = past + width
         if past and width == 1:
             return self._step(ids)
-        return self._text(ids, real_tokens(named.get("attention_mask"), batch, width, past), width)
+        return self._text(ids, real_tokens(mask, batch, width, past), width)
 
-    def _begin(self, batch: int) -> None:
-        self._begun += self._batch
-        self._batch = batch
-        self._length = np.zeros(batch, dtype=np.int64)
-        asked = _NEVER if self._asked is None else self._asked
-        if isinstance(asked, Sequence):
-            self._start = np.asarray(asked[self._begun : self._begun + batch], dtype=np.int64)
-        else:
-            self._start = np.full(batch, asked, dtype=np.int64)
+    def _batch(self, cache: Any, batch: int, past: int, mask: Any, ids: Tensor | None) -> _Batch:
+        """The sequences that a pass goes on with, or new ones."""
+        known = self._by_cache.get(cache) if past else None
+        if past and known is None and self._unowned and past == self._now.filled:
+            known = self._by_cache[cache] = self._now  # the model itself made this cache in the pass before
+        self._unowned = cache is None
+        if known is not None and len(known) == batch:
+            if past < known.filled:
+                raise ValueError(
+                    f"expected a KV cache that only grows, got one cut from {known.filled} tokens to {past}, as "
+                    "assisted and prompt-lookup decoding do with tokens that they take back; generate without them, "
+                    "or from a copy of the cache"
+                )
+            known.length = known.length + (past - known.filled)  # read while nobody looked
+            return known
+        self._say_if_read_again(ids if cache is None else None)
+        new = self._begin(batch)
+        if past:  # filled before anybody looked
+            new.length += past if (real := real_tokens(mask, batch, past, 0)) is None else real.sum(axis=1)
+        if cache is not None:
+            self._by_cache[cache] = new
+        return new
+
+    def _begin(self, batch: int) -> _Batch:
+        begun, asked = self._begun, self._asked
+        self._begun += batch
+        length = np.zeros(batch, dtype=np.int64)
+        if asked is None or isinstance(asked, int | np.integer):
+            return _Batch(begun, length, np.full(batch, _NEVER if asked is None else asked, dtype=np.int64))
+        own = np.asarray(asked[begun : begun + batch], dtype=np.int64)
+        if len(own) != batch:
+            raise ValueError(
+                f"expected start= to be one position, or one per sequence, got {len(asked)} and a pass that reads "
+                f"sequences {begun} to {begun + batch - 1}; give one for each in the order they are read"
+            )
+        return _Batch(begun, length, own)
 
     def _step(self, ids: Tensor | None) -> Rows:
-        position = self._length
-        self._length = position + 1
-        self._start = np.minimum(self._start, position)
-        sequence = np.arange(self._begun, self._begun + self._batch)
-        return Rows(ids, None, sequence, position, position - self._start + 1, True)
+        now, position = self._now, self._now.length
+        now.length = position + 1
+        now.start = np.minimum(now.start, position)
+        sequence = np.arange(now.begun, now.begun + len(now))
+        return Rows(ids, None, sequence, position, position - now.start + 1, True)
 
     def _text(self, ids: Tensor | None, real: np.ndarray | None, width: int) -> Rows:
-        row = np.repeat(np.arange(self._batch), width)  # [batch * width]
+        now = self._now
+        if self._asked is None:
+            now.start = np.full(len(now), _NEVER)  # what is given is prefill again, also after a text was written
+        row = np.repeat(np.arange(len(now)), width)  # [batch * width]
         if real is None:
-            position = (self._length[:, None] + np.arange(width)).reshape(-1)
-            self._length = self._length + width
+            position = (now.length[:, None] + np.arange(width)).reshape(-1)
+            now.length = now.length + width
             index = None
         else:
-            position = (self._length[:, None] + real.cumsum(axis=1) - 1).reshape(-1)
-            self._length = self._length + real.sum(axis=1)
+            position = (now.length[:, None] + real.cumsum(axis=1) - 1).reshape(-1)
+            now.length = now.length + real.sum(axis=1)
             index = np.flatnonzero(real)
             row, position = row[index], position[index]
-        start = self._start[row]
+        start = now.start[row]
         generated = np.where(position >= start, position - start + 1, 0)
-        return Rows(ids, index, self._begun + row, position, generated, False)
+        return Rows(ids, index, now.begun + row, position, generated, False)
+
+    def _say_if_read_again(self, ids: Tensor | None) -> None:
+        """Say that a text grows token by token without a KV cache: every pass counts as new given text."""
+        before, self._uncached = self._uncached, ids
+        if self._said or ids is None or before is None or ids.shape[1] != before.shape[1] + 1:
+            return
+        if len(ids) == len(before) and torch.equal(ids[:, :-1], before):
+            self._said = True
+            _LOG.warning(
+                "the same text is read again with one more token, as generate(use_cache=False) does: without a KV "
+                "cache nothing counts as decoded, and policies that leave prefill alone skip nothing; use the cache"
+            )
+
+
+def by_name(model: nn.Module, args: tuple[Any, ...], named: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of a forward pass by their names, those given by position too."""
+    if not args:
+        return dict(named)
+    return dict(zip(inspect.signature(model.forward).parameters, args, strict=False)) | dict(named)
 
 
 def real_tokens(mask: Any, batch: int, width: int, past: int) -> np.ndarray | None:

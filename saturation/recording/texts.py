@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
 from tqdm.auto import tqdm
 from transformers import PreTrainedModel
 
 from ..anatomy import input_device
 from ..trace import Trace
 from .assembling import end_ids
+from .decoding import greedy, padded, steps
 from .watching import watch
 
 Text = str | Sequence[int]  # a text, or its token ids
@@ -41,7 +41,8 @@ def record(
         A text, or several. With ``max_new_tokens=0`` they are read teacher-forced, and a pair (prompt, answer) is
         read as one text whose answer counts as decode.
     max_new_tokens
-        Tokens that the model writes after each prompt, greedily, with its own `generate`.
+        Tokens that the model writes after each prompt: always the likeliest one, whatever its generation config
+        says of beams or penalties.
     start
         Teacher-forced only: position from which the tokens of a plain text count as decode.
     chat
@@ -138,18 +139,6 @@ def context(model: PreTrainedModel) -> int | None:
     return getattr(config, "max_position_embeddings", None)
 
 
-def padded(rows: Sequence[Sequence[int]], side: str, device: torch.device | str) -> tuple[Tensor, Tensor]:
-    """Rows of ids as one rectangle with its mask, [batch, width] each; needs no pad token, the mask hides it."""
-    width = max(len(row) for row in rows)
-    ids = torch.zeros(len(rows), width, dtype=torch.long)
-    mask = torch.zeros_like(ids)
-    for number, row in enumerate(rows):
-        place = slice(width - len(row), width) if side == "left" else slice(0, len(row))
-        ids[number, place] = torch.tensor(row)
-        mask[number, place] = 1
-    return ids.to(device), mask.to(device)
-
-
 class _Reading:
     """One forward pass over the given texts, padded on the right, where causal attention cannot see it."""
 
@@ -160,20 +149,18 @@ class _Reading:
 
 
 class _Generation:
-    """The model's own greedy `generate`, padded on the left."""
+    """Greedy decoding, until every sequence has ended."""
 
     def __init__(self, max_new_tokens: int) -> None:
         self.max_new_tokens = max_new_tokens
 
-    def __call__(self, model: Any, batch: list[list[int]]) -> None:
-        ids, mask = padded(batch, "left", input_device(model))
-        model.generate(
-            input_ids=ids,
-            attention_mask=mask,
-            max_new_tokens=self.max_new_tokens,
-            do_sample=False,
-            pad_token_id=next(iter(end_ids(model)), 0),
-        )
+    def __call__(self, model: PreTrainedModel, batch: list[list[int]]) -> None:
+        ends, open_ = end_ids(model), set(range(len(batch)))
+        with torch.no_grad():
+            for _, tokens in zip(range(self.max_new_tokens), steps(model, batch, greedy), strict=False):
+                open_ -= {number for number, token in enumerate(tokens.tolist()) if token in ends}
+                if not open_:
+                    break
 
 
 def _ids(tokenizer: Any, text: Text, chat: bool, **options: Any) -> list[int]:

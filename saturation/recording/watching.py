@@ -15,11 +15,11 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from ..anatomy import Block, find_blocks, first
-from ..patching import Hooks, Scope, ensured, patched
+from ..patching import Hooks, Scope, alone, ensured, patched
 from ..similarity import sums
 from ..trace import Trace
 from .assembling import Part, assemble
-from .stream import Rows, Stream
+from .stream import Rows, Stream, by_name
 
 EXTRAS = ("attention", "block", "naive")
 ROLES = ("x", "delta", "before", "after", "naive_in", "naive_out")
@@ -39,6 +39,9 @@ def watch(
     also: Sequence[str] = (),
 ) -> Iterator[Recorder]:
     """Record every forward pass that the block runs on the model; the logits stay the same, bit for bit.
+
+    Only the context that entered is recorded. Where another thread watches or skips in the same model, this one waits
+    for its turn.
 
     Parameters
     ----------
@@ -69,7 +72,7 @@ def watch(
     listening = _RECORDERS.setdefault(model, set())
     hooks = Hooks()
     left = ensured(lambda: listening.discard(recorder))
-    with patched(recorder.forwards()), hooks.held(), recorder.scope.entered(), left:
+    with alone(model, recorder.scope), patched(recorder.forwards()), hooks.held(), recorder.scope.entered(), left:
         listening.add(recorder)
         recorder.register(hooks)
         try:
@@ -180,6 +183,7 @@ class Recorder:
             if now is not None and now.thread == get_ident():  # else someone else calls the model meanwhile
                 for eye in eyes:
                     given = first(result) if eye.output else args[0] if args else named["hidden_states"]
+                    given = given.detach() if given.requires_grad else given
                     now.kept[eye.role][eye.block.index] = given.clone() if eye.block.overwritten else given
                     if eye.last and given.numel() > LARGE:
                         self._settle(now, eye.block.index)
@@ -189,7 +193,7 @@ class Recorder:
 
     def _begin(self, module: nn.Module, args: tuple[Any, ...], named: dict[str, Any]) -> None:
         if self.scope:
-            self._now = _Pass(self._stream.read(args, named), len(self.blocks))
+            self._now = _Pass(self._stream.read(by_name(self.model, args, named)), len(self.blocks))
 
     def _settle(self, now: _Pass, layer: int) -> None:
         """Sum a large activation at once, so that no pass holds those of all layers."""

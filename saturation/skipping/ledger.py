@@ -55,11 +55,14 @@ class Ledger:
         return tokens.iloc[order].reset_index(drop=True), masks[order]
 
     @property
+    def steps(self) -> Steps:
+        """The tokens as a policy sees them."""
+        return Steps(*(self.tokens[name].to_numpy() for name in ("sequence", "position", "generated")))
+
+    @property
     def ratios(self) -> SkipRatios:
         """The three skip ratios: nominal, decode and total."""
-        tokens = self.tokens
-        steps = Steps(tokens["sequence"].to_numpy(), tokens["position"].to_numpy(), tokens["generated"].to_numpy())
-        return skip_ratios(self.skipped, steps, self.policy, len(self.blocks))
+        return skip_ratios(self.skipped, self.steps, self.policy, len(self.blocks))
 
     @property
     def ideal(self) -> float:

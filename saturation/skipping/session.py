@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import threading
-import time
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -15,15 +14,14 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from ..anatomy import Block, collapsed, find_blocks, first
-from ..patching import Hooks, Scope, ensured, patched
+from ..patching import Hooks, Scope, alone, ensured, patched
 from ..policies import Policy, Steps, previous_token
-from ..recording import Recorder, Rows, Stream, listeners
+from ..recording import Recorder, Rows, Stream, by_name, listeners
 from ..similarity import distance_and_growth, sums
 from .ledger import Ledger
 
-_BUSY: WeakKeyDictionary[PreTrainedModel, _Session] = WeakKeyDictionary()  # model -> who holds it
-_TAKING = threading.Lock()
-_EVERY = 0.005  # seconds between two looks; a Condition's own lock could be left locked by an interrupt
+_LOG = logging.getLogger(__name__)
+_SKIPPED: WeakKeyDictionary[PreTrainedModel, _Session] = WeakKeyDictionary()  # by whom
 
 
 @contextmanager
@@ -33,7 +31,7 @@ def skip(model: PreTrainedModel, policy: Policy, *, start: int | Sequence[int] |
     Works around anything that calls the model: transformers' `generate` (greedy, sampling, beams, padded
     batches), a pipeline, or a bare forward over given text. A skipped FFN does not run, nor its norm; attention
     always runs. Only the context that entered is affected, and at the end the model is as it was. Where another
-    thread skips in the same model, such as a widget's, this one waits for its turn.
+    thread skips or watches in the same model, such as a widget's, this one waits for its turn.
 
     Parameters
     ----------
@@ -62,46 +60,46 @@ def skip(model: PreTrainedModel, policy: Policy, *, start: int | Sequence[int] |
     Notes
     -----
     FFN-SkipLLM (Jaiswal et al., EMNLP 2024). The layer that crosses the threshold has been computed already: the
-    probe is part of the method's cost. A compiled forward does not see the patch; give `generate`
-    ``disable_compile=True`` where it would compile (a static cache on a GPU).
+    probe is part of the method's cost. What follows an end token that the model's generation config names is left out
+    of the ledger; one that is only an argument of `generate` is not known here. A compiled forward does not see the
+    patch; give `generate` ``disable_compile=True`` where it would compile (a static cache on a GPU).
     """
     session = _Session(model, policy, start)
-    forwards = {module: f for block in session.blocks for module, f in session.forwards(block).items()}
-    hooks = Hooks()
-    with _held(session), patched(forwards), hooks.held(), session.scope.entered():
+    scope, hooks = session.scope, Hooks()
+    with alone(model, scope), _only(session), patched(session.forwards()), hooks.held(), scope.entered():
         session.register(hooks)
         yield session.ledger
-
-
-def free(model: PreTrainedModel, timeout: float | None = None) -> bool:
-    """Wait until nobody skips in a model; False if that took longer than so many seconds."""
-    until = None if timeout is None else time.monotonic() + timeout
-    while model in _BUSY:
-        if until is not None and time.monotonic() >= until:
-            return False
-        time.sleep(_EVERY)
-    return True
+    _say_if_idle(session.ledger)
 
 
 @contextmanager
-def _held(session: _Session) -> Iterator[None]:
-    """The model for one session alone: patches of two threads would not come off in the order they went on."""
+def _only(session: _Session) -> Iterator[None]:
+    """No second rule in the same model."""
     model = session.model
-    with ensured(lambda: _BUSY.pop(model, None) if _BUSY.get(model) is session else None):
-        while (holder := _taken(session)) is not session:
-            if holder.thread == threading.get_ident():
-                raise RuntimeError(
-                    "expected a model that no other skip(...) holds, but this one is being skipped already; leave that "
-                    "block first, or combine both rules in one policy"
-                )
-            free(model)
+    if model in _SKIPPED:
+        raise RuntimeError(
+            "expected a model that no other skip(...) holds, but this one is being skipped already; leave that "
+            "block first, or combine both rules in one policy"
+        )
+    with ensured(lambda: _SKIPPED.pop(model, None) if _SKIPPED.get(model) is session else None):
+        _SKIPPED[model] = session
         yield
 
 
-def _taken(session: _Session) -> _Session:
-    """Who holds the session's model: the session itself, where nobody did."""
-    with _TAKING:
-        return _BUSY.setdefault(session.model, session)
+def _say_if_idle(ledger: Ledger) -> None:
+    """Say what is easily taken for a policy without effect."""
+    if ledger.tokens.empty:
+        _LOG.warning(
+            "no forward pass was seen while skipping: the model was not called, or was called in another thread or as "
+            "model.forward(...), where it runs dense; call model(...) or model.generate(...) inside the block"
+        )
+    elif not ledger.policy.eligible(ledger.steps).any():
+        _LOG.warning(
+            "nothing was skipped: of the %d tokens read none was decoded and past the policy's warm-up (%s); use a "
+            "smaller warm-up or more new tokens, or for given text start=",
+            len(ledger.tokens),
+            ledger.policy.describe(),
+        )
 
 
 class _Session:
@@ -109,7 +107,6 @@ class _Session:
 
     def __init__(self, model: PreTrainedModel, policy: Policy, start: int | Sequence[int] | None) -> None:
         self.model, self.policy, self.scope = model, policy, Scope()
-        self.thread = threading.get_ident()
         self.blocks = find_blocks(model)
         policy.check(len(self.blocks))
         self.ledger = Ledger(model, self.blocks, policy)
@@ -127,9 +124,11 @@ class _Session:
                 hooks.after(block.layer, self._leaving(block))
         hooks.after(self.model, self._end)
 
-    def forwards(self, block: Block) -> dict[nn.Module, Callable[..., Any]]:
-        """The forwards that stand in for the block's modules."""
+    def forwards(self) -> dict[nn.Module, Callable[..., Any]]:
+        """The forwards that stand in for those of the blocks' modules."""
+        return {module: forward for block in self.blocks for module, forward in self._forwards(block).items()}
 
+    def _forwards(self, block: Block) -> dict[nn.Module, Callable[..., Any]]:
         def ffn(x: Tensor, *extra: Any, run: Callable[..., Any], **named: Any) -> Any:
             if self._rows is None:  # a layer called by itself, outside a pass of the whole model
                 return run(x, *extra, **named)
@@ -139,7 +138,7 @@ class _Session:
 
     def _begin(self, module: nn.Module, args: tuple[Any, ...], named: dict[str, Any]) -> None:
         if self.scope:
-            rows = self._rows = self._stream.read(args, named)
+            rows = self._rows = self._stream.read(by_name(self.model, args, named))
             steps = Steps(rows.sequence, rows.position, rows.generated)
             self._state = self.policy.start(steps, len(self.blocks))
             self._skipped = np.zeros((len(rows), len(self.blocks)), dtype=bool)
@@ -222,7 +221,7 @@ _TURNS = 0.05  # least share of |f|^2 across h at which a float32 Gram matrix ke
 def _sums(block: Block, rows: Rows, x: Tensor, delta: Tensor) -> Sums:
     """Sums of the tokens that are no padding; for a single token on the CPU by the shortest way."""
     hidden = x.shape[-1]
-    x, delta = x.reshape(-1, hidden), delta.reshape(-1, hidden)
+    x, delta = x.detach().reshape(-1, hidden), delta.detach().reshape(-1, hidden)
     if len(rows) == 1 and len(x) == 1 and x.device.type == "cpu" and x.dtype == delta.dtype == torch.float32:
         pair = torch.cat((x, delta))  # [2, hidden]
         (a, b), (_, c) = (pair @ pair.T).tolist()

@@ -1,0 +1,66 @@
+"""Prefill and decode of one batch: the bare loop behind everything that writes text here."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import DynamicCache, PreTrainedModel
+
+from ..anatomy import input_device
+
+
+def steps(
+    model: PreTrainedModel, rows: Sequence[Sequence[int]], choose: Callable[[Tensor], Tensor]
+) -> Iterator[Tensor]:
+    """The next token of every sequence, [batch] on the CPU, one forward pass each; what is yielded is fed back.
+
+    The model's generation config is not asked: no penalties, no beams, no forced or suppressed tokens.
+
+    Parameters
+    ----------
+    model
+        A causal language model of transformers.
+    rows
+        Token ids of each prompt; padded on the left here.
+    choose
+        Takes the logits [batch, vocabulary] and gives the tokens [batch].
+    """
+    ids, mask = padded(rows, "left", input_device(model))
+    ragged = not bool(mask.all())
+    cache = DynamicCache(config=model.config)
+    positions = "position_ids" in inspect.signature(model.forward).parameters
+    while True:
+        inputs: dict[str, Any] = {"input_ids": ids, "past_key_values": cache, "use_cache": True}
+        if ragged:
+            inputs["attention_mask"] = mask
+            if positions:
+                inputs["position_ids"] = (mask.cumsum(-1) - 1).clamp(min=0)[:, -ids.shape[1] :]
+        logits = model(**inputs, logits_to_keep=1).logits[:, -1]  # [batch, vocabulary]
+        tokens = choose(logits)
+        if tokens.device.type != "cpu":
+            tokens = tokens.cpu()  # waits for the device, so that whoever takes the time is right
+        yield tokens
+        ids = tokens[:, None].to(logits.device)
+        if ragged:
+            mask = torch.cat([mask, mask.new_ones(len(mask), 1)], dim=1)
+
+
+def greedy(logits: Tensor) -> Tensor:
+    """The likeliest token of each sequence, [batch]."""
+    return logits.argmax(dim=-1)
+
+
+def padded(rows: Sequence[Sequence[int]], side: str, device: torch.device | str) -> tuple[Tensor, Tensor]:
+    """Rows of ids as one rectangle with its mask, [batch, width] each; needs no pad token, the mask hides it."""
+    width = max(len(row) for row in rows)
+    ids = torch.zeros(len(rows), width, dtype=torch.long)
+    mask = torch.zeros_like(ids)
+    for number, row in enumerate(rows):
+        place = slice(width - len(row), width) if side == "left" else slice(0, len(row))
+        ids[number, place] = torch.tensor(row)
+        mask[number, place] = 1
+    return ids.to(device), mask.to(device)
