@@ -12,8 +12,11 @@ import time
 import weakref
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
+from tokenizers import Tokenizer, decoders, models, normalizers
+from transformers import PreTrainedTokenizerFast
 
 import saturation as st
 from saturation.policies import FFNSkip, RandomFFN, StaticFFN, from_json
@@ -21,7 +24,9 @@ from saturation.tasks import bundled
 from saturation.widgets import ThresholdTuner
 from saturation.widgets.controls import PolicyControls
 from saturation.widgets.marking import pane, ranges
+from saturation.widgets.pieces import Pieces
 from saturation.widgets.predicting import Predictor
+from saturation.widgets.running import _Stream
 from saturation.widgets.states import CAUSAL, DENSE, FFN, RANDOM, RULES, STATIC, Passage, State
 from saturation.widgets.worker import Latest, model_lock
 from tests import traces
@@ -402,6 +407,81 @@ def test_layers_are_named_in_ranges():
     assert [ranges(layers) for layers in ((4,), (5, 4), (1, 2, 3, 7))] == ["layer 4", "layers 4-5", "layers 1-3, 7"]
 
 
+TEXTS = [
+    "Naïve 漢字 👩‍👩‍👧 🧪 שלום עולם مرحبا e\u0301 — 3 + 4 = 7.\n\n  \tEnd ... of it\u200d",
+    "Rosalind has 24 shells. " * 3,
+    "🧪" * 30,
+    "",
+]
+
+
+def sentencepiece():
+    """A tokenizer as LLaMA 2's: spaces are letters, the first is left out, other letters are bytes."""
+    known = ["<unk>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256)), *"▁abcdefghijklmnoprst.é", "▁s", "▁sh"]
+    vocabulary = {piece: number for number, piece in enumerate(known)}
+    made = Tokenizer(models.BPE(vocab=vocabulary, merges=[("▁", "s"), ("▁s", "h")], byte_fallback=True))
+    made.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+    spaces = [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
+    made.decoder = decoders.Sequence(spaces)
+    return PreTrainedTokenizerFast(tokenizer_object=made, eos_token="</s>", unk_token="<unk>")
+
+
+class Counting:
+    """Decodes as another tokenizer does, and counts the tokens."""
+
+    def __init__(self, tokenizer):
+        self.tokenizer, self.decoded = tokenizer, 0
+
+    def decode(self, ids, **options):
+        self.decoded += len(ids)
+        return self.tokenizer.decode(ids, **options)
+
+
+def by_prefixes(tokenizer, ids):
+    """What each token adds, from the text of every prefix."""
+    before, found = "", []
+    for end in range(1, len(ids) + 1):
+        text = tokenizer.decode(ids[:end], skip_special_tokens=True)
+        whole = text.rstrip("�") if end < len(ids) else text
+        found.append(whole[len(before) :])
+        before = max(before, whole, key=len)
+    return found
+
+
+@pytest.mark.parametrize("tokenizer", ["demo", "sentencepiece"])
+def test_pieces_are_what_each_token_adds(demo, tokenizer):
+    tokenizer = demo[1] if tokenizer == "demo" else sentencepiece()
+    for text in (*TEXTS, "".join(TEXTS), "".join(TEXTS[::-1]) * 2):
+        whole = tokenizer(text).input_ids
+        for first in (0, 1, 2, 3, 4):
+            ids, growing = whole[first:], Pieces(tokenizer)
+            expected = by_prefixes(tokenizer, ids)
+            for end in range(1, len(ids), 7):
+                assert growing.of(ids[:end])[:-1] == expected[: end - 1], "and the last may wait for more bytes"
+            assert growing.of(ids) == expected
+            assert "".join(expected) == tokenizer.decode(ids, skip_special_tokens=True)
+
+
+def test_pieces_of_a_long_text_cost_a_few_tokens_each(demo):
+    tokenizer = Counting(demo[1])
+    ids = demo[1]("".join(TEXTS) * 8).input_ids
+    growing = Pieces(tokenizer)
+    for end in range(1, len(ids) + 1):
+        growing.of(ids[:end])
+    assert len(ids) > 1000 and tokenizer.decoded < 80 * len(ids)
+
+
+def test_a_text_is_streamed_without_being_decoded_anew(tuner, demo, monkeypatch):
+    tokenizer = Counting(demo[1])
+    monkeypatch.setattr("saturation.widgets.running._EVERY", -1)  # a picture of every token
+    shown = []
+    stream = _Stream(tokenizer, [0], None, lambda prompt, passage: shown.append(passage), lambda: False)
+    ids = demo[1]("".join(TEXTS) * 2).input_ids
+    for token in ids:
+        stream(0, token)
+    assert list(shown[-1].pieces) == by_prefixes(demo[1], ids) and tokenizer.decoded < 80 * len(ids)
+
+
 # The whole -------------------------------------------------------------------------------------------------------
 
 
@@ -522,9 +602,83 @@ def test_text_whose_score_fails_is_not_a_state_visited(tuner, monkeypatch):
 
     monkeypatch.setattr(tuner.bench, "score", fails)
     tuner.threshold.value = -2.5
-    assert tuner.settle(PATIENCE)
+    with pytest.raises(RuntimeError):
+        tuner.settle(PATIENCE)
     assert tuner.result is before and tuner.stale and len(tuner.results) == 2
     assert "ValueError: no such score" in tuner.view.status.value
+
+
+def test_settle_tells_of_a_failure_until_something_else_is_asked_for(tuner, monkeypatch):
+    def fails(*args, **options):
+        raise ValueError("no such text")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(tuner.bench, "write", fails)
+        tuner.policy = StaticFFN((5,))
+        for _ in range(2):
+            with pytest.raises(RuntimeError) as failure:
+                tuner.settle(PATIENCE)
+            assert str(failure.value) == (
+                "expected to measure static FFN, layer 5, but that failed: ValueError: no such text; mend the cause "
+                "and set the policy again, or set another one"
+            )
+            assert isinstance(failure.value.__cause__, ValueError)
+        tuner.restore(State(DENSE))
+        assert tuner.settle(PATIENCE)
+        tuner.policy = StaticFFN((5,))
+        with pytest.raises(RuntimeError):
+            tuner.settle(PATIENCE)
+    tuner.policy = StaticFFN((5,))
+    assert tuner.settle(PATIENCE) and not tuner.stale
+
+
+def test_a_first_measurement_that_failed_can_be_asked_for_again(demo, task, monkeypatch):
+    with monkeypatch.context() as broken:
+        broken.setattr("saturation.widgets.running.Bench.score", lambda *args, **options: 1 / 0)
+        tuner = tuner_of(demo, task)
+        with pytest.raises(RuntimeError, match=r"expected to measure FFN-SkipLLM, .* failed: ZeroDivisionError: d"):
+            tuner.settle(PATIENCE)
+    assert tuner.result is None
+    tuner.policy = tuner.policy
+    assert tuner.settle(PATIENCE) and tuner.result is not None and not tuner.stale
+    tuner.close()
+
+
+def test_the_failure_of_a_job_that_was_stopped_is_not_shown(tuner, monkeypatch):
+    """The job fails, and before that is told another state is asked for."""
+    failing, stopped, write = threading.Event(), threading.Event(), tuner.bench.write
+
+    def fails(error):
+        failing.set()
+        assert stopped.wait(PATIENCE)
+        told(error)
+
+    told = tuner._measuring._worker._on_error
+    monkeypatch.setattr(tuner._measuring._worker, "_on_error", fails)
+    monkeypatch.setattr(tuner.bench, "write", lambda *args, **options: 1 / 0)
+    tuner.policy = StaticFFN((5,))
+    assert failing.wait(PATIENCE)
+    monkeypatch.setattr(tuner.bench, "write", write)
+    tuner.restore(State(DENSE))
+    stopped.set()
+    assert tuner.settle(PATIENCE)
+    assert tuner.result.state == State(DENSE) and "as measured before" in tuner.view.status.value
+
+
+def test_a_job_that_is_being_stopped_does_not_draw_over_the_next_picture(tuner, monkeypatch):
+    drawn, begun, asked = [], threading.Event(), threading.Event()
+
+    def picture(policy):
+        begun.set()
+        asked.wait(0.5)  # no longer: the other may have to wait for this one
+        drawn.append(policy)
+
+    monkeypatch.setattr(tuner._measuring, "_picture", picture)
+    monkeypatch.setattr(tuner, "_picture", lambda policy: (drawn.append(policy), asked.set()))
+    tuner.threshold.value = -2.5
+    assert begun.wait(PATIENCE)
+    tuner.policy = StaticFFN((5,))
+    assert tuner.settle(PATIENCE) and drawn[-1] == StaticFFN((5,))
 
 
 def test_impossible_controls_are_said_and_nothing_is_run(tuner, monkeypatch):
@@ -550,7 +704,8 @@ def test_out_of_memory_is_said_and_the_state_before_kept(tuner, monkeypatch):
 
     monkeypatch.setattr(tuner.bench, "write", full)
     tuner.threshold.value = -2.5
-    assert tuner.settle(PATIENCE)
+    with pytest.raises(RuntimeError, match="but that failed: out of memory: ask for fewer new tokens or examples; the"):
+        tuner.settle(PATIENCE)
     assert "out of memory: ask for fewer new tokens or examples; the state before is kept" in tuner.view.status.value
     assert tuner.result is before and tuner.stale
 
@@ -560,6 +715,38 @@ def test_prompts_without_references_say_so(demo):
     assert tuner.settle(PATIENCE)
     assert "no references" in tuner.view.numbers.value and tuner.result.quality is None
     assert tuner.view.pareto.ylabel == "agreement" and tuner.view.pareto.points[0]["y"] == 1
+    tuner.close()
+
+
+def test_conversations_are_scored_on_their_reference_replies(demo):
+    task = bundled("conversations").head(2)
+    tuner = tuner_of(demo, task)
+    assert tuner.settle(PATIENCE)
+    rows = st.quality.evaluate(*demo, task, policy=tuner.policy, chat=False, batch_size=8, progress=False)
+    summary = st.quality.summarise(rows).set_index("score").loc["rouge_L"]
+    quality = tuner.result.quality
+    assert (quality.name, quality.n, quality.mean) == ("rouge_L", 4, summary["mean"])
+    assert "ROUGE-L (n = 4)" in tuner.view.numbers.value and tuner.view.pareto.ylabel == "ROUGE-L"
+    assert tuner.bench.asked.prompts[0] == f"User: {task.examples[0].prompt}\nAssistant:", "as they are scored"
+    tuner.close()
+
+
+def test_conversations_without_replies_say_so(demo):
+    example = st.tasks.Example("1", prompt="Hello!", turns=("And you?",))
+    tuner = ThresholdTuner(*demo, st.tasks.Task("talk", "conversation", (example,), 4), max_new_tokens=4)
+    assert tuner.settle(PATIENCE)
+    assert "no reference replies" in tuner.view.numbers.value and tuner.result.quality is None
+    assert "evaluate" not in tuner.script
+    tuner.close()
+
+
+def test_a_single_example_has_a_score_without_an_interval(demo):
+    example = st.tasks.Example("1", prompt="Once upon a time", references=("there was a king", "there was a fox"))
+    tuner = ThresholdTuner(*demo, st.tasks.Task("tales", "summary", (example,), 4), max_new_tokens=4)
+    assert tuner.settle(PATIENCE)
+    quality = tuner.result.quality
+    assert quality.n == 1 and quality.low == quality.mean == quality.high
+    assert "nan" not in tuner.view.numbers.value and json.dumps(tuner.view.pareto.points, allow_nan=False)
     tuner.close()
 
 
@@ -782,6 +969,72 @@ def test_buttons_write_files(measured, tmp_path):
         view.export.click()
         assert str(tmp_path / "new" / f"best.{form}") in view.said.value
         assert (tmp_path / "new" / f"best.{form}").stat().st_size > 1000
+
+
+def test_a_figure_is_exported_while_the_model_is_busy(tuner, demo, tmp_path):
+    view, said = tuner.view, []
+    view.said.observe(lambda change: said.append(change["new"]), "value")
+    view.path.value = str(tmp_path / "busy")
+    with model_lock(demo[0]):  # as a measurement that goes on has it
+        for what in ("text", "both", "Pareto"):
+            view.what.value = what
+            click = threading.Thread(target=view.export.click, daemon=True)
+            click.start()
+            click.join(20)
+            assert not click.is_alive(), "it waits for the model"
+    assert ["exporting ..." in one for one in said] == [True, False] * 3
+    assert (tmp_path / "busy.pdf").is_file()
+
+
+def test_what_is_exported_is_said(tuner, tmp_path):
+    view, text = tuner.view, f"the text of {tuner.policy.describe()} after prompt 2"
+    view.path.value, view.form.value, view.prompt.value = str(tmp_path / "said"), "svg", 1
+    for what, drawn in (("text", text), ("both", f"the 2 states measured, and {text}")):
+        view.what.value = what
+        view.export.click()
+        assert html.unescape(view.said.value).endswith(f"beside it: {drawn}</div>")
+    tuner.threshold.value = -2.5
+    tuner.view.cancel.click()
+    view.what.value = "Pareto"
+    view.export.click()
+    assert "the 2 states measured, not yet that of the controls" in view.said.value
+    for what in ("text", "both"):
+        view.what.value = what
+        view.export.click()
+        assert "expected the text of the controls&#x27; state, but what is shown is still of " in view.said.value
+
+
+def test_a_figure_of_a_text_that_is_stale_is_refused(tuner):
+    shown = tuner.result.state.describe()
+    tuner.threshold.value = -2.5
+    for what in ("text", "both"):
+        with pytest.raises(ValueError) as refusal:
+            tuner.figure(what)
+        assert str(refusal.value) == (
+            f"expected the text of the controls' state, but what is shown is still of {shown}; wait with settle(), "
+            "move the controls, or go back with restore(tuner.result.state)"
+        )
+    assert tuner.figure("pareto").axes
+    assert tuner.settle(PATIENCE) and tuner.figure().axes
+    with pytest.raises(ValueError, match="expected 'pareto', 'text' or 'both', got 'all'; choose one"):
+        tuner.figure("all")
+
+
+def test_the_exported_text_is_the_one_on_the_screen(tuner, tmp_path):
+    view = tuner.view
+    tuner.policy = RandomFFN(0.3, seed=3)  # what it draws depends on the prompts before
+    assert tuner.settle(PATIENCE)
+    view.path.value, view.what.value, view.form.value = str(tmp_path / "text"), "text", "svg"
+    for prompt in (0, 1):
+        view.prompt.value = prompt
+        view.export.click()
+        passage = tuner.result.passages[prompt]
+        drawn = pd.read_csv(tmp_path / "text.data.csv", keep_default_na=False)
+        assert drawn["token_id"].tolist() == list(passage.ids) and drawn["text"].tolist() == list(passage.pieces)
+        skipped = drawn[[f"layer {layer}" for layer in range(16)]].to_numpy()
+        assert [tuple(np.flatnonzero(row).tolist()) for row in skipped] == list(passage.skipped)
+        assert f"tokens written after prompt {prompt + 1}" in (tmp_path / "text.svg").read_text()
+    assert "distance" not in (tmp_path / "text.data.csv").read_text(), "no distance was recorded"
 
 
 def test_a_folder_that_cannot_be_written_is_said(measured, tmp_path):

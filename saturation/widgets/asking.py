@@ -10,8 +10,9 @@ from transformers import PreTrainedModel
 from ..anatomy import find_blocks
 from ..policies import FFNSkip, cold_regions
 from ..policies.rule import dense
+from ..quality.conversing import transcript
 from ..recording import record
-from ..tasks import Task
+from ..tasks import Example, Task
 from ..trace import Trace
 from .predicting import Predictor
 from .running import Bench
@@ -34,7 +35,7 @@ def asked_of(
         return session.asked
     if isinstance(prompts, Task):
         task = prompts.head(examples)
-        texts = tuple(example.prompt or _beginning(example.text) for example in task.head(shown))
+        texts = tuple(_opening(example, task, chat) for example in task.head(shown))
         own = task.max_new_tokens if task.score != "text" else 48
         asked = Asked(texts, task, own if room is None else room, chat)
     else:
@@ -52,9 +53,11 @@ def asked_of(
     return asked
 
 
-def _beginning(text: str) -> str:
-    """The first dozen words of a text that is read for its likelihood: what to continue."""
-    return " ".join(text.split()[:12])
+def _opening(example: Example, task: Task, chat: bool) -> str:
+    """What to continue: the prompt as `quality.evaluate` asks it, or the first dozen words of a text that it reads."""
+    if task.score == "conversation" and not chat:
+        return transcript(example, ())
+    return example.prompt or " ".join(example.text.split()[:12])
 
 
 def recorded(bench: Bench) -> Trace:

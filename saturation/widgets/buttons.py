@@ -18,14 +18,18 @@ class Buttons:
     def __init__(self, tuner: ThresholdTuner) -> None:
         self.tuner, self.view = tuner, tuner.view
         self.view.copy.observe(lambda change: self.view.show_code(self.view.copy.text), "pressed")
-        self.view.keep_policy.on_click(self._said(self.save_policy))
-        self.view.keep_session.on_click(self._said(self.save_session))
-        self.view.export.on_click(self._said(self.export))
+        self.view.keep_policy.on_click(self._said("saving ...", self.save_policy))
+        self.view.keep_session.on_click(self._said("saving ...", self.save_session))
+        self.view.export.on_click(self._said("exporting ...", self.export))
 
-    def _said(self, act: Callable[[], str]) -> Callable[[Any], None]:
-        """The act, its outcome told under the buttons."""
+    def _said(self, begun: str, act: Callable[[], str]) -> Callable[[Any], None]:
+        """The act, told under the buttons when it begins and with its outcome.
+
+        It runs where it was clicked, since matplotlib draws in one thread at a time; it never waits for the model.
+        """
 
         def clicked(button: Any) -> None:
+            self.view.say(begun)
             try:
                 self.view.say(act())
             except (OSError, ValueError, RuntimeError) as error:
@@ -45,11 +49,21 @@ class Buttons:
         return f"saved {count} states in {path}; ThresholdTuner(model, tokenizer, session={str(path)!r})"
 
     def export(self) -> str:
-        """Write a figure of the state shown at a venue's width."""
-        view = self.view
-        figure = self.tuner.figure(_DRAWN[view.what.value])
-        options = {"venue": view.venue.value, "width": view.width.value}
-        return self.tuner.kept.export(figure, self._path(view.form.value), self.tuner.table(), **options)
+        """Write what `ThresholdTuner.figure` draws, at a venue's width."""
+        view, what = self.view, _DRAWN[self.view.what.value]
+        figure, table = self.tuner.figure(what), self.tuner.table()
+        drawn = self._drawn(what, len(table))
+        options = {"data": None if what == "text" else table, "venue": view.venue.value, "width": view.width.value}
+        return f"{self.tuner.kept.export(figure, self._path(view.form.value), **options)}: {drawn}"
+
+    def _drawn(self, what: str, count: int) -> str:
+        """What stands on a figure, in words."""
+        shown = self.tuner.result
+        assert shown is not None
+        missing = self.tuner.stale or shown.state not in self.tuner.results
+        plot = f"the {count} states measured{', not yet that of the controls' if missing else ''}"
+        text = f"the text of {shown.state.describe()} after prompt {self.view.prompt.value + 1}"
+        return {"pareto": plot, "text": text, "both": f"{plot}, and {text}"}[what]
 
     def _path(self, suffix: str) -> Path:
         """A file of the name in the path field; its folder is made."""

@@ -17,7 +17,7 @@ from ..policies import Policy
 from ..sweeps import fingerprint
 from ..trace import writing
 from . import scripts
-from .running import Bench
+from .passes import passes
 from .session import Session
 from .states import DENSE, Asked, Result, State
 from .tuner_view import label
@@ -72,17 +72,15 @@ class Keeping:
             rows.append(row)
         return pd.DataFrame(rows)
 
-    def figure(self, what: str, results: Sequence[Result], shown: Result, bench: Bench, prompt: int) -> Figure:
-        """The plot of all states ("pareto"), the text of one ("text"), or "both"."""
-        if what not in ("pareto", "text", "both"):
-            raise ValueError(f"expected 'pareto', 'text' or 'both', got {what!r}; choose one")
+    def figure(self, what: str, results: Sequence[Result], shown: Result, prompt: int, layers: int) -> Figure:
+        """The plot of all states ("pareto"), the text of one ("text"), or "both"; no model runs for it."""
         if what == "text":
-            return self._text(shown, bench, prompt)
+            return self._text(shown, prompt, layers)
         if what == "pareto":
             return self._pareto(results)
         figure, (above, below) = style.new(2, height=4.4)
         self._pareto(results, ax=above)
-        self._text(shown, bench, prompt, ax=below)
+        self._text(shown, prompt, layers, ax=below)
         return figure
 
     def _pareto(self, results: Sequence[Result], **where: Any) -> Figure:
@@ -91,13 +89,15 @@ class Keeping:
             raise ValueError("nothing to draw: only the dense model has been measured; move a control and wait")
         return figures.tradeoff(table, x="ratio", y="value", ylabel=label(results[0].ordinate), **where)
 
-    def _text(self, shown: Result, bench: Bench, prompt: int, **where: Any) -> Figure:
-        """Which blocks were skipped: the text is written once more, with every distance recorded."""
-        trace = bench.record(shown.state.policy, prompt).trace
-        assert trace is not None
-        first = max(int(trace.decoding.argmax()) - 1, 0) if trace.decoding.any() else 0
-        stop = min(first + _WRAP, len(trace)) if where else len(trace)
-        return figures.skipped(trace, start=first, stop=stop, **where)
+    def _text(self, shown: Result, prompt: int, layers: int, **where: Any) -> Figure:
+        """The text as it stands on the screen, with the blocks that were skipped to write each token."""
+        about = {"model": self.name, "revision": self.revision, "dtype": self.dtype}
+        trace = passes(shown.passages[prompt], layers, provenance={"policy": shown.state.json or None}, **about)
+        stop = min(_WRAP, len(trace)) if where else len(trace)
+        figure = figures.skipped(trace, stop=stop, **where)
+        number = f"the first {stop} of {len(trace)} tokens" if stop < len(trace) else "tokens"
+        (where.get("ax") or figure.axes[-1]).set_xlabel(f"{number} written after prompt {prompt + 1}")
+        return figure
 
     def save_policy(self, policy: Policy | None, path: Path) -> str:
         """Write a policy that `policies.from_json` reads; what to tell."""
@@ -107,8 +107,8 @@ class Keeping:
             part.write_text(policy.to_json(), encoding="utf-8")
         return f"saved {policy.describe()} in {path}; saturation.policies.from_json reads it"
 
-    def export(self, figure: Figure, path: Path, table: pd.DataFrame, **options: Any) -> str:
-        """Write a figure at a venue's width, its numbers beside it; what to tell."""
+    def export(self, figure: Figure, path: Path, **options: Any) -> str:
+        """Write a figure at a venue's width, its numbers beside it, as `figures.save` does; what to tell."""
         about = {"model": self.name, "revision": self.revision, "dtype": self.dtype}
-        written = figures.save(figure, path, data=table, about=about, **options)
+        written = figures.save(figure, path, about=about, **options)
         return f"exported {path}, with {', '.join(file.name for file in written[1:])} beside it"

@@ -16,6 +16,8 @@ from .screen import Screen
 from .states import DENSE, Passage, Score, State
 from .worker import Job, Latest
 
+_FULL = (torch.OutOfMemoryError, MemoryError)
+
 
 class Measuring:
     """Measures what it is asked for last.
@@ -33,22 +35,37 @@ class Measuring:
     ) -> None:
         self._bench, self._predictor, self._screen, self._picture = bench, predictor, screen, picture
         self._worker = Latest(self._failed)
+        self._at: tuple[State, Job] | None = None  # what the worker does; only its thread looks
+        self._failure: tuple[State, Exception] | None = None  # why what was asked for last is not there
 
     def ask(self, state: State, *, delay: float) -> None:
         """Measure a state after so many seconds without another one, and show it."""
-        self._worker.submit(lambda job: self._measure(state, job), delay=delay)
+        with self._screen.lock:
+            self._failure = None
+            self._worker.submit(lambda job: self._measure(state, job), delay=delay)
 
     def cancel(self) -> None:
         """Measure nothing more."""
-        self._worker.cancel()
+        with self._screen.lock:
+            self._failure = None
+            self._worker.cancel()
 
     def close(self) -> None:
         """Cancel for good."""
+        self.cancel()
         self._worker.close()
 
     def settle(self, timeout: float | None = None) -> bool:
-        """As for `Latest`."""
-        return self._worker.settle(timeout)
+        """As for `Latest`; RuntimeError where what was asked for last could not be measured."""
+        if not self._worker.settle(timeout):
+            return False
+        if (failure := self._failure) is not None:
+            state, error = failure
+            raise RuntimeError(
+                f"expected to measure {state.describe()}, but that failed: {_said(error)}; mend the cause and set the "
+                "policy again, or set another one"
+            ) from error
+        return True
 
     @property
     def busy(self) -> bool:
@@ -57,6 +74,7 @@ class Measuring:
 
     def _measure(self, state: State, job: Job) -> None:
         """Measure a state, and the dense model before the first one."""
+        self._at = state, job
         with self._screen.lock:
             if not job.stopped and isinstance(state.policy, FFNSkip):
                 self._picture(state.policy)
@@ -112,10 +130,25 @@ class Measuring:
 
     def _failed(self, error: Exception) -> None:
         """Said, and what was shown before stays."""
-        traceback.clear_frames(error.__traceback__)  # they hold what filled the memory
-        if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
+        _emptied(error)
+        if isinstance(error, _FULL):
             torch.cuda.empty_cache()
-            text = "out of memory: ask for fewer new tokens or examples; the state before is kept"
-        else:
-            text = f"{type(error).__name__}: {error}"
-        self._screen.give_up(text)
+        assert self._at is not None
+        state, job = self._at
+        with self._screen.lock:
+            if not job.stopped:
+                self._failure = state, error
+                self._screen.give_up(_said(error))
+
+
+def _emptied(error: BaseException | None) -> None:
+    """Let go of what the calls that failed had in hand: it fills the memory."""
+    while error is not None:
+        traceback.clear_frames(error.__traceback__)
+        error = error.__context__
+
+
+def _said(error: Exception) -> str:
+    if isinstance(error, _FULL):
+        return "out of memory: ask for fewer new tokens or examples; the state before is kept"
+    return f"{type(error).__name__}: {error}"

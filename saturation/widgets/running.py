@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
+from math import isnan
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,6 +19,7 @@ from ..quality import evaluate, summarise
 from ..skipping import Ledger, free, skip
 from ..tasks import Task
 from .comparing import agreed, collapsed, divergence
+from .pieces import Pieces
 from .states import Asked, Passage, Result, Score, State
 from .worker import model_lock
 
@@ -64,7 +66,10 @@ class Bench:
             runs = self._generate([self.asked.prompts[number] for number in order], on_token=stream)
         if not runs.finished:
             return None
-        found = {number: passage(self.tokenizer, ids, ledger, i) for i, (number, ids) in _numbered(order, runs)}
+        found = {
+            number: passage(Pieces(self.tokenizer), ids, ledger, turn)
+            for turn, (number, ids) in enumerate(zip(order, runs.ids, strict=True))
+        }
         return Written(tuple(found[number] for number in sorted(found)), ledger, runs.tokens_per_second)
 
     @contextmanager
@@ -80,11 +85,6 @@ class Bench:
         finally:
             if locked:
                 lock.release()
-
-    def record(self, policy: Policy | None, prompt: int) -> Runs:
-        """Continue one prompt once more, with every distance recorded."""
-        with model_lock(self.model):
-            return self._generate([self.asked.prompts[prompt]], policy=policy, record=True)
 
     def score(
         self,
@@ -122,6 +122,7 @@ class _Stream:
     show: Callable[[int, Passage], None]
     stopped: Callable[[], bool]
     ids: dict[int, list[int]] = field(default_factory=dict)
+    pieces: dict[int, Pieces] = field(default_factory=dict)
     shown: float = 0.0
 
     def __call__(self, turn: int, token: int) -> bool:
@@ -129,7 +130,8 @@ class _Stream:
         own = self.ids.setdefault(turn, [])
         own.append(token)
         if time.monotonic() - self.shown > _EVERY and not self.stopped():
-            self.show(self.order[turn], passage(self.tokenizer, own, self.ledger, turn))
+            pieces = self.pieces.setdefault(turn, Pieces(self.tokenizer))
+            self.show(self.order[turn], passage(pieces, own, self.ledger, turn))
             self.shown = time.monotonic()
         return self.stopped()
 
@@ -150,19 +152,9 @@ def result_of(state: State, written: Written, dense: Sequence[Passage], predicte
     )
 
 
-def passage(tokenizer: Any, ids: Sequence[int], ledger: Ledger | None, sequence: int) -> Passage:
+def passage(pieces: Pieces, ids: Sequence[int], ledger: Ledger | None, sequence: int) -> Passage:
     """New tokens with their texts and the layers that the pass which wrote each of them left out."""
-    return Passage(tuple(ids), tuple(pieces(tokenizer, ids)), tuple(_left_out(ledger, sequence, len(ids))))
-
-
-def pieces(tokenizer: Any, ids: Sequence[int]) -> Iterator[str]:
-    """What each token adds to the text; a character whose bytes several tokens hold comes with the last."""
-    before = ""
-    for end in range(1, len(ids) + 1):
-        text = tokenizer.decode(ids[:end], skip_special_tokens=True)
-        whole = text.rstrip("�") if end < len(ids) else text
-        yield whole[len(before) :]
-        before = whole if len(whole) > len(before) else before
+    return Passage(tuple(ids), tuple(pieces.of(ids)), tuple(_left_out(ledger, sequence, len(ids))))
 
 
 def _left_out(ledger: Ledger | None, sequence: int, count: int) -> list[tuple[int, ...]]:
@@ -178,26 +170,25 @@ def _left_out(ledger: Ledger | None, sequence: int, count: int) -> list[tuple[in
 
 
 def has_references(task: Task | None) -> bool:
-    """Whether a task can be scored without a judge."""
-    return task is not None and task.score != "conversation"
+    """Whether a task can be scored without a judge; a conversation where some turn has a reference reply."""
+    if task is None or task.score != "conversation":
+        return task is not None
+    return any(any(example.replies) for example in task)
 
 
 def primary(task: Task) -> str:
     """The score of a task that stands for its quality."""
-    return {"summary": "rouge_L", "text": "nll"}.get(task.score, "correct")
+    return {"summary": "rouge_L", "conversation": "rouge_L", "text": "nll"}.get(task.score, "correct")
 
 
 def quality(table: pd.DataFrame, task: Task) -> Score:
-    """The task's score with its interval."""
+    """The task's score with its interval, the mean itself where a single example has none."""
     found = summarise(table)
     row = found[found["score"] == primary(task)].iloc[0]
-    return Score(primary(task), int(row["n"]), float(row["mean"]), float(row["low"]), float(row["high"]))
+    mean, low, high = (float(row[name]) for name in ("mean", "low", "high"))
+    return Score(primary(task), int(row["n"]), mean, *((mean, mean) if isnan(low) else (low, high)))
 
 
 def _parts(task: Task) -> Iterator[Task]:
     for first in range(0, len(task), TOGETHER):
         yield replace(task, examples=task.examples[first : first + TOGETHER])
-
-
-def _numbered(order: list[int], runs: Runs) -> Iterator[tuple[int, tuple[int, list[int]]]]:
-    yield from enumerate(zip(order, runs.ids, strict=True))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
+from ..tasks import Task
 from .running import has_references
 from .states import DENSE, Asked, Passage, Result, State
 from .tuner_view import TunerView
@@ -78,8 +79,7 @@ class Screen:
         with self.lock:
             shown, dense = self.shown, self.results.get(State(DENSE))
             self._paint_texts(self.view.prompt.value, dense)
-            scored = has_references(self._asked.task)
-            self.view.show_numbers(shown, dense, stale=self.stale, scored=scored)
+            self.view.show_numbers(shown, dense, stale=self.stale, unscored=_unscored(self._asked.task))
             self.view.show_points(self.results.values(), shown)
 
     def _paint_texts(self, prompt: int, dense: Result | None) -> None:
@@ -96,3 +96,10 @@ class Screen:
             stale=self.stale and live is None,
             writing=live is not None and not first,
         )
+
+
+def _unscored(task: Task | None) -> str:
+    """What stands in place of a score that is not there: it comes, or why it does not."""
+    if has_references(task):
+        return "…"
+    return "no references" if task is None else "no reference replies"

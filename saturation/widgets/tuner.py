@@ -143,13 +143,26 @@ class ThresholdTuner(ipw.VBox):
         return self._screen.stale
 
     def settle(self, timeout: float | None = None) -> bool:
-        """Wait until the background has nothing to do; False if that took longer than so many seconds."""
+        """Wait until the background has nothing to do.
+
+        Returns
+        -------
+        bool
+            False if that took longer than so many seconds. True says nothing of a state whose measurement was
+            cancelled, or of controls that stand for no policy: then `stale` is True.
+
+        Raises
+        ------
+        RuntimeError
+            Where the state of the controls could not be measured, from the error that stopped it.
+        """
         return self._measuring.settle(timeout)
 
     def close(self) -> None:
         """Stop the background, take the widget off the page, and let go of model and trace."""
         if "_links" in vars(self):  # not there where the constructor refused
-            self._measuring.close()
+            with self._screen.lock:  # nothing is written to a widget that is being closed
+                self._measuring.close()
             for widget in (*self._links, *list(within(self))[1:]):
                 widget.close()
         super().close()
@@ -159,10 +172,31 @@ class ThresholdTuner(ipw.VBox):
         return self.kept.table(list(self.results.values()))
 
     def figure(self, what: str = "both") -> Figure:
-        """The plot of all states, the text of the state shown, or "both", as a figure for paper and code hosts."""
-        if self.result is None or not self.results:
+        """A figure of what is shown, for paper and code hosts; no model runs for it.
+
+        Parameters
+        ----------
+        what
+            "pareto", the plot of all states measured so far; "text", the text after the prompt shown, under each token
+            the blocks that were skipped to write it; or "both".
+
+        Raises
+        ------
+        ValueError
+            Before any state has been measured, and for a text that no longer belongs to the controls (`stale`).
+        """
+        if what not in ("pareto", "text", "both"):
+            raise ValueError(f"expected 'pareto', 'text' or 'both', got {what!r}; choose one")
+        with self._screen.lock:
+            results, shown, stale = list(self.results.values()), self.result, self.stale
+        if shown is None or not results:
             raise ValueError("nothing to draw: no state has been measured yet; wait with settle()")
-        return self.kept.figure(what, list(self.results.values()), self.result, self.bench, self.view.prompt.value)
+        if stale and what != "pareto":
+            raise ValueError(
+                f"expected the text of the controls' state, but what is shown is still of {shown.state.describe()}; "
+                "wait with settle(), move the controls, or go back with restore(tuner.result.state)"
+            )
+        return self.kept.figure(what, results, shown, self.view.prompt.value, self.trace.layers)
 
     @property
     def script(self) -> str:
@@ -178,12 +212,13 @@ class ThresholdTuner(ipw.VBox):
         """Go back to a state visited: controls, texts and numbers, without computing anything."""
         if state not in self.results:
             raise ValueError(f"expected one of the {len(self.results)} states visited, got {state.describe()!r}")
-        self._measuring.cancel()
         self.controls.put(state.policy)
         self.controls.show_predicted(self._predictor.ratios(state.policy))
-        self._picture(state.policy)
-        self._screen.aim(state)
-        self._screen.show(self.results[state], "as measured before")
+        with self._screen.lock:  # so that a job that is being stopped writes nothing in between
+            self._measuring.cancel()
+            self._picture(state.policy)
+            self._screen.aim(state)
+            self._screen.show(self.results[state], "as measured before")
 
     # When something moves --------------------------------------------------------------------------------------
 
@@ -219,14 +254,14 @@ class ThresholdTuner(ipw.VBox):
                 return self._screen.aim(None)
         state, screen = State.of(policy), self._screen
         self.controls.show_predicted(predicted)
-        if state == screen.wanted and (self._measuring.busy or not screen.stale):
+        if state == screen.wanted and (self._measuring.busy or (screen.shown and not screen.stale)):
             return None
-        if not linked or not isinstance(policy, FFNSkip):
-            self._picture(policy)
         with screen.lock:  # so that a job that is being stopped writes nothing in between
+            self._measuring.ask(state, delay=delay)
+            if not linked or not isinstance(policy, FFNSkip):
+                self._picture(policy)
             screen.aim(state)
             self.view.show_status("", busy=True)
-            self._measuring.ask(state, delay=delay)
         return None
 
     def _picture(self, policy: Policy | None) -> None:

@@ -111,10 +111,10 @@ class TunerView:
 
     # Numbers ---------------------------------------------------------------------------------------------------
 
-    def show_numbers(self, result: Result | None, dense: Result | None, *, stale: bool, scored: bool) -> None:
-        """The table of a result beside the dense model's."""
+    def show_numbers(self, result: Result | None, dense: Result | None, *, stale: bool, unscored: str) -> None:
+        """The table of a result beside the dense model's; what stands in it where there is no score."""
         self.numbers_title.value = _title("measured", _STALE if stale else "")
-        rows = "" if result is None or dense is None else "".join(_rows(result, dense, scored))
+        rows = "" if result is None or dense is None else "".join(_rows(result, dense, unscored))
         dim = " st-stale" if stale else ""
         self.numbers.value = f'<table class="st-numbers{dim}">{rows}</table>'
 
@@ -148,13 +148,13 @@ def label(score: Score) -> str:
     return _NAMES[score.name]
 
 
-def _rows(result: Result, dense: Result, scored: bool) -> Iterable[str]:
+def _rows(result: Result, dense: Result, unscored: str) -> Iterable[str]:
     yield "<tr><th></th><th>dense</th><th>skipping</th></tr>"
     if result.quality is not None and dense.quality is not None:
         name = f"{_NAMES[result.quality.name]} (n = {result.quality.n})"
         yield _row(name, _interval(dense.quality), _interval(result.quality))
     else:
-        yield _row("quality", "", "…" if scored else "no references")
+        yield _row("quality", "", unscored)
     places = [place + 1 for place in result.divergence if place is not None]
     apart = f"differ from token {min(places)}" if places else "the same text"
     yield _row("tokens as dense", apart, _interval(result.agreement, "{:.1%}"))
