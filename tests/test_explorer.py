@@ -259,8 +259,8 @@ def test_a_readable_threshold_has_a_readable_place(cosine: float) -> None:
 def test_scripts_and_style_lie_in_the_package_and_ask_for_nothing_else() -> None:
     canvas = files("saturation.widgets") / "canvas"
     names = {entry.name for entry in canvas.iterdir()}
-    assert {f"{name}.js" for name in page._FILES} | {"explorer.css"} == names
-    text = page.module() + page.source("explorer.css")
+    assert {f"{name}.js" for name in page._FILES} | {f"{name}.css" for name in page._STYLES} == names
+    text = page.module() + page.style()
     assert "export default" in text
     assert not [line for line in text.splitlines() if line.startswith("import")]
     for foreign in ("http:", "https:", "innerHTML", "eval(", "url("):

@@ -860,6 +860,18 @@ def test_two_tuners_on_one_model_take_turns(tuner, demo, task):
     second.close()
 
 
+def test_a_tuner_that_is_made_while_another_measures_records_the_dense_model(tuner, demo, task):
+    dense = st.record(*demo, tuner.bench.asked.prompts, max_new_tokens=10, progress=False)
+    for layer in (5, 6, 7, 8):
+        tuner.policy = StaticFFN((layer,))
+        time.sleep(0.02 * (layer - 4))  # the other is at work, here or there
+        second = tuner_of(demo, task)
+        assert second.trace.equals(dense)
+        second.close()  # while it writes, or waits for its turn
+    assert tuner.settle(PATIENCE) and tuner.result.state.policy == StaticFFN((8,))
+    assert not any("forward" in vars(module) for module in demo[0].modules())
+
+
 # What is kept ----------------------------------------------------------------------------------------------------
 
 

@@ -92,7 +92,7 @@ class SaturationExplorer(anywidget.AnyWidget):
     _label = traitlets.Unicode(read_only=True).tag(sync=True)  # of the policy behind the mask
 
     _esm = page.module()
-    _css = page.source("explorer.css")
+    _css = page.style()
 
     def __init__(self, trace: Trace, *, policy: Policy | None = None, **traits: Any) -> None:
         self._trace = payload.checked(trace)

@@ -8,8 +8,6 @@ from html import escape
 from .comparing import divergence, kept
 from .states import Passage
 
-_BLUE = "0,114,178"  # Okabe and Ito's blue, as skipped blocks have it in figures
-
 
 def pane(prompt: str, passage: Passage, other: Passage | None = None, *, layers: int = 0, stale: bool = False) -> str:
     """A prompt and what was written after it.
@@ -37,14 +35,14 @@ def pane(prompt: str, passage: Passage, other: Passage | None = None, *, layers:
 
 
 def _token(piece: str, left_out: tuple[int, ...], layers: int, *, new: bool, first: bool) -> str:
-    classes = " ".join(name for name, on in (("st-new", new), ("st-first", first)) if on)
-    if not left_out and not classes:
+    states = (("st-new", new), ("st-first", first), ("st-skipped", bool(left_out)))
+    classes = " ".join(name for name, on in states if on)
+    if not classes:
         return escape(piece)
-    marks = f' class="{classes}"' if classes else ""
+    marks = f' class="{classes}"'
     if left_out:
-        share = len(left_out) / max(layers, 1)
         title = f"written with {len(left_out)} of {layers} FFNs skipped: {ranges(left_out)}"
-        marks += f' style="background:rgba({_BLUE},{0.08 + 0.6 * share:.2f})" title="{title}"'
+        marks += f' style="--share: {len(left_out) / max(layers, 1):.2f}" title="{title}"'
     return f"<span{marks}>{escape(piece)}</span>"
 
 

@@ -9,6 +9,7 @@ _FILES = (
     *("rule", "traces", "colours", "columns", "heatmap", "curves", "painting"),  # numbers, then pictures
     *("controls", "layout", "strip", "pointing", "words", "explorer"),
 )
+_STYLES = ("theme", "controls", "plots", "words")
 _IMPORTS = re.compile(r"^import .*?;\n", re.MULTILINE | re.DOTALL)
 
 
@@ -18,6 +19,11 @@ def module() -> str:
     Each file is a plain ES module; anywidget takes one text, and a build step is spared by putting them together here.
     """
     return "\n".join(_IMPORTS.sub("", source(f"{name}.js")) for name in _FILES)
+
+
+def style() -> str:
+    """The style sheets of `canvas` as one."""
+    return "\n".join(source(f"{name}.css") for name in _STYLES)
 
 
 def source(name: str) -> str:

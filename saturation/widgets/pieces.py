@@ -36,7 +36,7 @@ class Pieces:
         self._before = max(self._before, whole, key=len)
         if end - self._first >= _LONGEST:
             later = self._text(ids, end - _KEPT, end)
-            if later and _CUT not in later and self._before.endswith(later):
+            if later and self._before.endswith(later):
                 self._first, self._before = end - _KEPT, later
 
     def _text(self, ids: Sequence[int], first: int, end: int) -> str:

@@ -48,7 +48,7 @@ class TunerView:
         labels = [(f"{number + 1}: {_short(text)}", number) for number, text in enumerate(prompts)]
         fluid = ipw.Layout(flex="1 1 0", min_width="0", width="auto")
         small = {"layout": ipw.Layout(width="34px")}
-        self.prompt = ipw.Dropdown(options=labels, layout=fluid)
+        self.prompt = ipw.Dropdown(options=labels, layout=ipw.Layout(flex="1 1 0", min_width="220px", width="auto"))
         self.before = ipw.Button(icon="chevron-left", tooltip="previous prompt", **small)
         self.after = ipw.Button(icon="chevron-right", tooltip="next prompt", **small)
         self.progress = ipw.FloatProgress(0, min=0, max=1, layout={"width": "110px"})
@@ -66,7 +66,7 @@ class TunerView:
     sparse_title: ipw.HTML
 
     def _make_buttons(self, where: str) -> None:
-        auto = {"layout": ipw.Layout(width="auto")}
+        auto = {"layout": ipw.Layout(width="auto", flex="0 0 auto")}
         self.copy = CopyButton(label="Copy as Python")
         self.keep_policy = ipw.Button(description="Save policy", **auto)
         self.keep_session = ipw.Button(description="Save session", **auto)
@@ -82,16 +82,18 @@ class TunerView:
         """Everything in its place, from top to bottom."""
         sheet = (Path(__file__).parent / "tuner.css").read_text(encoding="utf-8")
         fluid = ipw.Layout(flex="1 1 0", min_width="0", width="auto", overflow="hidden")
-        half = ipw.Layout(flex="1 1 0", min_width="0", width="auto", margin="0 4px")
+        half = ipw.Layout(**_half("1 1 0"))
         above = ipw.HBox([controls, ipw.VBox([picture], layout=fluid)], layout={"min_height": "322px"})
-        going = ipw.HBox([self.before, self.prompt, self.after, self.status, self.progress, self.cancel])
+        wraps = {"flex_flow": "row wrap"}
+        going = [self.before, self.prompt, self.after, self.status, self.progress, self.cancel]
         texts = ipw.HBox([ipw.VBox(list(pair), layout=half) for pair in self._texts()])
-        found = ipw.VBox([self.numbers_title, self.numbers], layout=half)
+        found = ipw.VBox([self.numbers_title, self.numbers], layout=ipw.Layout(**_half("1.25 1 0")))
         where = (self.path, self.what, self.form, self.venue, self.width)
-        files = ipw.HBox([self.copy, self.keep_policy, self.keep_session, self.export, *where])
+        files = [self.copy, self.keep_policy, self.keep_session, self.export, *where]
         style = ipw.HTML(f"<style>{sheet}</style>", layout={"height": "0", "margin": "0"})
         plot = ipw.VBox([self.pareto], layout=half)
-        return [style, above, controls.per_layer, going, texts, ipw.HBox([found, plot]), files, self.said, self.code]
+        rows = [ipw.HBox(going, layout=wraps), texts, ipw.HBox([found, plot]), ipw.HBox(files, layout=wraps)]
+        return [style, above, controls.per_layer, *rows, self.said, self.code]
 
     def _texts(self) -> tuple[tuple[ipw.HTML, ipw.HTML], ...]:
         return (self.dense_title, self.dense), (self.sparse_title, self.sparse)
@@ -143,6 +145,11 @@ class TunerView:
         self.code.value = f'<pre class="st-code">{escape(source)}</pre>'
 
 
+def _half(flex: str) -> dict[str, str]:
+    """Layout of one of two things beside each other."""
+    return {"flex": flex, "min_width": "0", "width": "auto", "margin": "0 4px"}
+
+
 def label(score: Score) -> str:
     """What a score is called on an axis."""
     return _NAMES[score.name]
@@ -175,9 +182,9 @@ def _rows(result: Result, dense: Result, unscored: str) -> Iterable[str]:
 
 
 _RATIOS = {
-    "nominal": "nominal: of those that may be",
-    "decode": "decode: of all, decoded tokens",
-    "total": "total: of all, prefill included",
+    "nominal": "nominal: of those allowed",
+    "decode": "decode: of all, decoding",
+    "total": "total: of all, with prefill",
 }
 
 
@@ -200,7 +207,7 @@ def _point(result: Result) -> dict[str, Any]:
         "low": score.low,
         "high": score.high,
         "label": said,
-        "colour": seen.colour,
+        "colour": seen.colour if result.state.rule != DENSE else "currentColor",  # grey on white as on black
         "marker": seen.marker,
         "hollow": seen.hollow,
     }
