@@ -860,16 +860,24 @@ def test_two_tuners_on_one_model_take_turns(tuner, demo, task):
     second.close()
 
 
-def test_a_tuner_that_is_made_while_another_measures_records_the_dense_model(tuner, demo, task):
-    dense = st.record(*demo, tuner.bench.asked.prompts, max_new_tokens=10, progress=False)
-    for layer in (5, 6, 7, 8):
-        tuner.policy = StaticFFN((layer,))
-        time.sleep(0.02 * (layer - 4))  # the other is at work, here or there
-        second = tuner_of(demo, task)
-        assert second.trace.equals(dense)
-        second.close()  # while it writes, or waits for its turn
-    assert tuner.settle(PATIENCE) and tuner.result.state.policy == StaticFFN((8,))
-    assert not any("forward" in vars(module) for module in demo[0].modules())
+def test_a_tuner_that_is_made_while_another_skips_waits_for_its_turn(demo, task):
+    dense = st.record(*demo, [example.prompt for example in task.head(2)], max_new_tokens=10, progress=False)
+    begun, left = threading.Event(), threading.Event()
+
+    def skips():
+        with st.skip(demo[0], StaticFFN((5,))):
+            begun.set()
+            time.sleep(1)
+            left.set()
+
+    other = threading.Thread(target=skips)
+    other.start()
+    assert begun.wait(PATIENCE)
+    tuner = tuner_of(demo, task)
+    assert left.is_set(), "patches of two threads would come off in the wrong order"
+    assert tuner.trace.equals(dense)
+    other.join()
+    tuner.close()
 
 
 # What is kept ----------------------------------------------------------------------------------------------------

@@ -71,7 +71,7 @@ class TunerView:
         self.keep_policy = ipw.Button(description="Save policy", **auto)
         self.keep_session = ipw.Button(description="Save session", **auto)
         self.export = ipw.Button(description="Export figure", **auto)
-        self.path = ipw.Text(where, placeholder="folder/name", layout={"width": "150px"})
+        self.path = ipw.Text(where, placeholder="folder/name", layout={"width": "128px"})
         self.what = ipw.Dropdown(options=["Pareto", "text", "both"], layout={"width": "84px"})
         self.form = ipw.Dropdown(options=["pdf", "svg", "png"], layout={"width": "66px"})
         self.venue = ipw.Dropdown(options=["acl", "neurips", "icml"], layout={"width": "86px"})

@@ -85,6 +85,20 @@ assert arrived(), f"the last position, {last}, does not win: {tuner.threshold.va
 assert not tuner.stale and not patched(), "the tuner left something on the model"
 assert write() == dense and times > 1
 """
+BUSY = """
+from threading import Event, Thread
+from saturation.widgets.worker import model_lock
+
+held, over = Event(), Event()
+
+def hold():
+    with model_lock(model):  # as another widget has it that runs the model
+        held.set()
+        over.wait(300)
+
+Thread(target=hold, daemon=True).start()
+assert held.wait(300)
+"""
 COUNT = "tuner.settle()\nprint(len(tuner.results), 'states')"
 
 
@@ -93,7 +107,7 @@ def notebook(browser: Browser, lab: Lab) -> Iterator[Notebook]:
     """A notebook with a tuner in its first cell, which has run."""
     with fresh_page(browser, lab) as page:
         page.context.grant_permissions(["clipboard-read", "clipboard-write"])
-        notebook = written(page, lab, "tuner.ipynb", [TUNER, HOSTILE_TUNER, OTHER_CELL, COUNT])
+        notebook = written(page, lab, "tuner.ipynb", [TUNER, HOSTILE_TUNER, OTHER_CELL, COUNT, BUSY, "over.set()"])
         notebook.run(0)
         notebook.wait(0)
         yield notebook
@@ -201,6 +215,44 @@ def test_a_figure_is_exported_where_the_notebook_lies(tuner: TunerPage, lab: Lab
     page = PdfReader(out / "tuner.pdf").pages[0]
     assert float(page.mediabox.width) / 72 == pytest.approx(7.7 / 2.54, abs=0.01), "a column of ACL, in inches"
     assert {"tuner.data.csv", "tuner.manifest.json"} <= {path.name for path in out.iterdir()}
+
+
+def test_a_figure_is_exported_while_the_model_is_busy(tuner: TunerPage, notebook: Notebook, lab: Lab) -> None:
+    tuner.slide(15)
+    notebook.run(4)
+    notebook.wait(4)
+    tuner.drag(25)
+    status = tuner.root.get_by_role("status")
+    expect(status.filter(has_text="waiting for the model")).to_be_visible()
+    tuner.root.get_by_placeholder("folder/name").fill("out/busy")
+    tuner.button("Export figure").click()
+    expect(status.filter(has_text="exported out/busy.pdf")).to_contain_text("not yet that of the controls")
+    expect(tuner.button("Cancel")).to_be_enabled()  # it still waits
+    assert (lab.folder / "out" / "busy.pdf").stat().st_size > 1000
+    notebook.run(5)
+    notebook.wait(5)
+    tuner.rest()
+    tuner.root.get_by_placeholder("folder/name").fill("out/tuner")
+
+
+# Of a widget: whatever is wider than its place, and not meant to be scrolled.
+CUT_OFF = """root => [...root.querySelectorAll('button, select, td, th, .st-title, .widget-label')]
+    .filter((one) => one.clientWidth && one.scrollWidth > one.clientWidth + 1)
+    .map((one) => one.textContent)"""
+
+
+@pytest.mark.parametrize("theme", ["JupyterLab Light", "JupyterLab Dark"])
+def test_nothing_is_cut_off_on_a_narrow_page(tuner: TunerPage, theme: str) -> None:
+    page, wide = tuner.page, tuner.page.viewport_size
+    page.evaluate("theme => window.jupyterapp.commands.execute('apputils:change-theme', {theme})", theme)
+    try:
+        for width in (1400, 1100):
+            page.set_viewport_size({"width": width, "height": 1000})
+            arranged = "root.getBoundingClientRect().right <= innerWidth"
+            page.wait_for_function(f"root => {arranged} && !({CUT_OFF})(root).length", arg=tuner.root.element_handle())
+    finally:
+        page.set_viewport_size(wide or {"width": 1400, "height": 1000})
+        page.evaluate("() => window.jupyterapp.commands.execute('apputils:change-theme', {theme: 'JupyterLab Light'})")
 
 
 def test_copy_as_python_puts_the_state_on_the_clipboard(tuner: TunerPage) -> None:
