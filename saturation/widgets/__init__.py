@@ -5,7 +5,7 @@ draws in the browser lies in `canvas`, plain JavaScript that is sent along; noth
 
 `ThresholdTuner` puts a policy under the hand: `controls` stand for it, `predicting` says at once what it would skip,
 `worker` runs the newest state in the background, `running` writes and scores it, `screen` and `tuner_view` show it,
-`pareto` plots the `states` visited; `session`, `scripts` and `keeping` are what leaves it.
+`pareto` plots the `states` visited; `session`, `scripts` and `keeping` are what leaves it. No button runs the model.
 """
 
 from __future__ import annotations
