@@ -1051,6 +1051,7 @@ def test_the_exported_text_is_the_one_on_the_screen(tuner, tmp_path):
         passage = tuner.result.passages[prompt]
         drawn = pd.read_csv(tmp_path / "text.data.csv", keep_default_na=False)
         assert drawn["token_id"].tolist() == list(passage.ids) and drawn["text"].tolist() == list(passage.pieces)
+        assert set(drawn["sequence"]) == {prompt}
         skipped = drawn[[f"layer {layer}" for layer in range(16)]].to_numpy()
         assert [tuple(np.flatnonzero(row).tolist()) for row in skipped] == list(passage.skipped)
         assert f"tokens written after prompt {prompt + 1}" in (tmp_path / "text.svg").read_text()

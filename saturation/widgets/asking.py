@@ -11,9 +11,11 @@ from ..anatomy import find_blocks
 from ..policies import FFNSkip, cold_regions
 from ..policies.rule import dense
 from ..quality.conversing import transcript
+from ..recording import record
 from ..tasks import Example, Task
 from ..trace import Trace
 from .predicting import Predictor
+from .running import Bench
 from .session import Session
 from .states import Asked
 
@@ -56,6 +58,12 @@ def _opening(example: Example, task: Task, chat: bool) -> str:
     if task.score == "conversation" and not chat:
         return transcript(example, ())
     return example.prompt or " ".join(example.text.split()[:12])
+
+
+def recorded(bench: Bench) -> Trace:
+    """What the dense model does with the prompts."""
+    asked = bench.asked
+    return record(bench.model, bench.tokenizer, asked.prompts, max_new_tokens=asked.max_new_tokens, chat=asked.chat)
 
 
 def checked(trace: Trace, model: PreTrainedModel, name: str) -> Trace:

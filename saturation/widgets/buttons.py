@@ -51,8 +51,9 @@ class Buttons:
     def export(self) -> str:
         """Write what `ThresholdTuner.figure` draws, at a venue's width."""
         view, what = self.view, _DRAWN[self.view.what.value]
-        figure, table = self.tuner.figure(what), self.tuner.table()
-        drawn = self._drawn(what, len(table))
+        with self.tuner._screen.lock:  # what is drawn, said and laid beside is of one moment
+            figure, table = self.tuner.figure(what), self.tuner.table()
+            drawn = self._drawn(what, len(table))
         options = {"data": None if what == "text" else table, "venue": view.venue.value, "width": view.width.value}
         return f"{self.tuner.kept.export(figure, self._path(view.form.value), **options)}: {drawn}"
 

@@ -91,8 +91,9 @@ class Keeping:
 
     def _text(self, shown: Result, prompt: int, layers: int, **where: Any) -> Figure:
         """The text as it stands on the screen, with the blocks that were skipped to write each token."""
-        about = {"model": self.name, "revision": self.revision, "dtype": self.dtype}
-        trace = passes(shown.passages[prompt], layers, provenance={"policy": shown.state.json or None}, **about)
+        about: dict[str, Any] = {"model": self.name, "revision": self.revision, "dtype": self.dtype}
+        about["provenance"] = {"policy": shown.state.json or None}
+        trace = passes(shown.passages[prompt], layers, sequence=prompt, **about)
         stop = min(_WRAP, len(trace)) if where else len(trace)
         figure = figures.skipped(trace, stop=stop, **where)
         number = f"the first {stop} of {len(trace)} tokens" if stop < len(trace) else "tokens"

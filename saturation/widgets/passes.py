@@ -11,7 +11,7 @@ from ..trace import Trace
 from .states import Passage
 
 
-def passes(passage: Passage, layers: int, **about: Any) -> Trace:
+def passes(passage: Passage, layers: int, *, sequence: int = 0, **about: Any) -> Trace:
     """A row for each pass that wrote a token, under the token that it wrote.
 
     A passage knows which blocks were skipped and no distances: zeros stand in their place, which no one may read.
@@ -23,6 +23,8 @@ def passes(passage: Passage, layers: int, **about: Any) -> Trace:
         At least one token. Prefill wrote the first, decode steps the others.
     layers
         Of the model.
+    sequence
+        Number of its prompt, from 0; positions are those in the passage.
     about
         What the trace is of, as `Trace` has it.
     """
@@ -33,7 +35,7 @@ def passes(passage: Passage, layers: int, **about: Any) -> Trace:
     unknown = np.where(skipped, np.float32(np.nan), np.float32(0))  # [token, layer]
     tokens = pd.DataFrame(
         {
-            "sequence": np.zeros(count, np.int32),
+            "sequence": np.full(count, sequence, np.int32),
             "position": np.arange(count, dtype=np.int32),
             "phase": ["prefill", *["decode"] * (count - 1)],
             "token_id": np.array(passage.ids, np.int32),

@@ -16,10 +16,8 @@ from transformers import PreTrainedModel
 from ..generation import Runs, generate
 from ..policies import Policy, RandomFFN, SkipRatios
 from ..quality import evaluate, summarise
-from ..recording import record
 from ..skipping import Ledger, free, skip
 from ..tasks import Task
-from ..trace import Trace
 from .comparing import agreed, collapsed, divergence
 from .pieces import Pieces
 from .states import Asked, Passage, Result, Score, State
@@ -73,14 +71,6 @@ class Bench:
             for turn, (number, ids) in enumerate(zip(order, runs.ids, strict=True))
         }
         return Written(tuple(found[number] for number in sorted(found)), ledger, runs.tokens_per_second)
-
-    def record(self) -> Trace:
-        """What the dense model does with the prompts; waits until no other widget uses the model."""
-        asked = self.asked
-        with self._turn(lambda: False):
-            return record(
-                self.model, self.tokenizer, asked.prompts, max_new_tokens=asked.max_new_tokens, chat=asked.chat
-            )
 
     @contextmanager
     def _turn(self, stopped: Callable[[], bool]) -> Iterator[bool]:

@@ -15,7 +15,7 @@ from transformers import PreTrainedModel
 from ..policies import FFNSkip, Policy, StaticFFN
 from ..tasks import Task
 from ..trace import Trace
-from .asking import asked_of, checked, first_policy
+from .asking import asked_of, checked, first_policy, recorded
 from .buttons import Buttons
 from .closing import within
 from .controls import PolicyControls
@@ -94,7 +94,7 @@ class ThresholdTuner(ipw.VBox):
         before = None if session is None else self.kept.load(session)
         asked = asked_of(prompts, max_new_tokens, shown, examples, chat, before)
         self.bench = Bench(model, tokenizer, asked)
-        self.trace = checked(trace, model, self.kept.name) if trace is not None else self.bench.record()
+        self.trace = checked(trace, model, self.kept.name) if trace is not None else recorded(self.bench)
         self._predictor = Predictor(self.trace)
         at = policy or (before.current.policy if before else first_policy(self._predictor, asked))
         self.controls = PolicyControls(self._predictor, at, self._moved)
