@@ -218,10 +218,10 @@ def test_a_figure_is_exported_where_the_notebook_lies(tuner: TunerPage, lab: Lab
 
 
 def test_a_figure_is_exported_while_the_model_is_busy(tuner: TunerPage, notebook: Notebook, lab: Lab) -> None:
-    tuner.slide(15)
+    tuner.slide(-15)  # the tests after this one need room on the right
     notebook.run(4)
     notebook.wait(4)
-    tuner.drag(25)
+    tuner.drag(-25)
     status = tuner.root.get_by_role("status")
     expect(status.filter(has_text="waiting for the model")).to_be_visible()
     tuner.root.get_by_placeholder("folder/name").fill("out/busy")
