@@ -16,7 +16,7 @@ $(error TORCH chooses the build of torch and must be cpu, cuda or index (leave i
 endif
 ifneq ($(filter-out index,$(TORCH)),)
 ifneq ($(shell uname -s),Darwin)
-BUILD := --extra-index-url https://download.pytorch.org/whl/$(LABEL) torch==$(VERSION)+$(LABEL)
+BUILD := --index-url https://download.pytorch.org/whl/$(LABEL) torch==$(VERSION)+$(LABEL)
 endif
 endif
 
@@ -101,6 +101,8 @@ $(READY): pyproject.toml requirements.txt $(MOVED)
 	    $$python -m venv --clear .venv; \
 	fi
 	@echo "Installing the versions of requirements.txt into .venv (torch: $(TORCH)); the first time takes a few minutes"
-	@$(PIP) -r requirements.txt $(BUILD) --editable '.[dev]'
+	@$(if $(BUILD),$(PIP) --retries 1 $(BUILD) || { \
+	    echo "PyTorch's own index cannot be reached; TORCH=index takes what the package index offers" >&2; exit 1; })
+	@$(PIP) -r requirements.txt --editable '.[dev]'
 	@rm -f .venv/.ready-*
 	@echo "$(CURDIR)" > $@
