@@ -7,9 +7,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from copy import deepcopy
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 import torch
+from safetensors import SafetensorError, safe_open
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 from transformers.utils import logging
 
@@ -56,30 +58,36 @@ def load(
     Raises
     ------
     LoadingError
-        An unknown or gated model, missing files, weights that are not safetensors: with what to do about it.
+        An unknown or gated model, missing or damaged files, weights that are not safetensors or not all there, a
+        device that this machine lacks: with what to do about it.
     """
     source = _source(name)
+    local = Path(source).is_dir()
+    _check(name, device, dtype, revision if local else None)
     if device is None and device_map is None:
         device = "cuda" if torch.cuda.is_available() else "cpu"
     if dtype is None:
         dtype = torch.float32 if device is not None and torch.device(device).type == "cpu" else "auto"
     shared = {"revision": revision, "trust_remote_code": trust_remote_code}
-    local = Path(source).is_dir()
     if str(name) == "demo":
         verify(Path(source))
     try:
         tokenizer = AutoTokenizer.from_pretrained(source, local_files_only=local, **shared)
         with _without_bar() if str(name) == "demo" else nullcontext():
-            model: Any = AutoModelForCausalLM.from_pretrained(
+            loaded: Any = AutoModelForCausalLM.from_pretrained(
                 source,
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,  # named in what is found
                 dtype=dtype,
                 device_map=device_map,
                 use_safetensors=None if allow_pickle else True,
                 local_files_only=local,
                 **shared,
             )
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, SafetensorError) as error:
         raise LoadingError(_advice(str(name), error)) from error
+    model, found = loaded
+    _all_there(str(name), found)
     if device_map is None:
         model.to(device=device)
     model.config._name_or_path = str(name)  # what a Trace calls the model; "demo" rather than a path of this machine
@@ -101,11 +109,20 @@ def untrained(source: PreTrainedModel | str | Path, *, seed: int | None = None) 
     -------
     PreTrainedModel
         In eval mode, with the type and device of a given model, else float32 on the CPU.
+
+    Raises
+    ------
+    LoadingError
+        As for `load`.
     """
     if isinstance(source, PreTrainedModel):
         config, dtype, device = source.config, source.dtype, source.device
     else:
-        config, dtype, device = AutoConfig.from_pretrained(_source(source)), torch.float32, torch.device("cpu")
+        try:
+            config = AutoConfig.from_pretrained(_source(source))
+        except (OSError, ValueError) as error:
+            raise LoadingError(_advice(str(source), error)) from error
+        dtype, device = torch.float32, torch.device("cpu")
         config._name_or_path = str(source)
     seed = getattr(config, "init_seed", 0) if seed is None else seed
     with torch.random.fork_rng(devices=[]):
@@ -125,6 +142,38 @@ def _source(name: str | Path) -> str:
             "'pip install -e .', or pass a folder or a hub id instead"
         )
     return str(DEMO)
+
+
+def _check(name: str | Path, device: Any, dtype: Any, revision: str | None) -> None:
+    """What is asked for can be had: a device of this machine, a type of weights, no revision of a folder."""
+    if revision is not None:
+        raise LoadingError(
+            f"expected a revision only of a model on the hub, got {revision!r} for {str(name)!r}, which is read from a "
+            "folder; leave it out"
+        )
+    known = dtype if isinstance(dtype, torch.dtype) else getattr(torch, str(dtype), None)
+    if dtype not in (None, "auto") and not (isinstance(known, torch.dtype) and known.is_floating_point):
+        raise LoadingError(
+            f"expected a type of weights such as 'float32', 'bfloat16' or 'auto', got {dtype!r}; name one of them"
+        )
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise LoadingError(
+            f"expected a device of this machine, such as 'cpu', got {str(device)!r} ({shorten(str(error), 60)}); name "
+            "another, or none to take the GPU where there is one"
+        ) from error
+
+
+def _all_there(name: str, found: dict[str, Any]) -> None:
+    """Raise LoadingError for weights that the checkpoint lacks; transformers fills them with random numbers."""
+    lacking = sorted({*found["missing_keys"], *(key for key, *_ in found["mismatched_keys"])})
+    if lacking:
+        raise LoadingError(
+            f"expected all weights of the model in {name!r}, but {len(lacking)} are missing or of another shape than "
+            f"its config.json says, such as {lacking[0]}; use the config.json that belongs to the weights, or get all "
+            "of them"
+        )
 
 
 @contextmanager
@@ -155,6 +204,8 @@ def _advice(name: str, error: Exception) -> str:
     """One sentence: what was expected, what came, what to do."""
     text = " ".join(str(error).split())
     kinds = " ".join(type(e).__name__ for e in _causes(error))
+    if isinstance(error, SafetensorError):
+        return f"expected whole weights, but {_damaged(Path(name))} cannot be read ({text}); get that file again"
     if "GatedRepo" in kinds or "gated" in text.lower():
         return (
             f"expected access to {name!r}, but it is gated: ask for access on its page on the hub, then log in "
@@ -165,6 +216,8 @@ def _advice(name: str, error: Exception) -> str:
             f"expected a model that transformers knows, but {name!r} brings its own code; read that code, "
             "then pass trust_remote_code=True if you trust it"
         )
+    if "device_map" in text:
+        return f"expected a device_map such as 'auto' or 'cpu', but: {text}; give another, or a device instead"
     if "safetensors" in text.lower():
         return (
             f"expected safetensors weights in {name!r}, found none; other formats can run code when they are "
@@ -181,6 +234,17 @@ def _advice(name: str, error: Exception) -> str:
         f"expected 'demo', a folder, or the id of a model on the hub, got {name!r}, which is none of them or "
         "cannot be reached: check the spelling, the network, and for a private model HF_TOKEN"
     )
+
+
+def _damaged(folder: Path) -> str:
+    """The file of weights that cannot be opened."""
+    for path in sorted(folder.glob("*.safetensors")):
+        try:
+            with safe_open(path, "pt"):
+                continue
+        except SafetensorError:
+            return str(path)
+    return f"a file of {str(folder)!r}"
 
 
 def _causes(error: BaseException | None) -> list[BaseException]:

@@ -21,6 +21,12 @@ from saturation.tasks import bundled as task
 
 PROMPT = "Question: Where was Mara Vance born?\nAnswer:"
 RULE = '{"policy": "FFNSkip", "threshold": 0.99, "warmup": 0}'
+FILES = {
+    "broken.jsonl": '{"prompt": "a"}\n{"question": "b"}\n',
+    "empty.jsonl": '{"prompt": ""}',
+    "number.jsonl": '{"prompt": 5}',
+    "none.jsonl": '{"prompt": null, "text": null}',
+}
 STATIC = '{"policy": "StaticFFN", "layers": [3, 4]}'
 
 
@@ -218,6 +224,22 @@ def test_the_doctor_says_why_a_model_cannot_be_skipped(monkeypatch):
             "expected policies that a table can tell apart, got 'static FFN, layers 3, 4' twice; run one of them, or "
             "saturation.sweep with names of your own",
         ),
+        *(
+            (
+                ["generate", "demo", "--prompts", f"{name}.jsonl"],
+                f"expected 'prompt' or 'text' in line 1 of {name}.jsonl to be a text, not empty, got {got}; correct it "
+                "or remove the line",
+            )
+            for name, got in (("empty", "''"), ("number", "5"), ("none", "None"))
+        ),
+        (
+            ["generate", "demo", "-p", "a", "--policy", '{"policy": "StaticFFN", "layers": 3}'],
+            "expected layers of StaticFFN to be a list of whole numbers, got 3; write one as (3,)",
+        ),
+        (
+            ["generate", "demo", "-p", "a", "--dtype", "foo"],
+            "expected a type of weights such as 'float32', 'bfloat16' or 'auto', got 'foo'; name one of them",
+        ),
         (
             ["generate", "demo", "-p", "a", "--policy", '{"policy": '],
             'expected a policy as JSON, got \'{"policy": \'; write it like \'{"policy": "FFNSkip", "threshold": '
@@ -227,10 +249,20 @@ def test_the_doctor_says_why_a_model_cannot_be_skipped(monkeypatch):
 )
 def test_an_error_is_one_sentence_and_leaves_nothing(words, expected, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    Path("broken.jsonl").write_text('{"prompt": "a"}\n{"question": "b"}\n')
+    for name, text in FILES.items():
+        Path(name).write_text(text, encoding="utf-8")
     code, out, err = run(*words)
     assert (code, out, err) == (1, "", f"saturation: {expected}\n")
-    assert [path.name for path in Path().iterdir()] == ["broken.jsonl"]
+    assert {path.name for path in Path().iterdir()} == FILES.keys()
+
+
+def test_even_an_error_that_nobody_thought_of_is_one_sentence(monkeypatch):
+    def broken(*_, **__):
+        raise KeyError("text")
+
+    monkeypatch.setattr(loading, "load", broken)
+    code, out, err = run("generate", "demo", "-p", "a")
+    assert (code, out, err) == (1, "", "saturation: failed with KeyError: 'text'\n")
 
 
 def test_an_interrupt_keeps_what_was_recorded(tmp_path, monkeypatch):

@@ -94,6 +94,23 @@ def test_all_draws_what_the_files_allow(folder: Path, tmp_path: Path) -> None:
     assert set(asked["policy"]) == {"dense", "FFN-SkipLLM, cosine 0.9, warm-up 5", "static FFN, layer 3"}
 
 
+def test_an_empty_text_is_drawn_as_one(tmp_path: Path) -> None:
+    """A CSV file does not tell it from a text that is missing, nor a text of digits from a number."""
+    sparse = "static FFN, layer 3"
+    told = rows()[rows()["policy"].isin(["dense", sparse])].replace({"kind": {"pet": ""}})
+    told["text"] = ["18"] * 6 + [""] * 3 + ["7"] * 3
+    choice = told.assign(task="choice", text=None)
+    pd.concat([told, choice]).to_csv(tmp_path / "rows.csv", index=False)
+    code, out, err = run("--all", tmp_path)
+    assert (code, err) == (0, "") and "answers_choice" not in out and "by_category_factoid" in out
+    kept = pd.read_csv(tmp_path / "figures" / "answers_factoid.data.csv", keep_default_na=False, dtype=str)
+    assert kept.loc[kept["policy"] == "dense", "text"].eq("18").all()
+    assert kept.loc[kept["policy"] == sparse, "text"].eq("").all() and "nan" not in kept.to_csv()
+    read = paper.read(tmp_path, pytest.fail).rows
+    assert read["text"][:12].tolist() == told["text"].tolist() and read["text"][12:].isna().all()
+    assert set(read["kind"]) == {"town", ""}
+
+
 def test_all_reads_the_summary_of_a_sweep(tmp_path: Path) -> None:
     from saturation.quality import summarise
 

@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenize
 import saturation as st
 from saturation import loading
 from saturation.loading import LoadingError
-from tests.families import VOCABULARY, build
+from tests.families import FAMILIES, VOCABULARY, build
 
 
 def sentence(text: str) -> str:
@@ -117,6 +117,8 @@ def test_an_unknown_model():
     )
     with pytest.raises(LoadingError, match=sentence(expected)):
         st.load("nobody/nothing")
+    with pytest.raises(LoadingError, match=sentence(expected)):
+        st.untrained("nobody/nothing")
 
 
 def test_a_gated_model(monkeypatch):
@@ -146,6 +148,82 @@ def test_pickled_weights_only_when_asked(copy):
         st.load(copy)
     loaded, _ = st.load(copy, allow_pickle=True)
     assert all(torch.equal(a, b) for a, b in zip(loaded.parameters(), model.parameters(), strict=True))
+
+
+@pytest.mark.parametrize("kept", [0, 1000])
+def test_damaged_weights_are_named(copy, kept):
+    weights = copy / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:kept])
+    with pytest.raises(
+        LoadingError,
+        match=f"^expected whole weights, but {re.escape(str(weights))} cannot be read \\(.*\\); get that file again$",
+    ):
+        st.load(copy)
+
+
+@pytest.mark.parametrize(
+    ("said", "instead", "lacking"),
+    [
+        ('"num_hidden_layers": 3', '"num_hidden_layers": 4', "9 are missing or of another shape than its config.json "
+         "says, such as model.layers.3.input_layernorm.weight"),
+        ('"intermediate_size": 37', '"intermediate_size": 38', "9 are missing or of another shape than its config.json "
+         "says, such as model.layers.0.mlp.down_proj.weight"),
+    ],
+)  # fmt: skip
+def test_weights_that_are_not_all_there_are_refused(copy, said, instead, lacking):
+    """Never a layer of random numbers."""
+    text = (copy / "config.json").read_text()
+    (copy / "config.json").write_text(text.replace(said, instead))
+    expected = (
+        f"expected all weights of the model in {str(copy)!r}, but {lacking}; use the config.json that belongs to the "
+        "weights, or get all of them"
+    )
+    with pytest.raises(LoadingError, match=sentence(expected)):
+        st.load(copy)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_what_every_family_saves_is_all_there(family, folder, tmp_path):
+    """Tied weights and tables that are computed anew are saved nowhere, and not missing."""
+    build(family).save_pretrained(tmp_path)
+    for path in folder.glob("tokenizer*"):
+        shutil.copy(path, tmp_path)
+    model, _ = st.load(tmp_path)
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), build(family).parameters(), strict=True))
+
+
+@pytest.mark.parametrize("dtype", ["foo", "int8", torch.int8, 16])
+def test_an_unknown_type_of_weights(dtype):
+    expected = f"expected a type of weights such as 'float32', 'bfloat16' or 'auto', got {dtype!r}; name one of them"
+    with pytest.raises(LoadingError, match=sentence(expected)):
+        st.load("demo", dtype=dtype)
+
+
+@pytest.mark.parametrize("device", ["fpga", "cuda:99", "toaster"])
+def test_a_device_that_is_not_there(device):
+    with pytest.raises(
+        LoadingError,
+        match=f"^expected a device of this machine, such as 'cpu', got '{device}' \\(.+\\); name another, or none to "
+        "take the GPU where there is one$",
+    ):
+        st.load("demo", device=device)
+
+
+def test_a_device_map_that_transformers_does_not_take():
+    with pytest.raises(
+        LoadingError, match=r"^expected a device_map such as 'auto' or 'cpu', but: .+ or a device instead$"
+    ):
+        st.load("demo", device_map="foo")
+
+
+def test_a_folder_has_no_revisions(folder):
+    for name in ("demo", folder):
+        expected = (
+            f"expected a revision only of a model on the hub, got 'nope' for {str(name)!r}, which is read from a "
+            "folder; leave it out"
+        )
+        with pytest.raises(LoadingError, match=sentence(expected)):
+            st.load(name, revision="nope")
 
 
 def test_code_of_a_checkpoint_only_when_asked(copy):

@@ -273,6 +273,8 @@ def test_numbers_of_numpy_are_plain_in_a_policy():
     per_layer = FFNSkip((0.5, None, 0.75))
     assert FFNSkip([np.float64(0.5), None, 0.75]) == per_layer and hash(FFNSkip([0.5, None, 0.75])) == hash(per_layer)
     assert FFNSkip(np.array([0.5, 0.75])).threshold == (0.5, 0.75)
+    static = StaticFFN(np.array([4, 2]), decode_only=np.bool_(True))
+    assert static == StaticFFN((4, 2), decode_only=True) == from_json(static.to_json())
 
 
 def test_legends_tell_policies_apart():
@@ -361,6 +363,41 @@ def test_legends_tell_policies_apart():
             "quarter of all FFN blocks",
         ),
         (lambda: RandomFFN(0.5, per="layer"), "expected per to be 'token' or 'run', got 'layer'; choose one"),
+        *(
+            (
+                lambda value=value: FFNSkip(value),
+                f"expected a threshold that is a cosine in [-1, 1], or None to never "
+                f"skip, got {value!r}; a saturated block has a cosine such as 0.999",
+            )
+            for value in ("0.9", True, {})
+        ),
+        *(
+            (
+                lambda name=name, value=value: FFNSkip(0.9, **{name: value}),
+                f"expected {name} of FFNSkip to be {kind}, got {value!r}; correct it",
+            )
+            for name, value, kind in (
+                ("warmup", None, "a whole number"),
+                ("warmup", 2.5, "a whole number"),
+                ("cold_end", True, "a whole number"),
+                ("horizon", 1.5, "a whole number or None"),
+                ("prefill", "no", "True or False"),
+                ("causal", 1, "True or False"),
+                ("layers", "9", "a whole number or None"),
+            )
+        ),
+        (
+            lambda: from_json('{"policy": "RandomFFN", "ratio": 0.2, "seed": "a"}'),
+            "expected seed of RandomFFN to be a whole number, got 'a'; correct it",
+        ),
+        (lambda: RandomFFN("0.2"), "expected ratio of RandomFFN to be a number, got '0.2'; correct it"),
+        *(
+            (
+                lambda given=given: StaticFFN(given),
+                f"expected layers of StaticFFN to be a list of whole numbers, got {given!r}; write one as (3,)",
+            )
+            for given in (3, "12", (1.7,), None)
+        ),
         (lambda: StaticFFN((1, 1)), "expected different layer numbers from 0, got (1, 1); correct them"),
         (
             lambda: StaticFFN.fit(made(), ratio=0.2, count=1),
@@ -393,6 +430,10 @@ def test_legends_tell_policies_apart():
             "causal, layers, got 'treshold'; correct it",
         ),
         (
+            lambda: from_json('{"policy": "FFNSkip", "warmup": 0}'),
+            """expected the option 'threshold' of FFNSkip, got '{"policy": "FFNSkip", "warmup": 0}'; add it""",
+        ),
+        (
             lambda: critical(FFNSkip(0.9, horizon=2, warmup=0), made()),
             "expected a rule that skips until the cold end and decides from its own token's distances, got "
             "'FFN-SkipLLM, cosine -1, next 2'; use replay, which takes every rule",
@@ -404,10 +445,11 @@ def test_bad_input_is_said(make, expected):
         make()
 
 
-def test_an_unknown_policy_is_answered_with_the_known_ones():
+@pytest.mark.parametrize("given", ['{"policy": "ShortGPT"}', '{"policy": ["a"]}', '{"layers": [3]}', "[3]", "3"])
+def test_an_unknown_policy_is_answered_with_the_known_ones(given):
     with pytest.raises(ValueError) as caught:
-        from_json('{"policy": "ShortGPT"}')
+        from_json(given)
     known = re.fullmatch(
-        r"""expected a 'policy' among (.+), got '{"policy": "ShortGPT"}'; name one of them""", str(caught.value)
+        f"expected a 'policy' among (.+), got {re.escape(repr(given))}; name one of them", str(caught.value)
     )
     assert known and {"FFNSkip", "RandomFFN", "StaticFFN"} <= set(known[1].split(", "))

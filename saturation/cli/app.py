@@ -80,9 +80,10 @@ def plainly(command: Callable[P, R]) -> Callable[P, R]:
             return command(*args, **named)
         except typer.Exit:  # a RuntimeError, but no error
             raise
-        except (OSError, ValueError, RuntimeError, ImportError) as error:
+        except Exception as error:
             logging.getLogger(__name__).debug("failed", exc_info=True)
-            typer.echo(f"saturation: {error}", err=True)
+            said = isinstance(error, (OSError, ValueError, RuntimeError, ImportError))  # else not meant for a reader
+            typer.echo(f"saturation: {error if said else f'failed with {type(error).__name__}: {error}'}", err=True)
             raise typer.Exit(1) from error
         except KeyboardInterrupt as stop:
             typer.echo("saturation: interrupted", err=True)

@@ -18,6 +18,9 @@ from ..trace import Trace
 from ..trace.parquet import OtherTable
 
 ROWS = {"task", "example", "policy", "blocks"}  # columns of scored examples
+TEXTS = dict.fromkeys(
+    ("task", "example", "conversation", "kind", "policy", "text", "answer", "ids", "judge_error"), str
+)
 SUMMARY = {"task", "policy", "score", "mean", "low", "high", "decode"}
 PRIMARY = ("correct", "rouge_L", "chrf", "nll")  # the score of a task that is drawn: the first that it has
 Drawing = tuple[str, Callable[[], Any], Literal["column", "text"]]  # name, how it is drawn, its width
@@ -102,9 +105,11 @@ def read(folder: Path, say: Callable[[str], None]) -> Run:
         if len(trace):
             run.traces[path.stem] = trace
     for path in sorted(folder.glob("*.csv")):
-        table = pd.read_csv(path, keep_default_na=False, na_values=[""])  # a text may be "None"
-        if set(table.columns) >= ROWS:
-            scored.append(table)
+        examples = set(pd.read_csv(path, nrows=0).columns) >= ROWS
+        known: Any = {"keep_default_na": False, "na_values": [""], "dtype": TEXTS if examples else None}
+        table = pd.read_csv(path, **known)  # a text may be "None", or "18"
+        if examples:
+            scored.append(_with_empty_texts(table))
         elif not path.name.endswith(".data.csv"):
             run.tables[path.stem] = table
     if scored:
@@ -115,6 +120,13 @@ def read(folder: Path, say: Callable[[str], None]) -> Run:
             "sweep, or name another folder with --all"
         )
     return run
+
+
+def _with_empty_texts(rows: pd.DataFrame) -> pd.DataFrame:
+    """Rows with "" for a text that is empty, which a CSV file does not tell from one that a task does not have."""
+    texts = [name for name in TEXTS if name in rows]
+    has = rows.groupby("task")[texts].transform("any")
+    return rows.assign(**rows[texts].mask(has & rows[texts].isna(), ""))
 
 
 def drawings(run: Run) -> Iterator[Drawing]:

@@ -140,7 +140,13 @@ def _texts(prompt: list[str] | None, file: Path | None) -> list[str]:
                 raise ValueError(f"expected JSON in every line of {file}, but line {number} is not: {error}") from None
             if not isinstance(row, dict) or not ({"prompt", "text"} & set(row)):
                 raise ValueError(f"expected a field 'prompt' or 'text' in line {number} of {file}, found none; add it")
-            texts.append(row.get("prompt") or row["text"])
+            text = row.get("prompt") or row.get("text", row.get("prompt"))
+            if not isinstance(text, str) or not text.strip():
+                raise ValueError(
+                    f"expected 'prompt' or 'text' in line {number} of {file} to be a text, not empty, got {text!r}; "
+                    "correct it or remove the line"
+                )
+            texts.append(text)
     if not texts:
         raise ValueError("expected a prompt, got none; give --prompt TEXT, or --prompts FILE")
     return texts

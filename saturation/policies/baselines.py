@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from operator import index
 from typing import Literal
 
 import numpy as np
@@ -37,6 +38,7 @@ class RandomFFN(Policy):
     decode_only: bool = False
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not 0 <= self.ratio < 1 or min(self.cold_start, self.cold_end) < 0:
             raise ValueError(
                 f"expected a ratio in [0, 1) and cold regions of at least 0 layers, got {self.ratio}, "
@@ -103,7 +105,13 @@ class StaticFFN(Policy):
     decode_only: bool = False
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "layers", tuple(int(layer) for layer in self.layers))
+        super().__post_init__()
+        try:
+            object.__setattr__(self, "layers", tuple(map(index, self.layers)))
+        except TypeError:
+            raise ValueError(
+                f"expected layers of StaticFFN to be a list of whole numbers, got {self.layers!r}; write one as (3,)"
+            ) from None
         if len(set(self.layers)) < len(self.layers) or min(self.layers, default=0) < 0:
             raise ValueError(f"expected different layer numbers from 0, got {self.layers}; correct them")
 

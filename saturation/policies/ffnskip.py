@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from numbers import Real
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -78,13 +79,15 @@ class FFNSkip(Policy):
     layers: int | None = None
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         object.__setattr__(self, "threshold", _plain(self.threshold))
         for value in self.threshold if isinstance(self.threshold, tuple) else (self.threshold,):
-            if value is not None and not -1 <= value <= 1:
-                raise ValueError(
-                    f"expected a threshold that is a cosine in [-1, 1], or None to never skip, got {value}; "
-                    "a saturated block has a cosine such as 0.999"
-                )
+            if value is None or (isinstance(value, Real) and not isinstance(value, bool) and -1 <= value <= 1):
+                continue
+            raise ValueError(
+                f"expected a threshold that is a cosine in [-1, 1], or None to never skip, got {value!r}; "
+                "a saturated block has a cosine such as 0.999"
+            )
         if min(self.cold_start, self.cold_end, self.warmup) < 0 or (self.horizon is not None and self.horizon < 1):
             raise ValueError(
                 "expected cold_start, cold_end and warmup of at least 0 and a horizon of at least 1 or None, got "

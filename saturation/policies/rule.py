@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields
+from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
@@ -45,6 +46,13 @@ class Steps:
         return self.generated > 0
 
 
+_KINDS = {  # type of an option, as it is written in the class -> what it is called, and its types
+    "int": ("a whole number", (Integral,)),
+    "float": ("a number", (Real,)),
+    "bool": ("True or False", (bool, np.bool_)),
+}
+
+
 class Policy(ABC):
     """Which feed-forward blocks to skip.
 
@@ -68,6 +76,20 @@ class Policy(ABC):
 
     def __init_subclass__(cls) -> None:
         _POLICIES[cls.__name__] = cls
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for an option that is no whole number, number or bool where its type says so."""
+        for option in fields(self):  # type: ignore[arg-type]
+            kind, _, none = str(option.type).partition(" | ")
+            value = getattr(self, option.name)
+            if kind not in _KINDS or (none and value is None):
+                continue
+            called, types = _KINDS[kind]
+            if not isinstance(value, types) or (isinstance(value, bool) and kind != "bool"):
+                raise ValueError(
+                    f"expected {option.name} of {type(self).__name__} to be {called}{' or None' if none else ''}, got "
+                    f"{value!r}; correct it"
+                )
 
     @abstractmethod
     def skippable(self, layers: int) -> range | tuple[int, ...]:
@@ -124,17 +146,20 @@ def from_json(source: str | Mapping[str, Any]) -> Policy:
     Raises
     ------
     ValueError
-        For an unknown policy or option, with the known ones.
+        For an unknown policy or option, with the known ones; for an option that is missing or cannot be.
     """
-    given = dict(json.loads(source) if isinstance(source, str) else source)
-    kind = _POLICIES.get(given.pop("policy", ""))
+    read = json.loads(source) if isinstance(source, str) else source
+    given = dict(read) if isinstance(read, Mapping) else {}
+    kind = _POLICIES.get(str(given.pop("policy", "")))
     if kind is None:
         raise ValueError(f"expected a 'policy' among {', '.join(_POLICIES)}, got {source!r}; name one of them")
-    known = [option.name for option in fields(kind)]  # type: ignore[arg-type]
+    known = {one.name: one.default is one.default_factory is MISSING for one in fields(kind)}  # type: ignore[arg-type]
     if unknown := [name for name in given if name not in known]:
         raise ValueError(
             f"expected options of {kind.__name__} among {', '.join(known)}, got {unknown[0]!r}; correct it"
         )
+    if lacking := [name for name, needed in known.items() if needed and name not in given]:
+        raise ValueError(f"expected the option {lacking[0]!r} of {kind.__name__}, got {source!r}; add it")
     return kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in given.items()})
 
 
