@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 import saturation as st
 from saturation import loading
-from saturation.cli import app, doctor
+from saturation.cli import app, doctor, given
 from saturation.recording import texts
 from saturation.tasks import bundled as task
 
@@ -26,6 +26,7 @@ FILES = {
     "empty.jsonl": '{"prompt": ""}',
     "number.jsonl": '{"prompt": 5}',
     "none.jsonl": '{"prompt": null, "text": null}',
+    "latin.jsonl": '{"prompt": "é"}\né',
 }
 STATIC = '{"policy": "StaticFFN", "layers": [3, 4]}'
 
@@ -241,6 +242,46 @@ def test_the_doctor_says_why_a_model_cannot_be_skipped(monkeypatch):
             "expected a type of weights such as 'float32', 'bfloat16' or 'auto', got 'foo'; name one of them",
         ),
         (
+            ["generate", "demo", "--prompts", "nowhere.txt"],
+            "expected a file of prompts, but nowhere.txt cannot be read: No such file or directory; correct the path",
+        ),
+        *(
+            (
+                words,
+                f"expected {what} in UTF-8, but latin.jsonl is not; save it as UTF-8",
+            )
+            for words, what in (
+                (["generate", "demo", "--prompts", "latin.jsonl"], "a file of prompts"),
+                (["generate", "demo", "-p", "a", "--policy", "latin.jsonl"], "a policy"),
+                (["eval", "demo", "-t", "latin.jsonl"], "a file of JSON lines"),
+                (["eval", "demo", "-t", "gsm8k=latin.jsonl"], "the file of gsm8k"),
+            )
+        ),
+        (
+            ["sweep", "demo", "-t", "gsm8k=nowhere", "-o", "out"],
+            "expected the file of gsm8k, but nowhere cannot be read: No such file or directory; correct the path",
+        ),
+        (
+            ["replay", "none.parquet", "--thresholds", "0.9,abc"],
+            "expected --thresholds to be numbers with commas between them, such as 0.99,0.999, got '0.9,abc'; correct "
+            "them",
+        ),
+        (
+            ["eval", "demo", "-t", "factoid", "-o", "folder.csv"],
+            "expected a file for the rows, but folder.csv is a folder; name a file in it",
+        ),
+        *(
+            (
+                words,
+                f"expected a place to write to with --out, but {words[-1]} cannot be written: Not a directory; name "
+                "another",
+            )
+            for words in (
+                ["demo", "-o", "none.jsonl"],
+                ["sweep", "demo", "-t", "factoid", "-o", "none.jsonl/out"],
+            )
+        ),
+        (
             ["generate", "demo", "-p", "a", "--policy", '{"policy": '],
             'expected a policy as JSON, got \'{"policy": \'; write it like \'{"policy": "FFNSkip", "threshold": '
             "0.999}'",
@@ -250,10 +291,40 @@ def test_the_doctor_says_why_a_model_cannot_be_skipped(monkeypatch):
 def test_an_error_is_one_sentence_and_leaves_nothing(words, expected, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name, text in FILES.items():
-        Path(name).write_text(text, encoding="utf-8")
+        Path(name).write_text(text, encoding="latin-1")
+    Path("folder.csv").mkdir()
+    monkeypatch.setattr(loading, "verify", lambda folder: pytest.fail("a model is loaded before the error is known"))
     code, out, err = run(*words)
     assert (code, out, err) == (1, "", f"saturation: {expected}\n")
-    assert {path.name for path in Path().iterdir()} == FILES.keys()
+    assert {path.name for path in Path().iterdir()} == {*FILES, "folder.csv"}
+
+
+OUT = {
+    "record": ["demo", "-p", "a", "-o", "{}/t.parquet"],
+    "generate": ["demo", "-p", "a", "-o", "{}/t.parquet"],
+    "replay": ["none.parquet", "-o", "{}/t.csv"],
+    "eval": ["demo", "-t", "factoid", "-o", "{}/rows.csv"],
+    "sweep": ["demo", "-t", "factoid", "-o", "{}/runs"],
+    "figure": ["layers", "none.parquet", "-o", "{}/f.pdf"],
+    "demo": ["-o", "{}/runs"],
+}
+
+
+@pytest.mark.parametrize("command", OUT)
+def test_a_place_that_cannot_be_written_is_found_before_the_work(command, tmp_path, monkeypatch):
+    def refused(dir):
+        raise PermissionError(13, "Permission denied", dir)
+
+    monkeypatch.setattr(given, "TemporaryFile", refused)  # a superuser may write anywhere
+    monkeypatch.setattr(loading, "verify", lambda folder: pytest.fail("a model is loaded before the error is known"))
+    words = [word.format(tmp_path) for word in OUT[command]]
+    assert run(command, *words) == (
+        1,
+        "",
+        f"saturation: expected a place to write to with --out, but {words[-1]} cannot be written: Permission denied; "
+        "name another\n",
+    )
+    assert not any(tmp_path.iterdir())
 
 
 def test_even_an_error_that_nobody_thought_of_is_one_sentence(monkeypatch):

@@ -157,6 +157,19 @@ def test_a_comparison_is_paired_and_exact():
         compare(sparse.iloc[1:], dense)
 
 
+def test_a_score_that_is_not_there_is_answered_with_those_that_are():
+    dense = rows([True] * 4).assign(repetition=0.0)
+    sentence = "expected a score that both tables have, correct, repetition, got 'foo'; name one of them"
+    with pytest.raises(ValueError, match="^" + re.escape(sentence) + "$"):
+        compare(dense, dense, score="foo")
+
+
+def test_a_batch_has_at_least_one_example(demo):
+    sentence = "expected batch_size >= 1, got 0; 1 takes one example at a time"
+    with pytest.raises(ValueError, match="^" + re.escape(sentence) + "$"):
+        evaluate(*demo, bundled("factoid").head(2), batch_size=0, progress=False)
+
+
 def test_what_one_run_has_no_value_for_is_not_compared():
     scored = rows([True] * 4).assign(judge=[7.0, 8, np.nan, 5]), rows([True] * 4).assign(judge=[9.0, 8, 3, np.nan])
     found = compare(*scored, score="judge")

@@ -374,6 +374,32 @@ def test_training_mode_is_refused():
             "expected plain prompts with max_new_tokens > 0, got a pair (prompt, answer); set max_new_tokens=0 to "
             "read given answers",
         ),
+        (
+            (pair for pair in [("a", " b")]),
+            {"max_new_tokens": 3},
+            "expected plain prompts with max_new_tokens > 0, got a pair (prompt, answer); set max_new_tokens=0 to "
+            "read given answers",
+        ),
+        (
+            "a b",
+            {"max_new_tokens": 3, "start": 1},
+            "expected plain prompts with max_new_tokens > 0, got start=1; set max_new_tokens=0 to read given answers",
+        ),
+        (
+            ("a", "b"),
+            {},
+            "expected prompts in a list, got ('a', 'b'), which may be a pair (prompt, answer) or two prompts; write "
+            "[(prompt, answer)] or [prompt, prompt]",
+        ),
+        *(
+            (
+                ["a", wrong],
+                {},
+                "expected prompts that are texts, lists of token ids or pairs of these, but prompt 1 is "
+                f"{wrong!r}; correct it",
+            )
+            for wrong in (5, None, ["a", "b"], ("a", "b", "c"), ("a", 5))
+        ),
     ],
 )
 def test_bad_prompts_and_options(prompts, options, expected):

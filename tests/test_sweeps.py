@@ -335,11 +335,27 @@ def test_conversations_are_cells_with_a_row_per_turn(demo, tmp_path, calls):
 def test_what_cannot_work_is_said_before_anything_runs(demo, tasks, tmp_path, calls):
     with pytest.raises(ValueError, match="expected layers of a model with 16, numbered from 0 to 15, got 16"):
         run(demo, tasks, tmp_path, policies=[None, st.StaticFFN(layers=(16,))])
+    with pytest.raises(
+        ValueError, match=r"^expected at least one seed for policies that draw, got none; leave seeds= out to take 0$"
+    ):
+        run(demo, tasks, tmp_path, seeds=())
+    sentence = (
+        "expected a list of tasks as saturation.tasks.bundled or read gives them, got 'factoid' in it; give such as "
+        "[saturation.tasks.bundled('factoid')]"
+    )
+    with pytest.raises(ValueError, match="^" + re.escape(sentence) + "$"):
+        run(demo, ["factoid"], tmp_path)
     file = tmp_path / "file"
     file.write_text("")
     sentence = f"expected a folder for the cells of a sweep, but {file} is a file; name another place"
     with pytest.raises(NotADirectoryError, match="^" + re.escape(sentence) + "$"):
         run(demo, tasks, file)
+    sentence = (
+        f"expected a folder for the cells of a sweep, but {file / 'in'} cannot be made: Not a directory; "
+        "name another place"
+    )
+    with pytest.raises(NotADirectoryError, match="^" + re.escape(sentence) + "$"):
+        run(demo, tasks, file / "in")
     assert not calls
 
 

@@ -108,6 +108,39 @@ def test_a_template_without_its_field(tmp_path):
         tasks.read(path, template="{question}")
 
 
+@pytest.mark.parametrize(
+    ("template", "reason"),
+    [
+        ("{0}", "Format string contains positional fields"),
+        ("{}", "Format string contains positional fields"),
+        ("{q.a}", "'str' object has no attribute 'a'"),
+        ("{question", "expected '}' before end of string"),
+    ],
+)
+def test_a_template_that_is_none(tmp_path, template, reason):
+    path = lines(tmp_path, {"q": "Who?", "question": "Who?", "answer": "#### 1", "answers": ["I"]})
+    sentence = (
+        f"expected a template with names of fields in braces, such as '{{question}}', got {template!r} ({reason}); "
+        "correct it, and write a brace that is meant as such twice"
+    )
+    with pytest.raises(ValueError, match="^" + re.escape(sentence) + "$"):
+        tasks.read(path, template=template)
+    with pytest.raises(ValueError, match="^" + re.escape(sentence.replace("q.a", "question.a")) + "$"):
+        tasks.published("gsm8k", path, template=template.replace("q.a", "question.a"))
+
+
+def test_a_template_of_a_published_set_names_its_fields(tmp_path):
+    path = lines(tmp_path, {"question": "Who?", "answer": "#### 1"})
+    sentence = "expected field 'q' for the template of gsm8k, got id, question, answers; correct the template"
+    with pytest.raises(ValueError, match="^" + re.escape(sentence) + "$"):
+        tasks.published("gsm8k", path, template="{q}")
+
+
+def test_a_mark_of_byte_order_is_no_text(tmp_path):
+    (tmp_path / "own.jsonl").write_text('{"text": "Once."}', encoding="utf-8-sig")
+    assert tasks.read(tmp_path / "own.jsonl").examples[0].text == "Once."
+
+
 def test_files_that_make_no_task(tmp_path):
     with pytest.raises(ValueError, match="expected task 'own' to have examples, got none; is its file"):
         tasks.read(lines(tmp_path, ""))

@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Any, ParamSpec, TypeVar
 import typer
 from typer.core import TyperGroup
 
+from . import options
+from .given import read_policy, writable, writable_folder
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -32,40 +35,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-
-Model = Annotated[str, typer.Argument(help="'demo', a folder in Hugging Face format, or a hub id")]
-Prompts = Annotated[list[str] | None, typer.Option("--prompt", "-p", help="a prompt; may be given several times")]
-PromptFile = Annotated[
-    Path | None, typer.Option("--prompts", help="a file with a prompt per line, or .jsonl with 'prompt' or 'text'")
-]
-NewTokens = Annotated[int, typer.Option("--max-new-tokens", "-n", help="tokens to write after each prompt")]
-Chat = Annotated[bool, typer.Option(help="wrap each prompt in the tokenizer's chat template")]
-BatchSize = Annotated[int, typer.Option(min=1, help="prompts per batch")]
-Device = Annotated[str | None, typer.Option(help="such as cuda or cpu")]
-Dtype = Annotated[str | None, typer.Option(help="such as bfloat16; default: float32 on a CPU")]
-DeviceMap = Annotated[str | None, typer.Option(help="such as auto, to spread the model over several GPUs")]
-Revision = Annotated[str | None, typer.Option(help="branch, tag or commit on the hub")]
-Trust = Annotated[bool, typer.Option(help="run model code that comes with the checkpoint")]
-PolicyText = Annotated[
-    str | None,
-    typer.Option("--policy", help='JSON, or a file of it: \'{"policy": "FFNSkip", "threshold": 0.999}\''),
-]
-PolicyTexts = Annotated[
-    list[str] | None, typer.Option("--policy", help="JSON, or a file of it; the dense model is always run")
-]
-TASKS = typer.Option(
-    "--task", "-t", help="a bundled task, a .jsonl file, or a published set with its file: gsm8k=test.jsonl"
-)
-Examples = Annotated[int | None, typer.Option(min=1, help="of each task at most")]
-TaskChat = Annotated[
-    bool | None,
-    typer.Option(
-        help="wrap prompts in the tokenizer's chat template; default: those of conversations, where it has one"
-    ),
-]
-Stride = Annotated[
-    int | None, typer.Option(min=1, help="read plain texts longer than the context in windows that move on by so many")
-]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -96,7 +65,7 @@ def plainly(command: Callable[P, R]) -> Callable[P, R]:
 @plainly
 def replay(
     trace: Annotated[Path, typer.Argument(help="a recorded trace")],
-    policy: PolicyText = None,
+    policy: options.PolicyText = None,
     thresholds: Annotated[str, typer.Option(help="cosines, separated by commas")] = "0.99,0.995,0.998,0.999,0.9995",
     out: Annotated[Path | None, typer.Option("--out", "-o", help="also write the table as CSV")] = None,
 ) -> None:
@@ -107,10 +76,13 @@ def replay(
     from ..policies import replay as replayed
     from ..trace import Trace, writing
 
-    recorded = Trace.load(trace)
+    if out is not None:
+        writable(out, "the table")
     rule = read_policy(policy) or FFNSkip(threshold=None, warmup=0)
+    cosines = _numbers(thresholds)
+    recorded = Trace.load(trace)
     if isinstance(rule, FFNSkip) and rule.threshold is None:
-        table = replay_thresholds(rule, recorded, [float(value) for value in thresholds.split(",")])
+        table = replay_thresholds(rule, recorded, cosines)
     else:
         ratios = replayed(rule, recorded).ratios
         table = pd.DataFrame([{"policy": rule.describe(), **ratios._asdict()}])
@@ -126,47 +98,20 @@ def demo(
     out: Annotated[Path, typer.Option("--out", "-o", help="folder for what it writes")] = Path("runs/demo"),
 ) -> None:
     """Record, skip and draw on the bundled model; ends by naming what it wrote."""
+    writable_folder(out)
     from .demo import demonstrate
 
     demonstrate(out, say=typer.echo)
 
 
-def open_model(
-    model: str, device: str | None, dtype: str | None, device_map: str | None, revision: str | None, trust: bool
-) -> tuple[Any, Any]:
-    """Model and tokenizer, by the options that every command on a model has."""
-    from ..loading import load
-
-    return load(model, device=device, dtype=dtype, device_map=device_map, revision=revision, trust_remote_code=trust)
-
-
-def read_policy(given: str | None) -> Any:
-    """A policy from JSON text or from a file of it; None stays None."""
-    import json
-
-    from ..policies import from_json
-
-    if given is None:
-        return None
-    inline = given.lstrip().startswith("{")
-    if not inline and not Path(given).is_file():
-        raise FileNotFoundError(f"expected a policy as JSON or a file of it, got {given!r}, and there is no such file")
-    text = given if inline else Path(given).read_text(encoding="utf-8")
+def _numbers(given: str) -> list[float]:
     try:
-        return from_json(text)
-    except json.JSONDecodeError:
-        example = '{"policy": "FFNSkip", "threshold": 0.999}'
-        raise ValueError(f"expected a policy as JSON, got {text!r}; write it like {example!r}") from None
-
-
-def writable(path: Path, what: str, *suffixes: str) -> None:
-    """Fail before the work, not after it."""
-    if path.suffix not in suffixes:
-        raise ValueError(f"expected a name that ends in {' or '.join(suffixes)} for {what}, got {path.name}; rename it")
-    if not path.parent.is_dir():
-        raise FileNotFoundError(
-            f"expected a folder to write {path.name} into, but {path.parent} does not exist; make it first"
-        )
+        return [float(value) for value in given.split(",")]
+    except ValueError:
+        raise ValueError(
+            f"expected --thresholds to be numbers with commas between them, such as 0.99,0.999, got {given!r}; "
+            "correct them"
+        ) from None
 
 
 _FORMS = {"p": ".2g", "lost": ".0f", "won": ".0f"}  # column -> format; others have four decimals

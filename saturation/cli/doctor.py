@@ -12,7 +12,9 @@ from typing import Annotated, NamedTuple
 
 import typer
 
-from .app import Device, DeviceMap, Dtype, Revision, Trust, app, open_model, plainly
+from . import options
+from .app import app, plainly
+from .given import open_model
 
 OPTIONAL = {
     "lm-eval": "saturation eval --lm-eval",
@@ -37,11 +39,11 @@ def doctor(
     model: Annotated[
         str | None, typer.Argument(help="also look at this one: 'demo', a folder in Hugging Face format, or a hub id")
     ] = None,
-    device: Device = None,
-    dtype: Dtype = None,
-    device_map: DeviceMap = None,
-    revision: Revision = None,
-    trust_remote_code: Trust = False,
+    device: options.Device = None,
+    dtype: options.Dtype = None,
+    device_map: options.DeviceMap = None,
+    revision: options.Revision = None,
+    trust_remote_code: options.Trust = False,
 ) -> None:
     """Say what is installed, which devices there are, whether the bundled model is whole, and what a model takes."""
     broken = False

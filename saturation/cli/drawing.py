@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from .app import app, plainly
+from .given import writable
 
 
 class Kind(StrEnum):
@@ -69,6 +70,7 @@ def figure(
         return
     if kind is None or not traces or out is None:
         raise ValueError("expected a kind, traces and --out FILE, or --all FOLDER; give one or the other")
+    writable(out, "the figure")
     drawn = _drawn(kind, _labelled(traces, label), phase, sequence)
     for path in figures.save(drawn, out, venue=str(venue) if venue else None, width=str(width)):  # type: ignore[arg-type]
         typer.echo(str(path))

@@ -8,27 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .app import (
-    TASKS,
-    BatchSize,
-    Device,
-    DeviceMap,
-    Dtype,
-    Examples,
-    Model,
-    PolicyTexts,
-    Revision,
-    Stride,
-    TaskChat,
-    Trust,
-    app,
-    as_text,
-    open_model,
-    plainly,
-    read_policy,
-    writable,
-)
-from .sweeping import read_tasks
+from . import options
+from .app import app, as_text, plainly
+from .given import open_model, read_policy, read_tasks, writable
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -53,24 +35,24 @@ SCORED = (
 @app.command("eval")
 @plainly
 def evaluate(
-    model: Model,
-    task: Annotated[list[str] | None, TASKS] = None,
+    model: options.Model,
+    task: Annotated[list[str] | None, options.TASKS] = None,
     lm_eval: Annotated[
         str | None, typer.Option("--lm-eval", help="tasks of lm-evaluation-harness instead, separated by commas")
     ] = None,
     include_path: Annotated[Path | None, typer.Option(help="--lm-eval: a folder of task files of your own")] = None,
     num_fewshot: Annotated[int | None, typer.Option(help="--lm-eval: examples in the prompt")] = None,
-    policy: PolicyTexts = None,
-    examples: Examples = None,
+    policy: options.PolicyTexts = None,
+    examples: options.Examples = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="keep the rows, a .csv or .parquet file")] = None,
-    chat: TaskChat = None,
-    stride: Stride = None,
-    batch_size: BatchSize = 16,
-    device: Device = None,
-    dtype: Dtype = None,
-    device_map: DeviceMap = None,
-    revision: Revision = None,
-    trust_remote_code: Trust = False,
+    chat: options.TaskChat = None,
+    stride: options.Stride = None,
+    batch_size: options.BatchSize = 16,
+    device: options.Device = None,
+    dtype: options.Dtype = None,
+    device_map: options.DeviceMap = None,
+    revision: options.Revision = None,
+    trust_remote_code: options.Trust = False,
 ) -> None:
     """Score policies beside the dense model and compare them with it, example by example."""
     if bool(task) == bool(lm_eval):
@@ -90,9 +72,9 @@ def evaluate(
     both = open_model(model, device, dtype, device_map, revision, trust_remote_code)
     if lm_eval:
         names = [name.strip() for name in lm_eval.split(",")]
-        options: dict[str, Any] = {"include_path": include_path, "num_fewshot": num_fewshot, "limit": examples}
-        options |= {"apply_chat_template": bool(chat), "batch_size": batch_size}
-        rows = _stacked(harness.evaluate(*both, names, policy=rule, **options) for rule in rules.values())
+        how: dict[str, Any] = {"include_path": include_path, "num_fewshot": num_fewshot, "limit": examples}
+        how |= {"apply_chat_template": bool(chat), "batch_size": batch_size}
+        rows = _stacked(harness.evaluate(*both, names, policy=rule, **how) for rule in rules.values())
     else:
         rows = _stacked(_beside_dense(both, tasks, rules, chat=chat, stride=stride, batch_size=batch_size))
     if out is not None:
@@ -102,17 +84,17 @@ def evaluate(
 
 
 def _beside_dense(
-    both: tuple[Any, Any], tasks: Sequence[Task], rules: dict[str, Policy | None], **options: Any
+    both: tuple[Any, Any], tasks: Sequence[Task], rules: dict[str, Policy | None], **how: Any
 ) -> Iterator[pd.DataFrame]:
     """Rows of each task: the dense run's, and every policy's with how far it drifted from them."""
     from ..quality import against
     from ..quality import evaluate as evaluated
 
     for each in tasks:
-        dense = evaluated(*both, each, **options)
-        beside = against(*both, each, dense, dense, policy=None, **options) if len(rules) > 1 else dense
+        dense = evaluated(*both, each, **how)
+        beside = against(*both, each, dense, dense, policy=None, **how) if len(rules) > 1 else dense
         yield from (
-            beside if rule is None else evaluated(*both, each, policy=rule, dense=dense, **options)
+            beside if rule is None else evaluated(*both, each, policy=rule, dense=dense, **how)
             for rule in rules.values()
         )
 

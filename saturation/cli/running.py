@@ -2,32 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from .app import (
-    BatchSize,
-    Chat,
-    Device,
-    DeviceMap,
-    Dtype,
-    Model,
-    NewTokens,
-    PolicyText,
-    PromptFile,
-    Prompts,
-    Revision,
-    Trust,
-    app,
-    open_model,
-    plainly,
-    read_policy,
-    writable,
-)
+from . import options
+from .app import app, plainly
+from .given import open_model, read_policy, read_prompts, writable
 
 
 class Also(StrEnum):
@@ -41,31 +24,31 @@ class Also(StrEnum):
 @app.command()
 @plainly
 def record(
-    model: Model,
+    model: options.Model,
     out: Annotated[Path, typer.Option("--out", "-o", help="the trace, a .parquet file")],
-    prompt: Prompts = None,
-    prompts: PromptFile = None,
-    max_new_tokens: NewTokens = 0,
+    prompt: options.Prompts = None,
+    prompts: options.PromptFile = None,
+    max_new_tokens: options.NewTokens = 0,
     start: Annotated[int, typer.Option(help="position from which given text counts as decode")] = 0,
     also: Annotated[list[Also] | None, typer.Option(help="record this too")] = None,
-    chat: Chat = False,
-    batch_size: BatchSize = 8,
-    device: Device = None,
-    dtype: Dtype = None,
-    device_map: DeviceMap = None,
-    revision: Revision = None,
-    trust_remote_code: Trust = False,
+    chat: options.Chat = False,
+    batch_size: options.BatchSize = 8,
+    device: options.Device = None,
+    dtype: options.Dtype = None,
+    device_map: options.DeviceMap = None,
+    revision: options.Revision = None,
+    trust_remote_code: options.Trust = False,
 ) -> None:
     """Record a trace: distance and growth of every feed-forward block at every token."""
     from .. import recording
 
-    texts = _texts(prompt, prompts)
+    texts = read_prompts(prompt, prompts)
     writable(out, "the trace", ".parquet")
     loaded, tokenizer = open_model(model, device, dtype, device_map, revision, trust_remote_code)
-    options: dict[str, Any] = {"max_new_tokens": max_new_tokens, "start": start, "chat": chat}
+    how: dict[str, Any] = {"max_new_tokens": max_new_tokens, "start": start, "chat": chat}
     try:
         trace = recording.record(
-            loaded, tokenizer, texts, also=[str(name) for name in also or ()], batch_size=batch_size, **options
+            loaded, tokenizer, texts, also=[str(name) for name in also or ()], batch_size=batch_size, **how
         )
     except KeyboardInterrupt as stop:
         partial = getattr(stop, "trace", None)
@@ -81,26 +64,26 @@ def record(
 @app.command()
 @plainly
 def generate(
-    model: Model,
-    prompt: Prompts = None,
-    prompts: PromptFile = None,
-    policy: PolicyText = None,
-    max_new_tokens: NewTokens = 64,
+    model: options.Model,
+    prompt: options.Prompts = None,
+    prompts: options.PromptFile = None,
+    policy: options.PolicyText = None,
+    max_new_tokens: options.NewTokens = 64,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="keep the trace, a .parquet file")] = None,
     temperature: Annotated[float, typer.Option(help="0 is greedy")] = 0.0,
     seed: Annotated[int, typer.Option(help="of the sampling")] = 0,
-    chat: Chat = False,
-    batch_size: BatchSize = 8,
-    device: Device = None,
-    dtype: Dtype = None,
-    device_map: DeviceMap = None,
-    revision: Revision = None,
-    trust_remote_code: Trust = False,
+    chat: options.Chat = False,
+    batch_size: options.BatchSize = 8,
+    device: options.Device = None,
+    dtype: options.Dtype = None,
+    device_map: options.DeviceMap = None,
+    revision: options.Revision = None,
+    trust_remote_code: options.Trust = False,
 ) -> None:
     """Write on after each prompt, dense or skipping; the new text goes to stdout, the numbers to stderr."""
     from .. import generation
 
-    texts = _texts(prompt, prompts)
+    texts = read_prompts(prompt, prompts)
     rule = read_policy(policy)
     if out is not None:
         writable(out, "the trace", ".parquet")
@@ -122,31 +105,3 @@ def generate(
         runs.trace.save(out)
     what = f"{runs.ledger!r}, ideal speed-up {runs.ledger.ideal:.2f}x" if runs.ledger else "dense"
     typer.echo(f"{what}; {runs.tokens_per_second:.0f} tokens/s", err=True)
-
-
-def _texts(prompt: list[str] | None, file: Path | None) -> list[str]:
-    """Prompts from the command line and from a file."""
-    texts = list(prompt or ())
-    if file is not None:
-        for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
-            if not line.strip():
-                continue
-            if file.suffix != ".jsonl":
-                texts.append(line)
-                continue
-            try:
-                row = json.loads(line)
-            except ValueError as error:
-                raise ValueError(f"expected JSON in every line of {file}, but line {number} is not: {error}") from None
-            if not isinstance(row, dict) or not ({"prompt", "text"} & set(row)):
-                raise ValueError(f"expected a field 'prompt' or 'text' in line {number} of {file}, found none; add it")
-            text = row.get("prompt") or row.get("text", row.get("prompt"))
-            if not isinstance(text, str) or not text.strip():
-                raise ValueError(
-                    f"expected 'prompt' or 'text' in line {number} of {file} to be a text, not empty, got {text!r}; "
-                    "correct it or remove the line"
-                )
-            texts.append(text)
-    if not texts:
-        raise ValueError("expected a prompt, got none; give --prompt TEXT, or --prompts FILE")
-    return texts

@@ -91,6 +91,8 @@ def evaluate(
     chat template they are written as lines of ``User:`` and ``Assistant:``, and an answer is cut where the model
     begins the user's next line.
     """
+    if batch_size < 1:
+        raise ValueError(f"expected batch_size >= 1, got {batch_size}; 1 takes one example at a time")
     wrapped = uses_chat(tokenizer, task, chat)
     if task.score == "conversation":
         table = conversed(model, tokenizer, task, policy, wrapped, batch_size, progress)

@@ -87,6 +87,9 @@ def compare(sparse: pd.DataFrame, dense: pd.DataFrame, score: str = "correct") -
             f"expected both tables to hold the same examples once each, got {len(ours)} and {len(theirs)} rows with "
             f"{len(ours.index.intersection(theirs.index))} examples in common; evaluate both on one task"
         )
+    if score not in ours or score not in theirs:
+        both = [name for name in dict.fromkeys((*_scores(ours), *_scores(theirs))) if name in ours and name in theirs]
+        raise ValueError(f"expected a score that both tables have, {', '.join(both)}, got {score!r}; name one of them")
     every = ours[score].astype(float) - theirs[score].loc[ours.index].astype(float)
     difference = every.dropna()  # a judge may have failed on one of the two
     if difference.empty:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 import torch
@@ -38,8 +38,8 @@ def record(
     model, tokenizer
         As `load` gives them.
     prompts
-        A text, or several. With ``max_new_tokens=0`` they are read teacher-forced, and a pair (prompt, answer) is
-        read as one text whose answer counts as decode.
+        A text, or a list of several. With ``max_new_tokens=0`` they are read teacher-forced, and a pair (prompt,
+        answer) in the list is read as one text whose answer counts as decode.
     max_new_tokens
         Tokens that the model writes after each prompt: always the likeliest one, whatever its generation config
         says of beams or penalties.
@@ -62,7 +62,8 @@ def record(
     Raises
     ------
     ValueError
-        No prompts, an empty prompt, a prompt too long for the model's context, no chat template.
+        No prompts, a prompt that is empty or no text, one too long for the model's context, no chat template; a
+        pair or a `start` with new tokens.
     UnsupportedModel
         As for `watch`.
     KeyboardInterrupt
@@ -73,12 +74,13 @@ def record(
             f"expected max_new_tokens >= 0 and batch_size >= 1, got {max_new_tokens} and {batch_size}; "
             "0 new tokens reads the texts as they are"
         )
-    rows, starts = encode(model, tokenizer, prompts, start=start, chat=chat, room=max_new_tokens)
-    if max_new_tokens and any(isinstance(prompt, tuple) for prompt in prompts):
+    prompts = _listed(prompts)
+    if max_new_tokens and (start or any(isinstance(prompt, tuple) for prompt in prompts)):
         raise ValueError(
-            "expected plain prompts with max_new_tokens > 0, got a pair (prompt, answer); "
-            "set max_new_tokens=0 to read given answers"
+            f"expected plain prompts with max_new_tokens > 0, got {f'start={start}' if start else 'a pair'}"
+            f"{'' if start else ' (prompt, answer)'}; set max_new_tokens=0 to read given answers"
         )
+    rows, starts = encode(model, tokenizer, prompts, start=start, chat=chat, room=max_new_tokens)
     run = _Generation(max_new_tokens) if max_new_tokens else _Reading()
     batches = [rows[i : i + batch_size] for i in range(0, len(rows), batch_size)]
     with watch(model, tokenizer=tokenizer, start=None if max_new_tokens else starts, also=also) as recorder:
@@ -114,9 +116,7 @@ def encode(
     ids, starts
         One list of ids and one position per prompt.
     """
-    prompts = [prompts] if isinstance(prompts, str) else list(prompts)
-    if not prompts:
-        raise ValueError("expected at least one prompt, got none; pass a text or a list of texts")
+    prompts = _listed(prompts)
     if chat and not getattr(tokenizer, "chat_template", None):
         raise ValueError(
             "expected a tokenizer with a chat template for chat=True, got one without; use chat=False and "
@@ -161,6 +161,31 @@ class _Generation:
                 open_ -= {number for number, token in enumerate(tokens.tolist()) if token in ends}
                 if not open_:
                     break
+
+
+def _listed(prompts: str | Iterable[Prompt]) -> list[Prompt]:
+    """Prompts as a list, each of them a text or a pair."""
+    if isinstance(prompts, tuple) and len(prompts) == 2 and all(isinstance(prompt, str) for prompt in prompts):
+        raise ValueError(
+            f"expected prompts in a list, got {prompts!r}, which may be a pair (prompt, answer) or two prompts; write "
+            "[(prompt, answer)] or [prompt, prompt]"
+        )
+    listed: list[Prompt] = [prompts] if isinstance(prompts, str) else [*prompts]
+    if not listed:
+        raise ValueError("expected at least one prompt, got none; pass a text or a list of texts")
+    for number, prompt in enumerate(listed):
+        pair = prompt if isinstance(prompt, tuple) else (prompt, "")
+        if len(pair) != 2 or not all(_is_text(one) for one in pair):
+            raise ValueError(
+                f"expected prompts that are texts, lists of token ids or pairs of these, but prompt {number} is "
+                f"{prompt!r}; correct it"
+            )
+    return listed
+
+
+def _is_text(given: Any) -> bool:
+    """A text or its ids; a list of texts is neither."""
+    return isinstance(given, str) or (isinstance(given, Collection) and not any(isinstance(one, str) for one in given))
 
 
 def _ids(tokenizer: Any, text: Text, chat: bool, **options: Any) -> list[int]:

@@ -78,7 +78,7 @@ def sweep(
         Where `out` cannot be written; finished cells stay.
     """
     named = _named(policies)
-    _check(model, named, tasks)
+    _check(model, named, tasks, seeds)
     common = [keys.fingerprint(model), keys.place(model), keys.tokens(tokenizer), keys.code(), f"{chat} {stride}"]
     cells = list(cells_of(dict(named), tasks, seeds, common))
     run = _Sweep(model, tokenizer, cells, _folder(out), judge, {"chat": chat, "stride": stride}, batch_size, progress)
@@ -186,8 +186,17 @@ def _named(policies: Mapping[str, Policy | None] | Sequence[Policy | None]) -> l
     return [("dense" if policy is None else policy.describe(), policy) for policy in policies]
 
 
-def _check(model: PreTrainedModel, named: list[tuple[str, Policy | None]], tasks: Sequence[Task]) -> None:
+def _check(
+    model: PreTrainedModel, named: list[tuple[str, Policy | None]], tasks: Sequence[Task], seeds: Sequence[int]
+) -> None:
     """Whatever would fail in the middle and can be known before."""
+    if strange := [given for given in tasks if not isinstance(given, Task)]:
+        raise ValueError(
+            f"expected a list of tasks as saturation.tasks.bundled or read gives them, got {strange[0]!r} in it; give "
+            "such as [saturation.tasks.bundled('factoid')]"
+        )
+    if not len(seeds):
+        raise ValueError("expected at least one seed for policies that draw, got none; leave seeds= out to take 0")
     for what, names in (("policies", [name for name, _ in named]), ("tasks", [given.name for given in tasks])):
         if not names:
             raise ValueError(f"expected at least one of the {what}, got none; name what to run")
@@ -203,5 +212,11 @@ def _folder(out: str | Path) -> Path:
     out = Path(out)
     if out.exists() and not out.is_dir():
         raise NotADirectoryError(f"expected a folder for the cells of a sweep, but {out} is a file; name another place")
-    out.mkdir(parents=True, exist_ok=True)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise type(error)(
+            f"expected a folder for the cells of a sweep, but {out} cannot be made: {error.strerror}; name another "
+            "place"
+        ) from error
     return out

@@ -7,6 +7,7 @@ from dataclasses import replace
 from itertools import islice
 from typing import Any
 
+from .files import filled
 from .hubsets import HUB, HubSet
 from .published import Fields
 from .task import Example, Task
@@ -151,7 +152,7 @@ def _prompt(chosen: HubSet, fields: Fields) -> str:
     if chosen.score == "text" and "prompt" not in fields and chosen.template in ("", "{prompt}"):
         return ""
     try:
-        return chosen.template.format(**fields)
+        return filled(chosen.template, fields)
     except KeyError as missing:
         raise ValueError(
             f"expected field {missing} for the template of {chosen.name}, got {', '.join(fields)}; name its column "

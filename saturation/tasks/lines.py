@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from .files import filled, text_of
 from .task import Example, Task
 
 _SCORED_BY = {
@@ -57,7 +58,7 @@ def read(
         Where there is no such file.
     ValueError
         For a line that is no JSON object, or a field that is missing or of the wrong type: with file, line and
-        field.
+        field; for a file that is not UTF-8, and for a template that is none.
     """
     path = Path(path)
     if not path.is_file():
@@ -80,7 +81,7 @@ def read(
 
 def _objects(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     """Every line that is not blank, with the place to name in an error."""
-    for i, text in enumerate(path.read_text(encoding="utf-8").split("\n"), start=1):
+    for i, text in enumerate(text_of(path, "a file of JSON lines").split("\n"), start=1):
         if not text.strip():
             continue
         where = f"{path}, line {i}"
@@ -144,7 +145,7 @@ def _prompt(fields: _Fields, template: str | None) -> str:
     if template is None:
         return fields.text("prompt")
     try:
-        return template.format(**fields.line)
+        return filled(template, fields.line)
     except KeyError as missing:
         raise fields.wrong(f"field {missing} for the template", "none") from None
 

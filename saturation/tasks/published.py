@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from .files import filled, text_of
 from .task import Example, Task, number
 
 Fields = dict[str, Any]  # the fields that a template may use, with those of `Example`
@@ -156,22 +157,30 @@ def published(name: str, path: str | Path, *, template: str | None = None) -> Ta
     Raises
     ------
     ValueError
-        For an unknown name, or a file that is not of that set.
+        For an unknown name, a file that is not of that set or not UTF-8, or a template with other fields.
+    OSError
+        For a file that cannot be read.
     """
     if name not in PUBLISHED:
         raise ValueError(f"expected a published set among {', '.join(PUBLISHED)}, got {name!r}; choose one")
     form = PUBLISHED[name]
+    text = text_of(path, f"the file of {name}")
     try:
-        found = list(form.read(Path(path).read_text(encoding="utf-8")))
-        examples = [_example(fields, template or form.template, form.stop) for fields in found]
+        found = list(form.read(text))
     except (KeyError, IndexError, TypeError, ValueError) as error:
         raise ValueError(
             f"expected {path} to be the file of {name} as it is distributed, but reading it gave "
             f"{type(error).__name__}: {error}; give the right file, or make JSON lines of it for saturation.tasks.read"
         ) from error
-    return Task(name, form.score, tuple(examples), form.max_new_tokens, source=str(path))
+    try:
+        examples = tuple(_example(fields, template or form.template, form.stop) for fields in found)
+    except KeyError as missing:
+        raise ValueError(
+            f"expected field {missing} for the template of {name}, got {', '.join(found[0])}; correct the template"
+        ) from None
+    return Task(name, form.score, examples, form.max_new_tokens, source=str(path))
 
 
 def _example(fields: Fields, template: str, stop: str) -> Example:
     given = {name: value for name, value in fields.items() if name != "question"}
-    return Example(prompt=template.format(**fields), stop=stop, **given)
+    return Example(prompt=filled(template, fields), stop=stop, **given)
