@@ -333,7 +333,8 @@ def test_even_an_error_that_nobody_thought_of_is_one_sentence(monkeypatch):
 
     monkeypatch.setattr(loading, "load", broken)
     code, out, err = run("generate", "demo", "-p", "a")
-    assert (code, out, err) == (1, "", "saturation: failed with KeyError: 'text'\n")
+    said = "saturation: failed with KeyError: 'text'; where what you gave is right, please report this\n"
+    assert (code, out, err) == (1, "", said)
 
 
 def test_an_interrupt_keeps_what_was_recorded(tmp_path, monkeypatch):

@@ -236,6 +236,11 @@ def test_pairs_are_read_with_the_answer_as_decode():
     assert trace.distance.shape == (7, LAYERS)
 
 
+def test_a_tuple_of_prompts_to_write_after_is_no_pair():
+    trace = st.record(build("llama"), Words(), ("a b", "c"), max_new_tokens=2)
+    assert trace.tokens.sequence.nunique() == 2
+
+
 def test_an_answer_is_read_as_in_running_text(stories):
     """SentencePiece begins a text with a space; one that goes on has none of its own."""
     model, tokenizer = stories[:2]

@@ -51,8 +51,10 @@ def plainly(command: Callable[P, R]) -> Callable[P, R]:
             raise
         except Exception as error:
             logging.getLogger(__name__).debug("failed", exc_info=True)
-            said = isinstance(error, (OSError, ValueError, RuntimeError, ImportError))  # else not meant for a reader
-            typer.echo(f"saturation: {error if said else f'failed with {type(error).__name__}: {error}'}", err=True)
+            told = str(error)
+            if not isinstance(error, (OSError, ValueError, RuntimeError, ImportError)):  # not meant for a reader
+                told = f"failed with {type(error).__name__}: {error}; where what you gave is right, please report this"
+            typer.echo(f"saturation: {told}", err=True)
             raise typer.Exit(1) from error
         except KeyboardInterrupt as stop:
             typer.echo("saturation: interrupted", err=True)

@@ -74,11 +74,16 @@ def record(
             f"expected max_new_tokens >= 0 and batch_size >= 1, got {max_new_tokens} and {batch_size}; "
             "0 new tokens reads the texts as they are"
         )
+    if not max_new_tokens and isinstance(prompts, tuple) and [type(one) for one in prompts] == [str, str]:
+        raise ValueError(
+            f"expected prompts in a list, got {prompts!r}, which may be a pair (prompt, answer) or two prompts; write "
+            "[(prompt, answer)] or [prompt, prompt]"
+        )
     prompts = _listed(prompts)
     if max_new_tokens and (start or any(isinstance(prompt, tuple) for prompt in prompts)):
+        came = f"start={start}" if start else "a pair (prompt, answer)"
         raise ValueError(
-            f"expected plain prompts with max_new_tokens > 0, got {f'start={start}' if start else 'a pair'}"
-            f"{'' if start else ' (prompt, answer)'}; set max_new_tokens=0 to read given answers"
+            f"expected plain prompts with max_new_tokens > 0, got {came}; set max_new_tokens=0 to read given answers"
         )
     rows, starts = encode(model, tokenizer, prompts, start=start, chat=chat, room=max_new_tokens)
     run = _Generation(max_new_tokens) if max_new_tokens else _Reading()
@@ -165,11 +170,6 @@ class _Generation:
 
 def _listed(prompts: str | Iterable[Prompt]) -> list[Prompt]:
     """Prompts as a list, each of them a text or a pair."""
-    if isinstance(prompts, tuple) and len(prompts) == 2 and all(isinstance(prompt, str) for prompt in prompts):
-        raise ValueError(
-            f"expected prompts in a list, got {prompts!r}, which may be a pair (prompt, answer) or two prompts; write "
-            "[(prompt, answer)] or [prompt, prompt]"
-        )
     listed: list[Prompt] = [prompts] if isinstance(prompts, str) else [*prompts]
     if not listed:
         raise ValueError("expected at least one prompt, got none; pass a text or a list of texts")
