@@ -18,6 +18,7 @@ from saturation import loading
 from saturation.cli import app, doctor, given
 from saturation.recording import texts
 from saturation.tasks import bundled as task
+from tests.families import build
 
 PROMPT = "Question: Where was Mara Vance born?\nAnswer:"
 RULE = '{"policy": "FFNSkip", "threshold": 0.99, "warmup": 0}'
@@ -138,6 +139,18 @@ def test_the_doctor_names_what_is_at_hand():
     assert said["FFN blocks"][1].startswith(f"{len(blocks)} found, behind attention, {share:.0%} of the weights; ")
     assert {"CPU", "lm-eval", "datasets", "openai", "playwright", "Chromium"} <= said.keys()
     assert (said["CUDA"][0] == "--") if "CUDA" in said else torch.cuda.is_available()
+
+
+def test_the_doctor_counts_the_experts_that_a_token_reads(monkeypatch):
+    model = build("mixtral")
+    monkeypatch.setattr(doctor, "open_model", lambda *options: (model, None))
+    held = sum(p.numel() for layer in model.model.layers for p in layer.mlp.parameters())
+    held += sum(layer.post_attention_layernorm.weight.numel() for layer in model.model.layers)
+    idle = sum(p.numel() for layer in model.model.layers for p in layer.mlp.experts.parameters()) / 3
+    whole = model.get_memory_footprint() / 4
+    saved = (held - idle) / (whole - idle) / 4
+    said = f"{held / whole:.0%} of the weights; a quarter of them skipped saves {saved:.0%} of the bytes read, "
+    assert said + f"{1 / (1 - saved):.2f}x in speed" in run("doctor", "mixtral")[1]
 
 
 def test_the_doctor_tells_a_fault_from_what_few_need(monkeypatch, tmp_path):

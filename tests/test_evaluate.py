@@ -9,7 +9,7 @@ import pytest
 from scipy import stats
 
 import saturation as st
-from saturation.quality import compare, evaluate, normalise, summarise
+from saturation.quality import compare, evaluate, evaluating, normalise, summarise
 from saturation.quality.collapse import repetition
 from saturation.quality.matching import exact, numeric, overlap
 from saturation.tasks import Example, Task, bundled
@@ -113,6 +113,18 @@ def test_the_likeliest_choice_is_taken(demo):
     skipping = evaluate(*demo, task, policy=st.StaticFFN(layers=(0,)), progress=False)
     assert (skipping["skipped"] * 16 == skipping["blocks"]).all() and skipping["skipped"].sum() > 0
     assert skipping["correct"].mean() < 0.95, "the first layer is not saturated"
+
+
+def test_per_character_means_the_characters_of_the_choice(demo, monkeypatch):
+    """Not the space before it, which would favour short ones: 1 nat for 1 character against 3.2 for 4."""
+    read = evaluating.losses
+
+    def known(model, tokenizer, pairs, **options):
+        return read(model, tokenizer, pairs, **options).assign(nll=[1.0, 3.2])
+
+    monkeypatch.setattr(evaluating, "losses", known)
+    task = Task("choices", "choice", (Example("1", prompt="Who?", choices=("I", "Mara"), correct=1),))
+    assert evaluate(*demo, task, progress=False)[["correct", "correct_norm"]].values.tolist() == [[False, True]]
 
 
 def test_text_is_scored_as_losses_does(demo):

@@ -72,6 +72,10 @@ def test_a_setting_is_no_part_of_a_line() -> None:
         StaticFFN((3,)).describe(): "static FFN",
         RandomFFN(0.25).describe(): "random FFN",
         RandomFFN(0.25, per="run").describe(): "random FFN once",
+        FFNSkip(0.99, cold_start=3, warmup=0, prefill=True).describe(): "FFN-SkipLLM, prefill too, cold 3+0",
+        FFNSkip(0.99, warmup_on="position").describe(): "FFN-SkipLLM, warm-up 25 by position",
+        StaticFFN((3, 4), decode_only=True).describe(): "static FFN, decode only",
+        RandomFFN(1 / 8, cold_start=2, cold_end=1).describe(): "random FFN, cold 2+1",
         "FFN-SkipLLM 15%": "FFN-SkipLLM",
         "random FFN, 5%, 3 seeds": "random FFN",
         "mine": "mine",
@@ -187,9 +191,11 @@ def test_by_category_names_what_the_table_lacks() -> None:
 # ---- warm-up
 
 
-def warmed() -> pd.DataFrame:
+RULES = [FFNSkip(threshold, warmup=length) for threshold in (0.99, 0.999) for length in (10, 0, 25)]
+
+
+def warmed(rules: list[FFNSkip] = RULES) -> pd.DataFrame:
     """Of two thresholds at three warm-ups, and of the dense run."""
-    rules = [FFNSkip(threshold, warmup=length) for threshold in (0.99, 0.999) for length in (10, 0, 25)]
     rows = [
         {"policy": rule.describe(), "mean": 0.5 + rule.warmup / 100, "answer": 0.3 - rule.warmup / 100}
         for rule in rules
@@ -209,6 +215,17 @@ def test_warmups_are_read_from_the_policies_names() -> None:
     assert [line.get_ydata()[0] for line in above.lines if line.get_label() == "dense"] == [0.9]
     assert below.get_xlabel() == "warm-up (generated tokens)" and below.get_ylabel() == "skipped\n(answer)"
     assert warmups.levels(warmed()["policy"]) == [0, 10, 25]
+
+
+def test_warmups_by_position_are_another_line_and_said_to_be() -> None:
+    rules = [FFNSkip(0.99, warmup=length, warmup_on="position") for length in (5, 25)]
+    figure = figures.warmup(warmed(rules))
+    assert list(bars(figure.axes[0])) == ["FFN-SkipLLM, cosine 0.99 by position"]
+    assert figure.axes[1].get_xlabel() == "warm-up (positions)"
+    both = figures.warmup(warmed([*rules, FFNSkip(0.99, warmup=5)]))
+    assert list(bars(both.axes[0])) == ["FFN-SkipLLM, cosine 0.99 by position", "FFN-SkipLLM, cosine 0.99"]
+    assert both.axes[1].get_xlabel() == "warm-up (tokens)"
+    assert warmups.levels(warmed(rules)["policy"]) == [5, 25]
 
 
 def test_warmups_of_ones_own_column_in_axes_of_ones_own() -> None:

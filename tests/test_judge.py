@@ -8,6 +8,7 @@ import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+import numpy as np
 import pytest
 
 import saturation as st
@@ -85,13 +86,25 @@ def judge_at(server, **options) -> Judge:
         ("rating: 7.5", 7.5),
         ("**Rating:** [[9]]", 9),
         ("A first Rating: 2, on reflection\nRating: 6", 6),
+        ("Rating (1-10): 8", 8),
+        ("**Rating (out of 10):** 6", 6),
+        ("Rating (9)", 9),
+        ("Rating: 7/10", 7),
+        ("Rating: 7,5", 7.5),
+        ("Rating: 10, without doubt.", 10),
     ],
 )
 def test_ratings_are_read(text, value):
     assert rating(text) == value
 
 
-@pytest.mark.parametrize("text", ["", "I like it.", "Rating: 11", "Rating: 0", "Rating: -5", "8"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "I like it.", "Rating: 11", "Rating: 0", "Rating: -5", "8", "Rating (1-10): eight", "Rating: 1 to 10"),
+        "Rating: 0,5",
+    ],
+)
 def test_nonsense_is_no_rating(text):
     with pytest.raises(ValueError, match=r"^expected a line 'Rating: N' with N from 1 to 10, got "):
         rating(text)
@@ -136,6 +149,12 @@ def test_a_key_must_be_there(monkeypatch):
     with pytest.raises(ValueError, match="^" + re.escape(sentence) + "$"):
         Judge("m")
     assert "secret" not in repr(Judge("m", key=""))
+
+
+def test_numbers_of_numpy_are_ratings_and_truths_are_not():
+    given = {"a": np.float32(7.5), "b": np.int64(7), "c": True, "d": np.bool_(True)}
+    table = judged(lambda example, answer: given[answer], EXAMPLES, list("abcd"))
+    assert table["judge"].tolist()[:2] == [7.5, 7] and table["judge"].isna().tolist() == [False, False, True, True]
 
 
 def test_any_function_is_a_judge():

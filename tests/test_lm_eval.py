@@ -18,7 +18,7 @@ import saturation as st
 from saturation import harness
 from saturation.cli import app
 from saturation.quality import losses
-from saturation.tasks import bundled
+from saturation.tasks import Example, Task, bundled
 
 lm_eval = pytest.importorskip("lm_eval", reason="lm-evaluation-harness is an optional package and not installed here")
 from lm_eval.api.instance import Instance  # noqa: E402
@@ -214,6 +214,23 @@ def test_a_score_is_that_of_our_own_evaluation(demo, folder, static):
         assert theirs["value"] == ours["correct"].mean() and theirs["n"] == len(ours)
         assert theirs["decode"] == pytest.approx(ours["answer_skipped"].sum() / max(ours["answer_blocks"].sum(), 1))
         assert (theirs["decode"] > 0) == (policy is not None)
+
+
+def test_choices_are_taken_as_the_harness_takes_them(demo, folder):
+    """Also per character, of choices as short as one letter."""
+    lines = [json.loads(line) for line in (folder / "own_choice.jsonl").read_text(encoding="utf-8").splitlines()]
+    for line in lines:
+        line["choices"] += ["a", "of the old town"]
+    task = TaskManager(include_path=str(folder), include_defaults=False).load(["own_choice"])["tasks"]["own_choice"]
+    examples = (Example(str(i), prompt=one["prompt"], choices=one["choices"], correct=1) for i, one in enumerate(lines))
+    ours = st.quality.evaluate(*demo, Task("t", "choice", tuple(examples)), policy=HEAVY, progress=False)
+    pairs = [(line["prompt"], f" {choice}") for line in lines for choice in line["choices"]]
+    nll = losses(*demo, pairs, policy=HEAVY, progress=False)["nll"].to_numpy().reshape(len(lines), 5)
+    theirs = [
+        task.process_results(line, [(-value, False) for value in own]) for line, own in zip(lines, nll, strict=True)
+    ]
+    assert ours["correct"].tolist() == [one["acc"] for one in theirs]
+    assert ours["correct_norm"].tolist() == [one["acc_norm"] for one in theirs]
 
 
 def test_new_text_counts_up_to_the_cut(demo):

@@ -286,6 +286,27 @@ def test_legends_tell_policies_apart():
     assert RandomFFN(0.25).describe() == "random FFN, 25%"
     assert StaticFFN((5, 4)).describe() == "static FFN, layers 4, 5"
     assert StaticFFN((5,)).describe() == "static FFN, layer 5"
+    rule = FFNSkip(0.99, prefill=True, cold_start=3, cold_end=2, warmup_on="position", causal=True, layers=16)
+    assert rule.describe() == "FFN-SkipLLM, cosine 0.99, causal, prefill too, cold 3+2, warm-up 25 by position"
+    drawn = RandomFFN(1 / 8, seed=3, cold_end=1, per="run", decode_only=True)
+    assert drawn.describe() == "random FFN, 12.5% once, decode only, cold 0+1, seed 3"
+
+
+@pytest.mark.parametrize(
+    "rules",
+    [
+        [FFNSkip(0.99, **option) for option in (
+            {}, {"warmup": 5}, {"warmup_on": "position"}, {"cold_start": 3}, {"cold_end": 3}, {"prefill": True},
+            {"horizon": 2}, {"causal": True})],
+        [StaticFFN((5, 6)), StaticFFN((5,)), StaticFFN((5, 6), decode_only=True)],
+        [RandomFFN(0.25, **option) for option in (
+            {}, {"seed": 1}, {"cold_start": 1}, {"cold_end": 1}, {"per": "run"}, {"decode_only": True})],
+    ],
+)  # fmt: skip
+def test_no_two_rules_have_one_name(rules):
+    """As tables and `saturation eval` tell policies apart by it."""
+    names = [rule.describe() for rule in rules]
+    assert len(set(names)) == len(names)
 
 
 # --- bad input ----------------------------------------------------------------------------------------------------

@@ -476,6 +476,19 @@ def test_the_ledger_counts_bytes_and_probes():
     assert runs.ledger.ideal == pytest.approx((rest + 6 * block) / (rest + 3 * block))
 
 
+def test_of_a_mixture_the_experts_that_a_token_reads_count():
+    """Two of three experts, and the whole router and norm."""
+    model = build("mixtral")
+    policy = st.StaticFFN(layers=(0, 1), decode_only=True)
+    ideal = st.generate(model, Words(), "a b c", policy=policy, max_new_tokens=5, progress=False).ledger.ideal
+    layer = model.model.layers[0]
+    experts = sum(p.numel() for p in layer.mlp.experts.parameters())
+    others = sum(p.numel() for p in (*layer.mlp.gate.parameters(), *layer.post_attention_layernorm.parameters()))
+    rest = sum(p.numel() for p in model.parameters()) - LAYERS * (experts + others) - VOCABULARY * 32
+    block = experts * 2 / 3 + others
+    assert ideal == pytest.approx((rest + LAYERS * block) / (rest + (LAYERS - 2) * block))
+
+
 def test_sampling_has_local_seeds_and_ignores_the_batch():
     model = deep_llama()
     sampling = st.generation.Sampling(temperature=1.0, top_p=0.9, seed=1)

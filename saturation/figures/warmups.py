@@ -16,6 +16,7 @@ from .summaries import SCORES, Columns, chosen, printed
 from .tradeoff import dense_line, lines
 
 _WARMUP = re.compile(r",? warm-up (\d+)")  # as `FFNSkip.describe` says it; nothing is said of a warm-up of 0
+_POSITION = " by position"  # said behind a warm-up that counts the prompt's tokens too
 
 
 def warmup(
@@ -45,7 +46,7 @@ def warmup(
         Which rows of a summary, where it holds several scores or tasks.
     x : str
         The column of the warm-ups, in generated tokens; without one they are read from the policies' names
-        ("..., warm-up 25"; 0 where none is named).
+        ("..., warm-up 25"; 0 where none is named). Warm-ups by position are lines of their own.
     y, low, high, by : str
         Columns: value, the ends of its interval, and the name of the policy or ratio.
     ratio : str
@@ -83,7 +84,7 @@ def warmup(
     for each in axes:
         style.grid(each)
     axes[-1].xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes[-1].set_xlabel("warm-up (generated tokens)")
+    axes[-1].set_xlabel(f"warm-up ({_unit(names)})")
     style.legend(axes[0], keys)
     figure = style.figure_of(axes[0])
     figure.align_ylabels(axes)
@@ -102,6 +103,12 @@ def _read(rows: pd.DataFrame, x: str, by: str) -> pd.DataFrame:
     """The rows with a column of warm-ups taken from the policies' names, which lose them."""
     found = rows[by].str.extract(_WARMUP, expand=False).fillna("0").astype(int)
     return rows.assign(**{x: found, by: rows[by].str.replace(_WARMUP, "", regex=True)})
+
+
+def _unit(names: pd.Series) -> str:
+    """What the warm-ups count, by the names of their policies."""
+    by_position = names.str.contains(_POSITION, regex=False)
+    return "positions" if by_position.all() else "tokens" if by_position.any() else "generated tokens"
 
 
 def _two(below: bool) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 
 from ..trace import Trace
-from .rule import Policy, Steps, dense
+from .rule import Policy, Steps, cold, dense
 
 
 @dataclass(frozen=True)
@@ -82,8 +82,10 @@ class RandomFFN(Policy):
         return state[:, layer]
 
     def describe(self) -> str:
-        """A few words for a legend."""
-        return f"random FFN, {self.ratio:.0%}" + (" once" if self.per == "run" else "")
+        """A few words for a legend: the share, and what else decides the draw."""
+        rule = f"random FFN, {100 * self.ratio:.3g}%" + " once" * (self.per == "run")
+        rule += ", decode only" * self.decode_only + cold(self.cold_start, self.cold_end)
+        return rule + (f", seed {self.seed}" if self.seed else "")
 
     def _count(self, layers: int) -> int:
         return round(self.ratio * layers)
@@ -142,7 +144,7 @@ class StaticFFN(Policy):
     def describe(self) -> str:
         """A few words for a legend."""
         named = ", ".join(map(str, sorted(self.layers))) or "none"
-        return f"static FFN, layer{'' if len(self.layers) == 1 else 's'} {named}"
+        return f"static FFN, layer{'' if len(self.layers) == 1 else 's'} {named}" + ", decode only" * self.decode_only
 
     @classmethod
     def fit(

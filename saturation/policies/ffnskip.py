@@ -11,7 +11,7 @@ import numpy as np
 
 from ..trace import Trace
 from .cold import cold_regions
-from .rule import Policy, Steps, dense
+from .rule import Policy, Steps, cold, dense
 
 Threshold = float | None | tuple[float | None, ...]
 
@@ -158,15 +158,15 @@ class FFNSkip(Policy):
         return state if remaining is state.remaining else state.then(remaining)
 
     def describe(self) -> str:
-        """A few words for a legend."""
-        if isinstance(self.threshold, tuple):
-            rule = "FFN-SkipLLM, cosine per layer"
-        elif self.threshold is None:
+        """A few words for a legend: the threshold, and what else decides where it skips (not which models it fits)."""
+        if self.threshold is None:
             return "FFN-SkipLLM, never"
-        else:
-            rule = f"FFN-SkipLLM, cosine {_nines(self.threshold)}"
-        rule += f", next {self.horizon}" if self.horizon else ""
-        return rule + (", causal" if self.causal else "") + (f", warm-up {self.warmup}" if self.warmup else "")
+        cosine = "per layer" if isinstance(self.threshold, tuple) else _nines(self.threshold)
+        rule = f"FFN-SkipLLM, cosine {cosine}" + (f", next {self.horizon}" if self.horizon else "")
+        rule += ", causal" * self.causal + ", prefill too" * self.prefill + cold(self.cold_start, self.cold_end)
+        if self.warmup:
+            rule += f", warm-up {self.warmup}" + " by position" * (self.warmup_on == "position")
+        return rule
 
     @classmethod
     def fit(

@@ -175,6 +175,11 @@ def dense(trace: Trace) -> Steps:
     return Steps.of(trace)
 
 
+def cold(start: int, end: int) -> str:
+    """How a legend says which layers always run: ", cold 3+2", or nothing where there are none."""
+    return f", cold {start}+{end}" if start or end else ""
+
+
 def previous_token(distance: np.ndarray, sequence: np.ndarray, carry: dict[int, Any]) -> np.ndarray:
     """The distance of the token before, within each sequence.
 

@@ -76,7 +76,8 @@ def evaluate(
         "wrong".
         Of conversations the same, a row per turn: `conversation` and `turn` name it, and `example` joins both;
         `rouge_1` and so on where there is a reference reply.
-        Of a multiple choice: `correct` and `correct_norm` (by summed log-likelihood, and per character).
+        Of a multiple choice: `correct` and `correct_norm` (by summed log-likelihood, and per character of the choice;
+        lm-eval's `acc` and `acc_norm`).
         Of plain text: `nll` (sum, nats) and `tokens`.
         With a judge: `judge` and `judge_error` (why there is no rating, or "").
 
@@ -162,7 +163,7 @@ def _chosen(model: Any, tokenizer: Any, task: Task, policy: Policy | None, size:
     pairs = [(example.prompt, f" {choice}") for example in task for choice in example.choices]
     scored = losses(model, tokenizer, pairs, policy=policy, batch_size=size, progress=progress)
     scored["example"] = np.repeat(np.arange(len(task)), [len(example.choices) for example in task])
-    scored["per_character"] = scored["nll"] / [len(choice) for _, choice in pairs]
+    scored["per_character"] = scored["nll"] / [len(choice) for example in task for choice in example.choices]
     rows = []
     for example, (_, own) in zip(task, scored.groupby("example"), strict=True):
         rows.append(

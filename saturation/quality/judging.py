@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from numbers import Real
 from typing import Any
 
 import pandas as pd
@@ -36,7 +37,11 @@ Say in one or two sentences what is good and what is not. Then end with one line
 Rating: N
 where N is a number from 1 (useless) to 10 (could not be better)."""
 _REFERENCE = "\nA reply known to be right, for comparison:\n<<<\n{reply}\n>>>\n"
-_RATING = re.compile(r"rating[^\w+-]*([+-]?\d+(?:\.\d+)?)", re.IGNORECASE)
+_RATING = re.compile(
+    r"rating(?:\s*\([^()\n]*\))?"  # the scale may stand behind the word: "Rating (1-10): 8"
+    r"[^\w+-]*([+-]?\d+(?:[.,]\d+)?)(?!\d|\s*(?:[-–]|to\b)\s*\d)",
+    re.IGNORECASE,
+)
 
 
 @dataclass(frozen=True)
@@ -111,9 +116,10 @@ class Judge:
 def rating(text: str) -> float:
     """The last rating that a judge's text names; ValueError where there is none from 1 to 10."""
     found = _RATING.findall(text)
-    if not found or not LOWEST <= float(found[-1]) <= HIGHEST:
+    last = float(found[-1].replace(",", ".")) if found else math.nan
+    if not LOWEST <= last <= HIGHEST:
         raise ValueError(f"expected a line 'Rating: N' with N from {LOWEST} to {HIGHEST}, got {text[-80:]!r}")
-    return float(found[-1])
+    return last
 
 
 def judged(
@@ -158,6 +164,6 @@ def _asked(judge: Callable[[Example, str], float | None], example: Example, answ
         given = judge(example, answer)
     except Exception as error:  # whatever the judge is made of: its failure is no failure of the run
         return math.nan, f"{type(error).__name__}: {error}"
-    if isinstance(given, bool) or not isinstance(given, (int, float)) or not math.isfinite(given):
+    if isinstance(given, bool) or not isinstance(given, Real) or not math.isfinite(given):
         return math.nan, f"expected a number from the judge, got {given!r}"
     return float(given), ""

@@ -68,10 +68,12 @@ class Ledger:
     def ideal(self) -> float:
         """Speed-up of the decode steps if time were the bytes of weights read: bytes(dense) / bytes(touched).
 
-        A block's weights are read unless every sequence of the batch skips it in that step.
+        A block's weights are read unless every sequence of the batch skips it in that step. Of a mixture of experts
+        those that one token reads count; the sequences of a batch may read more.
         """
-        ffn = np.array([sum(_bytes(module) for module in block.chain) for block in self.blocks])
-        rest = _bytes(self.model) - ffn.sum() - self._untouched()
+        held = sum(_bytes(module) for block in self.blocks for module in block.chain)
+        ffn = np.array([bytes_read(self.model, block) for block in self.blocks])
+        rest = _bytes(self.model) - held - self._untouched()
         ran = [~mask.all(axis=0) for rows, mask in zip(self._rows, self._masks, strict=True) if rows.stepped]
         if not ran:
             return 1.0
@@ -87,6 +89,18 @@ class Ledger:
     def __repr__(self) -> str:
         share = f"{self.ratios.decode:.1%} of decoded FFNs skipped"
         return f"Ledger({self.policy.describe()}: {len(self.tokens)} tokens, {share})"
+
+
+def bytes_read(model: PreTrainedModel, block: Block) -> float:
+    """Bytes of a block's weights that one token reads: of its experts, which are stacked, as many as it is sent to."""
+    config = model.config.get_text_config()
+    given = (getattr(config, name, None) for name in ("num_experts_per_tok", "moe_topk", "moe_top_k", "top_k_experts"))
+    chosen = next((number for number in given if isinstance(number, int)), None)
+    read = 0.0
+    for p in (p for module in block.chain for p in module.parameters()):
+        stacked = chosen is not None and p.ndim == 3  # [expert, out, in]
+        read += p.numel() * p.element_size() * (min(1, chosen / len(p)) if stacked else 1)
+    return read
 
 
 def _bytes(module: nn.Module) -> int:

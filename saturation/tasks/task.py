@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 
 SCORES = {
     "answer": "exact match of the new text with one of the answers",
@@ -121,17 +121,24 @@ class Task:
         return replace(self, examples=self.examples[:n])
 
 
-_NUMBER = re.compile(r"[-+]?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?|[-+]?\.\d+")
+_NUMBER = re.compile(
+    r"(?:(?<![\w)%])([-+\u2212])[$£€¥]?)?"  # a sign, also before the currency; behind a number it is a range or a minus
+    r"(\d+(?:,\d+)*(?:\.\d+)?|\.\d+)"
+)
+_GROUPED = re.compile(r"\d{1,3}(?:,\d{3})+(?:\.\d+)?")
 
 
 def number(text: str) -> Decimal | None:
     """The last number that a text names, exactly; None where it names none.
 
-    Thousands separators, currency and percent signs are read over: "1,000", "$18" and "18.0 %" are numbers. Nothing
-    is evaluated.
+    Thousands separators, currency and percent signs are read over: "1,000", "-$18" and "18.0 %" are numbers. A hyphen
+    behind a digit is no sign: "10-12" ends in 12. Where commas part digits otherwise ("12,5", "1,0000") it is open
+    which number is meant, and None. Nothing is evaluated.
     """
     found = _NUMBER.findall(text)
-    try:
-        return Decimal(found[-1].replace(",", "")).normalize() if found else None
-    except InvalidOperation:
+    if not found:
         return None
+    sign, digits = found[-1]
+    if "," in digits and not _GROUPED.fullmatch(digits):
+        return None
+    return Decimal(sign.replace("\u2212", "-") + digits.replace(",", "")).normalize()
