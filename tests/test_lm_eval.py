@@ -28,6 +28,7 @@ from lm_eval.tasks import TaskManager  # noqa: E402
 NEVER = st.FFNSkip(threshold=None)
 STATIC = st.StaticFFN(layers=(5, 6), decode_only=True)
 HEAVY = st.StaticFFN(layers=tuple(range(2, 9)), decode_only=True)
+FIRST = st.StaticFFN(layers=(0,))  # without it the model is often wrong
 RULE = st.FFNSkip(threshold=0.98, cold_start=2, cold_end=2, warmup=0)
 COUNT = 24
 NAMES = ["own_choice", "own_answer", "own_stories"]
@@ -220,12 +221,12 @@ def test_choices_are_taken_as_the_harness_takes_them(demo, folder):
     """Also per character, of choices as short as one letter."""
     lines = [json.loads(line) for line in (folder / "own_choice.jsonl").read_text(encoding="utf-8").splitlines()]
     for line in lines:
-        line["choices"] += ["a", "of the old town"]
+        line["choices"] += ["I", "she", "and then"]
     task = TaskManager(include_path=str(folder), include_defaults=False).load(["own_choice"])["tasks"]["own_choice"]
     examples = (Example(str(i), prompt=one["prompt"], choices=one["choices"], correct=1) for i, one in enumerate(lines))
-    ours = st.quality.evaluate(*demo, Task("t", "choice", tuple(examples)), policy=HEAVY, progress=False)
+    ours = st.quality.evaluate(*demo, Task("t", "choice", tuple(examples)), policy=FIRST, progress=False)
     pairs = [(line["prompt"], f" {choice}") for line in lines for choice in line["choices"]]
-    nll = losses(*demo, pairs, policy=HEAVY, progress=False)["nll"].to_numpy().reshape(len(lines), 5)
+    nll = losses(*demo, pairs, policy=FIRST, progress=False)["nll"].to_numpy().reshape(len(lines), 6)
     theirs = [
         task.process_results(line, [(-value, False) for value in own]) for line, own in zip(lines, nll, strict=True)
     ]

@@ -7,7 +7,9 @@ import subprocess
 import sys
 import time
 from functools import partial
+from pathlib import Path
 
+import accelerate
 import pandas as pd
 import pytest
 import torch
@@ -100,21 +102,62 @@ def test_another_end_token_is_another_model(demo):
     assert keys.fingerprint(model) != before
 
 
-def test_another_kind_of_device_or_attention_is_another_place(demo):
+def test_a_buffer_that_is_not_saved_is_part_of_the_model(demo):
+    model, _ = st.load("demo")
+    model.model.rotary_emb.inv_freq *= 1.5
+    assert "model.rotary_emb.inv_freq" not in model.state_dict()
+    assert keys.fingerprint(model) != keys.fingerprint(demo[0])
+
+
+@pytest.mark.parametrize("offload", ["disk", "one block", "cpu"])
+def test_an_offloaded_model_is_the_same_model(demo, tasks, tmp_path, calls, offload):
+    model, tokenizer = st.load("demo")
+    if offload == "disk":
+        accelerate.disk_offload(model, tmp_path / "weights", execution_device="cpu")
+    elif offload == "cpu":
+        accelerate.cpu_offload(model, execution_device="cpu", offload_buffers=True)
+    else:
+        where = {"model.embed_tokens": "cpu", "model.norm": "cpu", "model.rotary_emb": "cpu", "lm_head": "cpu"}
+        where |= {f"model.layers.{layer}": "disk" if layer == 3 else "cpu" for layer in range(16)}
+        accelerate.dispatch_model(model, where, main_device="cpu", offload_dir=tmp_path / "weights")
+    assert any(tensor.is_meta for tensor in model.parameters())
+    assert keys.fingerprint(model) == keys.fingerprint(demo[0]) and keys.place(model) == keys.place(demo[0])
+    first = run((model, tokenizer), tasks[:1], tmp_path / "cells", policies=[None])
+    assert run(demo, tasks[:1], tmp_path / "cells", policies=[None]).equals(first) and len(calls) == 1
+
+
+def test_another_kind_of_device_or_attention_is_another_place(demo, monkeypatch):
     model, _ = st.load("demo")
     assert keys.place(model) == keys.place(demo[0])
     model.set_attn_implementation("eager")
     assert keys.place(model) != keys.place(demo[0])
-    assert keys.place(model.to("meta")) != keys.place(demo[0])
+    before = keys.place(model)
+    monkeypatch.setattr(keys, "input_device", lambda model: torch.device("cuda:1"))
+    assert keys.place(model) != before
 
 
-def test_another_rule_of_a_policy_is_another_cell(tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    "part",
+    [
+        *(st.anatomy, st.generation, st.patching, st.policies, st.recording, st.similarity, st.skipping),
+        *(quality.evaluating, quality.likelihood),
+    ],
+)
+def test_another_code_of_what_decides_a_row_is_another_cell(part, tmp_path, monkeypatch):
     before = keys.code()
-    for room in (st.policies, st.skipping):
-        with monkeypatch.context() as changed:
-            changed.setattr(room, "__file__", str(tmp_path / "__init__.py"))
-            assert keys.code() != before
+    file = tmp_path / Path(part.__file__).name
+    file.write_text("")
+    with monkeypatch.context() as changed:
+        changed.setattr(part, "__file__", str(file))
+        assert keys.code() != before
     assert keys.code() == before
+
+
+@pytest.mark.parametrize("package", ["torch", "transformers", "sacrebleu"])
+def test_another_version_that_computes_is_another_cell(package, monkeypatch):
+    before, version = keys.code(), keys.metadata.version
+    monkeypatch.setattr(keys.metadata, "version", lambda name: "0" if name == package else version(name))
+    assert keys.code() != before
 
 
 def test_judges_are_told_apart_by_what_they_were_given():
@@ -157,6 +200,9 @@ def test_a_tokenizer_is_what_it_does_not_where_it_lies(demo):
     tokenizer(["a", "b c"], padding=True, truncation=True, max_length=8)
     tokenizer.name_or_path = "elsewhere"
     assert keys.tokens(tokenizer) == before
+    tokenizer.clean_up_tokenization_spaces = not tokenizer.clean_up_tokenization_spaces
+    assert keys.tokens(tokenizer) != before
+    before = keys.tokens(tokenizer)
     tokenizer.add_tokens(["<new>"])
     assert keys.tokens(tokenizer) != before
 

@@ -146,7 +146,8 @@ def _of_model(model: object) -> Iterator[Finding]:
     except UnsupportedModel as error:
         return (yield Finding("!!", "FFN blocks", str(error)))
     inside = {id(p): p.numel() * p.element_size() for block in blocks for m in block.chain for p in m.parameters()}
-    held, read = sum(inside.values()), sum(bytes_read(model, block) for block in blocks)  # type: ignore[arg-type]
+    held = sum(inside.values())
+    read = sum(bytes_read(model, block) for block in blocks)  # type: ignore[arg-type, misc]
     share, saved = held / whole, read / (whole - held + read) / 4
     shape = "parallel to attention" if blocks[0].parallel else "behind attention"
     yield Finding(

@@ -95,11 +95,11 @@ def bytes_read(model: PreTrainedModel, block: Block) -> float:
     """Bytes of a block's weights that one token reads: of its experts, which are stacked, as many as it is sent to."""
     config = model.config.get_text_config()
     given = (getattr(config, name, None) for name in ("num_experts_per_tok", "moe_topk", "moe_top_k", "top_k_experts"))
-    chosen = next((number for number in given if isinstance(number, int)), None)
+    chosen = next((number for number in given if isinstance(number, int)), 0)
     read = 0.0
     for p in (p for module in block.chain for p in module.parameters()):
-        stacked = chosen is not None and p.ndim == 3  # [expert, out, in]
-        read += p.numel() * p.element_size() * (min(1, chosen / len(p)) if stacked else 1)
+        share = min(1, chosen / len(p)) if chosen and p.ndim == 3 else 1  # [expert, out, in]
+        read += p.numel() * p.element_size() * share
     return read
 
 

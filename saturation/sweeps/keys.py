@@ -11,18 +11,22 @@ from dataclasses import asdict, is_dataclass, replace
 from functools import partial
 from importlib import metadata
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import torch
+from accelerate.utils import align_module_device
 from transformers import PreTrainedModel
 
-from .. import generation, policies, quality, skipping
+from .. import anatomy, generation, patching, policies, quality, recording, similarity, skipping
+from ..anatomy import input_device
 from ..policies import Policy
 from ..recording import end_ids
 from ..tasks import Task, task
 
 _SCORES = "answering collapse comparing conversing counting drifting evaluating likelihood matching".split()
-_SCORERS = ("rouge-score", "sacrebleu")  # packages that compute a score
+_ROOMS = (anatomy, generation, patching, policies, recording, similarity, skipping, task)
+_PACKAGES = ("torch", "transformers", "rouge-score", "sacrebleu")  # that compute logits, tokens or a score
 
 
 def fingerprint(model: PreTrainedModel) -> str:
@@ -32,10 +36,18 @@ def fingerprint(model: PreTrainedModel) -> str:
     """
     found = hashlib.blake2b(model.config.to_json_string(use_diff=False).encode(), digest_size=16)
     found.update(str(end_ids(model)).encode())
-    for name, tensor in model.state_dict().items():
+    for name, tensor in _tensors(model):
         found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         found.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
     return found.hexdigest()
+
+
+def _tensors(model: PreTrainedModel) -> Iterator[tuple[str, torch.Tensor]]:
+    """All weights and buffers, saved with the model or not; what is offloaded is brought here module by module."""
+    for place, module in model.named_modules():
+        with align_module_device(module):
+            for name, tensor in (*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)):
+                yield f"{place}.{name}", tensor
 
 
 def place(model: PreTrainedModel) -> str:
@@ -43,7 +55,7 @@ def place(model: PreTrainedModel) -> str:
 
     Ties of two likely tokens fall differently there, and then a text does.
     """
-    return f"{model.device.type} {getattr(model.config, '_attn_implementation', None)}"
+    return f"{input_device(model).type} {getattr(model.config, '_attn_implementation', None)}"
 
 
 def tokens(tokenizer: Any) -> str:
@@ -54,15 +66,21 @@ def tokens(tokenizer: Any) -> str:
     else:
         own = json.loads(backend.to_str())
         own = {part: own[part] for part in own if part not in ("padding", "truncation")}  # set anew by every call
-    return digest(json.dumps(own, sort_keys=True), str(tokenizer.chat_template))
+    cleans = getattr(tokenizer, "clean_up_tokenization_spaces", None)
+    return digest(json.dumps(own, sort_keys=True), str(tokenizer.chat_template), str(cleans))
 
 
 def code() -> str:
-    """The source of policies, of skipping and of the scores: rows of another version are not this version's."""
-    rooms = (generation, task, *(getattr(quality, name) for name in _SCORES))
-    files = [path for room in (policies, skipping) for path in sorted(Path(str(room.__file__)).parent.glob("*.py"))]
-    versions = (metadata.version(package) for package in _SCORERS)
-    return digest(*map(inspect.getsource, rooms), *(path.read_text(encoding="utf-8") for path in files), *versions)
+    """The source of all that decides a row, and the versions it runs on: rows of another are not this version's."""
+    parts = (*_ROOMS, *(getattr(quality, name) for name in _SCORES))
+    texts = (path.read_text(encoding="utf-8") for part in parts for path in _files(part))
+    return digest(*texts, *(metadata.version(package) for package in _PACKAGES))
+
+
+def _files(part: ModuleType) -> list[Path]:
+    """A module's file, or all of a room's."""
+    file = Path(str(part.__file__))
+    return sorted(file.parent.glob("*.py")) if file.name == "__init__.py" else [file]
 
 
 def cell(given: Task, policy: Policy | None, *common: str) -> str:
