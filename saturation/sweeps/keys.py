@@ -5,10 +5,8 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
-from dataclasses import asdict, is_dataclass, replace
-from functools import partial
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, replace
 from importlib import metadata
 from pathlib import Path
 from types import ModuleType
@@ -23,6 +21,7 @@ from ..anatomy import input_device
 from ..policies import Policy
 from ..recording import end_ids
 from ..tasks import Task, task
+from .judges import told
 
 _SCORES = "answering collapse comparing conversing counting drifting evaluating likelihood matching".split()
 _ROOMS = (anatomy, generation, patching, policies, recording, similarity, skipping, task)
@@ -38,7 +37,7 @@ def fingerprint(model: PreTrainedModel) -> str:
     found.update(str(end_ids(model)).encode())
     for name, tensor in _tensors(model):
         found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        found.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+        found.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
     return found.hexdigest()
 
 
@@ -90,31 +89,8 @@ def cell(given: Task, policy: Policy | None, *common: str) -> str:
 
 
 def of_judge(judge: Callable[..., Any]) -> str:
-    """How a judge is asked, and what it is: its settings, or the source of its function and what that was given."""
-    return digest(inspect.getsource(quality.judging), *_told(judge))
-
-
-def _told(judge: Any) -> Iterator[str]:
-    """What tells a judge from others, as far as it is text, numbers or source."""
-    if is_dataclass(judge):
-        return (yield repr(judge))
-    if isinstance(judge, partial):
-        yield _plain([*judge.args, *judge.keywords.items()])
-        return (yield from _told(judge.func))
-    source = judge if hasattr(judge, "__qualname__") else type(judge)
-    yield source.__qualname__
-    yield _plain(getattr(judge, "__defaults__", None) or ())
-    yield _plain([cell.cell_contents for cell in getattr(judge, "__closure__", None) or ()])
-    yield _plain(sorted(getattr(getattr(judge, "__self__", judge), "__dict__", {}).items()))
-    with suppress(OSError, TypeError):  # typed into a prompt, or not written in Python
-        yield inspect.getsource(source)
-
-
-def _plain(values: Iterable[Any]) -> str:
-    """Values that a text stands for; others, such as a client or a cache, tell nothing and may change."""
-    kinds = (str, int, float, type(None))
-    parts = ((one, one if isinstance(one, tuple) else (one,)) for one in values)
-    return repr([one for one, inside in parts if all(isinstance(part, kinds) for part in inside)])
+    """How a judge is asked, and what it is."""
+    return digest(inspect.getsource(quality.judging), *told(judge))
 
 
 def digest(*parts: str) -> str:

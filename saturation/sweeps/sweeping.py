@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +57,9 @@ def sweep(
         For policies that draw: each is run once with each of these seeds. Others are run once.
     judge
         As for `quality.evaluate`. What it could not rate is marked, and asked again when the sweep is repeated.
+        Ratings of different judges are never mixed, as far as they differ in source, settings or what they read by
+        name (`sweeps.judges.told`); what a client, a model or a service does is not seen: give such a judge an `out`
+        of its own.
     chat, stride
         As for `quality.evaluate`.
     batch_size
@@ -122,8 +126,12 @@ class _Sweep:
     def last_file(self, cell: Cell) -> Path:
         """Where its last stage is kept."""
         if self.judge and cell.task.score in quality.JUDGED:
-            return self._file(cell, f"judge-{keys.of_judge(self.judge)[:12]}")
+            return self._file(cell, f"judge-{self._judge_key}")
         return self._file(cell, "against" if self._dense(cell) else "")
+
+    @cached_property
+    def _judge_key(self) -> str:
+        return keys.of_judge(self.judge)[:12] if self.judge else ""
 
     def _file(self, cell: Cell, stage: str = "") -> Path:
         return self.out / ".".join(filter(None, (cell.key, stage, "parquet")))
