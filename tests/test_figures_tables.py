@@ -73,7 +73,7 @@ def test_a_setting_is_no_part_of_a_line() -> None:
         RandomFFN(0.25).describe(): "random FFN",
         RandomFFN(0.25, per="run").describe(): "random FFN once",
         FFNSkip(0.99, cold_start=3, warmup=0, prefill=True).describe(): "FFN-SkipLLM, prefill too, cold 3+0",
-        FFNSkip(0.99, warmup_on="position").describe(): "FFN-SkipLLM, warm-up 25 by position",
+        FFNSkip(0.99, warmup_on="position").describe(): "FFN-SkipLLM, warm-up 25, by position",
         StaticFFN((3, 4), decode_only=True).describe(): "static FFN, decode only",
         RandomFFN(1 / 8, cold_start=2, cold_end=1).describe(): "random FFN, cold 2+1",
         "FFN-SkipLLM 15%": "FFN-SkipLLM",
@@ -220,10 +220,10 @@ def test_warmups_are_read_from_the_policies_names() -> None:
 def test_warmups_by_position_are_another_line_and_said_to_be() -> None:
     rules = [FFNSkip(0.99, warmup=length, warmup_on="position") for length in (5, 25)]
     figure = figures.warmup(warmed(rules))
-    assert list(bars(figure.axes[0])) == ["FFN-SkipLLM, cosine 0.99 by position"]
+    assert list(bars(figure.axes[0])) == ["FFN-SkipLLM, cosine 0.99, by position"]
     assert figure.axes[1].get_xlabel() == "warm-up (positions)"
     both = figures.warmup(warmed([*rules, FFNSkip(0.99, warmup=5)]))
-    assert list(bars(both.axes[0])) == ["FFN-SkipLLM, cosine 0.99 by position", "FFN-SkipLLM, cosine 0.99"]
+    assert list(bars(both.axes[0])) == ["FFN-SkipLLM, cosine 0.99, by position", "FFN-SkipLLM, cosine 0.99"]
     assert both.axes[1].get_xlabel() == "warm-up (tokens)"
     assert warmups.levels(warmed(rules)["policy"]) == [5, 25]
 

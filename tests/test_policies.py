@@ -287,7 +287,7 @@ def test_legends_tell_policies_apart():
     assert StaticFFN((5, 4)).describe() == "static FFN, layers 4, 5"
     assert StaticFFN((5,)).describe() == "static FFN, layer 5"
     rule = FFNSkip(0.99, prefill=True, cold_start=3, cold_end=2, warmup_on="position", causal=True, layers=16)
-    assert rule.describe() == "FFN-SkipLLM, cosine 0.99, causal, prefill too, cold 3+2, warm-up 25 by position"
+    assert rule.describe() == "FFN-SkipLLM, cosine 0.99, causal, prefill too, cold 3+2, warm-up 25, by position"
     drawn = RandomFFN(1 / 8, seed=3, cold_end=1, per="run", decode_only=True)
     assert drawn.describe() == "random FFN, 12.5% once, decode only, cold 0+1, seed 3"
 

@@ -16,7 +16,7 @@ from .summaries import SCORES, Columns, chosen, printed
 from .tradeoff import dense_line, lines
 
 _WARMUP = re.compile(r",? warm-up (\d+)")  # as `FFNSkip.describe` says it; nothing is said of a warm-up of 0
-_POSITION = " by position"  # said behind a warm-up that counts the prompt's tokens too
+_POSITION = ", by position"  # said behind a warm-up that counts the prompt's tokens too
 
 
 def warmup(

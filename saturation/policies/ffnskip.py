@@ -165,7 +165,7 @@ class FFNSkip(Policy):
         rule = f"FFN-SkipLLM, cosine {cosine}" + (f", next {self.horizon}" if self.horizon else "")
         rule += ", causal" * self.causal + ", prefill too" * self.prefill + cold(self.cold_start, self.cold_end)
         if self.warmup:
-            rule += f", warm-up {self.warmup}" + " by position" * (self.warmup_on == "position")
+            rule += f", warm-up {self.warmup}" + ", by position" * (self.warmup_on == "position")
         return rule
 
     @classmethod
