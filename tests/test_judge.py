@@ -89,6 +89,8 @@ def judge_at(server, **options) -> Judge:
         ("Rating (1-10): 8", 8),
         ("**Rating (out of 10):** 6", 6),
         ("Rating (9)", 9),
+        ("Rating (9/10)", 9),
+        ("Rating: 8 - 2 points for style", 8),
         ("Rating: 7/10", 7),
         ("Rating: 7,5", 7.5),
         ("Rating: 10, without doubt.", 10),
@@ -101,7 +103,8 @@ def test_ratings_are_read(text, value):
 @pytest.mark.parametrize(
     "text",
     [
-        *("", "I like it.", "Rating: 11", "Rating: 0", "Rating: -5", "8", "Rating (1-10): eight", "Rating: 1 to 10"),
+        *("", "I like it.", "Rating: 11", "Rating: 0", "Rating: -5", "8", "Rating: 1 to 10", "Rating: 1-10"),
+        *("Rating (1-10): eight", "Rating (1 - 10): eight", "Rating (from 1 to 10):"),
         "Rating: 0,5",
     ],
 )

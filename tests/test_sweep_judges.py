@@ -34,6 +34,11 @@ def rated(example, answer, *, options):
     return options["most"]
 
 
+def typed(most):
+    """As at a prompt, where nobody can read the source."""
+    return eval(f"lambda example, answer: {most}")
+
+
 def defaulted(most):
     def judge(example, answer, *, options=most):
         return options
@@ -85,12 +90,16 @@ PAIRS = {
     "a list in a tuple in a dict": lambda: [partial(rated, options={"most": (["a", most],)}) for most in (1, 2)],
     "a key of two parts": lambda: [partial(rated, options={("a", most): 1, ("b", most): 2}) for most in (1, 2)],
     "a set": lambda: [partial(rated, options={"a", most}) for most in (1, 2)],
+    "code of one line": lambda: (lambda example, answer: example.prompt, lambda example, answer: example.text),
+    "code without a source": lambda: [typed(most) for most in (1, 2)],
+    "a function inside": lambda: [typed(f"(lambda: {most})()") for most in (1, 2)],
     "a default by name": lambda: [defaulted({"most": most}) for most in (1, 2)],
     "what is remembered": lambda: [calls(memorised(most)) for most in (1, 2)],
     "a dict of an object": lambda: [Rater({"most": most}) for most in (1, 2)],
     "an object of an object": lambda: [Rater(Rubric(most)) for most in (1, 2)],
     "the object of a method": lambda: [Rater(Rubric(most)).rate for most in (1, 2)],
     "a record": lambda: [Rater(Settings({"most": most})) for most in (1, 2)],
+    "one list in two places": lambda: (calls(partial(low, *[["a"]] * 2)), calls(partial(low, ["a"], []))),
     "a number of NumPy": lambda: [Rater(np.float32(most)) for most in (1, 2)],
     "a class": lambda: (Rater("a"), Gentler("a")),
     "a class handed on": lambda: (calls(Rater), calls(Gentler)),

@@ -38,8 +38,8 @@ Rating: N
 where N is a number from 1 (useless) to 10 (could not be better)."""
 _REFERENCE = "\nA reply known to be right, for comparison:\n<<<\n{reply}\n>>>\n"
 _RATING = re.compile(
-    r"rating(?:\s*\([^()\n]*\))?"  # the scale may stand behind the word: "Rating (1-10): 8"
-    r"[^\w+-]*([+-]?\d+(?:[.,]\d+)?)(?!\d|\s*(?:[-–]|to\b)\s*\d)",
+    r"rating(?>(?:\s*\([\d\s]*[^()\d\n/.,][^()\n]*\))?)"  # the scale may come first: "Rating (1-10): 8"
+    r"[^\w+-]*([+-]?\d+(?:[.,]\d+)?)(?!\d|[-–]\d|\s+to\s+\d)",  # a range is none
     re.IGNORECASE,
 )
 

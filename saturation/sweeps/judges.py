@@ -1,4 +1,4 @@
-"""What tells one judge from another: its source, and all that its functions and objects were given."""
+"""What tells one judge from another: its code, and all that its functions and objects were given."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 _PLAIN = (str, bytes, int, float, complex, type(None), PurePath, re.Pattern, np.generic)
-_HOLDERS = (dict, list, tuple, set, frozenset, partial, MethodType)
+_HOLDERS = (dict, list, tuple, set, frozenset, partial, MethodType, CodeType)
+_CONSTANTS = (tuple, frozenset, CodeType)  # Python may keep one for two that are equal
 _STANDARD = Path(inspect.__file__).parent  # where the modules of Python lie
 _FIRST: WeakKeyDictionary[Any, dict[str, set[str]]] = WeakKeyDictionary()
 
@@ -26,13 +27,13 @@ _FIRST: WeakKeyDictionary[Any, dict[str, set[str]]] = WeakKeyDictionary()
 def told(judge: Any) -> list[str]:
     """All that tells a judge from others, in a fixed order.
 
-    Functions are told by their source, their defaults, what they close over and the globals that they name; objects by
+    Functions are told by their code, their defaults, what they close over and the globals that they name; objects by
     their class and their attributes; partials, lists, tuples, sets and dicts by what they hold; one's own modules by
     their source. Libraries, and their objects such as a client, a model or a table, are told by name alone.
 
     A judge may take notes: while all that was told of it when it was first asked for still holds, it is the same.
     """
-    now = set(_parts(judge, "judge", set()))
+    now = set(_parts(judge, "judge", {}))
     owner = judge.__self__ if isinstance(judge, MethodType) else judge
     try:
         known = _FIRST.setdefault(owner, {})
@@ -44,18 +45,22 @@ def told(judge: Any) -> list[str]:
     return sorted(known[name])
 
 
-def _parts(given: Any, at: str, seen: set[int]) -> Iterator[str]:
-    """What is told of a value, each part with the way to it."""
+def _parts(given: Any, at: str, seen: dict[int, tuple[str, Any]]) -> Iterator[str]:
+    """What is told of a value, each part with the way to it; of what was met before, where."""
     if isinstance(given, _PLAIN):
         yield f"{at} = {given!r}"
         return
     kind = given if isinstance(given, type | FunctionType | ModuleType) else type(given)
     name = getattr(given, "__qualname__", getattr(kind, "__qualname__", kind.__name__))  # a module has but the last
     yield f"{at}: {getattr(kind, '__module__', '')} {name}"
-    if id(given) in seen or not (at == "judge" or _opened(given) or _own(kind)):
+    if id(given) in seen:
+        yield f"{at} is {seen[id(given)][0]}"
         return
-    seen.add(id(given))
-    if kind is given:
+    if not (at == "judge" or _opened(given) or _own(kind)):
+        return
+    if not isinstance(given, _CONSTANTS):
+        seen[id(given)] = at, given  # kept, so that no other takes its id
+    if isinstance(given, type | ModuleType):
         with suppress(OSError, TypeError):  # typed into a prompt, or not written in Python
             yield f"{at}: {inspect.getsource(given)}"
     for inner, part in _inside(given):
@@ -95,6 +100,8 @@ def _inside(given: Any) -> Iterator[tuple[str, Any]]:
             yield from (("func", given.__func__), ("self", given.__self__))
         case FunctionType():
             yield from _of_function(given)
+        case CodeType():  # not its source: several functions may share a line, or be typed into a prompt
+            yield from (("does", given.co_code), ("names", given.co_names), ("constants", given.co_consts))
         case type():
             yield "bases", given.__bases__
             yield from ((name, part) for name, part in vars(given).items() if _written(name, part))
@@ -114,8 +121,8 @@ def _written(name: str, part: Any) -> bool:
 
 
 def _of_function(given: FunctionType) -> Iterator[tuple[str, Any]]:
-    """What a function was given, besides its source."""
-    yield from (("defaults", given.__defaults__), ("keywords", given.__kwdefaults__), ("attributes", vars(given)))
+    yield from (("code", given.__code__), ("attributes", vars(given)))
+    yield from (("defaults", given.__defaults__), ("keywords", given.__kwdefaults__))
     for name, cell in zip(given.__code__.co_freevars, given.__closure__ or (), strict=True):
         with suppress(ValueError):  # not bound yet
             yield name, cell.cell_contents

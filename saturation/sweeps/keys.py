@@ -43,10 +43,10 @@ def fingerprint(model: PreTrainedModel) -> str:
 
 def _tensors(model: PreTrainedModel) -> Iterator[tuple[str, torch.Tensor]]:
     """All weights and buffers, saved with the model or not; what is offloaded is brought here module by module."""
-    for place, module in model.named_modules():
+    for path, module in model.named_modules():
         with align_module_device(module):
             for name, tensor in (*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)):
-                yield f"{place}.{name}", tensor
+                yield f"{path}.{name}", tensor
 
 
 def place(model: PreTrainedModel) -> str:

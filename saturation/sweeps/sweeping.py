@@ -52,12 +52,13 @@ def sweep(
         As `tasks.bundled`, `tasks.read`, `tasks.published` or `tasks.hub` gives them.
     out
         Folder for the cells. Each is keyed by a hash of the weights, the kind of device, the tokenizer, the examples,
-        the policy and the code of the scores, so that results of another model or another version are never mixed in.
+        the policy, and the code and packages that decide a row, so that results of another model or another version
+        are never mixed in.
     seeds
         For policies that draw: each is run once with each of these seeds. Others are run once.
     judge
         As for `quality.evaluate`. What it could not rate is marked, and asked again when the sweep is repeated.
-        Ratings of different judges are never mixed, as far as they differ in source, settings or what they read by
+        Ratings of different judges are never mixed, as far as they differ in code, settings or what they read by
         name (`sweeps.judges.told`); what a client, a model or a service does is not seen: give such a judge an `out`
         of its own.
     chat, stride
