@@ -85,6 +85,8 @@ def replay(
     recorded = Trace.load(trace)
     if isinstance(rule, FFNSkip) and rule.threshold is None:
         table = replay_thresholds(rule, recorded, cosines)
+        begins = f"warm-up {rule.warmup}, cold layers {rule.cold_start} and {rule.cold_end}"
+        typer.echo(f"FFN-SkipLLM with {begins}; --policy gives another rule, its threshold null")
     else:
         ratios = replayed(rule, recorded).ratios
         table = pd.DataFrame([{"policy": rule.describe(), **ratios._asdict()}])
