@@ -266,10 +266,13 @@ def test_a_line_stands_where_decoding_starts(trained: Trace) -> None:
     ax = figures.tokens(trained, start=3).axes[0]
     (boundary,) = ax.get_lines()
     assert boundary.get_xdata() == [4.5, 4.5]  # before the ninth token, the sixth drawn
-    assert legend_texts(ax) == ["decoding starts"]
+    (name,) = ax.texts
+    assert (name.get_text(), name.xy) == ("↓ decoding starts", (4.5, 1)) and ax.get_legend() is None
+    (name,) = figures.tokens(trained, stop=10).axes[0].texts
+    assert (name.get_text(), name.get_ha()) == ("decoding starts ↓", "right")  # where there is more room
     colours = [to_hex(text.get_color()) for text in ax.get_xticklabels()]
     assert colours == ["#606060"] * 5 + ["#000000"] * 12
-    assert figures.tokens(trained, start=9).axes[0].get_legend() is None
+    assert not figures.tokens(trained, start=9).axes[0].texts
 
 
 def test_skipped_blocks_are_hatched(skipping: Trace) -> None:
@@ -278,7 +281,7 @@ def test_skipped_blocks_are_hatched(skipping: Trace) -> None:
     centres = {tuple(path.vertices[:4].mean(axis=0).astype(int)) for path in cells.get_paths()}
     assert centres == {(token, layer) for token, layer in np.argwhere(skipping.skipped[:20]).tolist()}
     assert cells.get_hatch() is not None
-    assert legend_texts(ax) == ["decoding starts", "skipped"]
+    assert legend_texts(ax) == ["skipped"]
 
 
 def test_a_long_text_is_broken_into_lines() -> None:

@@ -177,6 +177,11 @@ def test_figure_draws_every_kind(kind: str, folder: Path, tmp_path: Path) -> Non
     [
         (["layers"], "expected a kind, traces and --out FILE, or --all FOLDER; give one or the other"),
         (["layers", "--all", "."], "expected either --all FOLDER or a kind and traces, got both; leave one out"),
+        (
+            ["skipped", "a"],
+            "expected a trace in which blocks were skipped, but in a every one ran; make one with saturation generate "
+            "MODEL --policy RULE --out FILE",
+        ),
         (["tokens", "a", "b"], "expected one trace to draw as tokens, got 2; draw them apart"),
         (
             ["layers", "a", "a"],

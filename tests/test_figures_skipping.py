@@ -27,9 +27,11 @@ def test_skipped_draws_the_mask_and_counts_it() -> None:
     mask = trace.select(sequence=1).skipped  # [token, layer]
     drawn = ax.collections[0].get_array().reshape(trace.layers, 20)
     assert np.array_equal(drawn.astype(bool), mask.T)
-    counted = {round(text.get_position()[0]): int(text.get_text()) for text in ax.texts}
+    boundary, *numbers = ax.texts
+    counted = {round(text.get_position()[0]): int(text.get_text()) for text in numbers}
     assert counted == {i: n for i, n in enumerate(mask.sum(axis=1).tolist()) if n}
-    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["FFN ran", "FFN skipped", "decoding starts"]
+    assert (boundary.get_text(), boundary.xy) == ("↓ decoding starts", (7.5, 1))
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["FFN ran", "FFN skipped"]
 
 
 def test_skipped_breaks_lines_and_takes_a_stretch() -> None:

@@ -22,6 +22,7 @@ from saturation.policies import FFNSkip, RandomFFN, StaticFFN
 from saturation.quality import summarising
 
 FIT = FFNSkip(0.999, warmup=0)
+DENSE_KEYS = ["dense", "dense, 95 %"]
 
 
 def refused(sentence: str) -> Any:
@@ -77,6 +78,8 @@ def test_a_setting_is_no_part_of_a_line() -> None:
         StaticFFN((3, 4), decode_only=True).describe(): "static FFN, decode only",
         RandomFFN(1 / 8, cold_start=2, cold_end=1).describe(): "random FFN, cold 2+1",
         "FFN-SkipLLM 15%": "FFN-SkipLLM",
+        "FFN-SkipLLM, causal, target 15%": "FFN-SkipLLM, causal",
+        "static, target 2.5 %": "static",
         "random FFN, 5%, 3 seeds": "random FFN",
         "mine": "mine",
     }
@@ -114,7 +117,7 @@ def test_tradeoff_of_a_summary_joins_settings_and_draws_the_dense_score_across()
     np.testing.assert_allclose(drawn["static FFN"].lines[0].get_xydata(), [(0.21, 0.6), (0.28, 0.5)])
     (dense,) = (line for line in ax.lines if line.get_label() == "dense")
     assert list(dense.get_ydata()) == [0.9, 0.9]
-    assert legend_texts(ax) == ["FFN-SkipLLM", "static FFN", "random FFN", "dense", "not beaten"]
+    assert legend_texts(ax) == ["FFN-SkipLLM", "static FFN", "random FFN", *DENSE_KEYS, "Pareto front"]
     assert (ax.get_xlabel(), ax.get_ylabel()) == ("FFN blocks skipped (of all at decoded tokens)", "accuracy")
 
 
@@ -136,11 +139,13 @@ def test_the_front_holds_what_no_other_beats(less: bool, expected: list) -> None
 def test_the_front_knows_which_way_is_better() -> None:
     def front(score: str) -> list:
         ax = figures.tradeoff(summary(), task="sums", score=score).axes[0]
-        (line,) = (line for line in ax.lines if line.get_label() == "not beaten")
+        (line,) = (line for line in ax.lines if line.get_label() == "Pareto front")
+        assert line.get_drawstyle() == "steps-pre"  # nothing was measured between two settings
         return line.get_xdata().tolist()
 
-    assert len(front("correct")) == 6 and front("repetition") == [0.07 * 5]
-    assert "not beaten" not in legend_texts(
+    assert front("correct") == pytest.approx([0, *(0.07 * place for place in range(6))])
+    assert front("repetition") == [0, 0.07 * 5]
+    assert "Pareto front" not in legend_texts(
         figures.tradeoff(summary(), task="sums", score="correct", front=False).axes[0]
     )
 
@@ -399,7 +404,7 @@ def test_a_table_for_latex_lies_beside_scores(tmp_path: Path) -> None:
     figures.save(figures.tradeoff(rows, task="facts", score="correct"), tmp_path / "a.pdf")
     lines = (tmp_path / "a.table.tex").read_text().splitlines()
     assert lines[:4] == [r"\begin{tabular}{llll}", r"\toprule", r"policy & skipped & accuracy & n \\", r"\midrule"]
-    assert lines[4] == r"50 \% \& more\_of \$it\# -- $\rho$ & 0.0 \% & 0.9 [0.85, 0.92] & 40 \\"
+    assert lines[4] == r"50 \% \& more\_of \$it\# -- $\rho$ & 0.0 \% & 0.900 [0.850, 0.920] & 40 \\"
     assert len(lines) == 4 + 6 + 2
     for name, figure in every_figure().items():
         figures.save(figure, tmp_path / f"{name}.svg")
@@ -412,11 +417,61 @@ def test_every_score_has_a_name_and_a_direction():
     assert set(summarising.SCORES) <= set(summaries.SCORES)
     table = pd.DataFrame({"policy": ["static 10%", "static 20%"], "task": "t", "score": "wrong", "decode": [0.1, 0.2]})
     figure = figures.tradeoff(table.assign(mean=[0.1, 0.3], low=0.0, high=0.5))
-    (front,) = (line for line in figure.axes[0].lines if line.get_label() == "not beaten")
-    assert sorted(front.get_ydata()) == [0.1, 0.3], "fewer wrong answers, or more skipped"
+    (front,) = (line for line in figure.axes[0].lines if line.get_label() == "Pareto front")
+    assert front.get_ydata().tolist() == [0.1, 0.1, 0.3], "fewer wrong answers, or more skipped"
 
 
 def test_a_table_says_no_interval_where_there_is_none():
     table = pd.DataFrame({"policy": ["a", "b"], "mean": [0.5, 0.25], "low": [0.4, np.nan], "high": [0.6, np.nan]})
     found = summaries.printed(table, summaries.Columns("mean", "low", "high", "policy"), "chrf", "policy")
-    assert found["chrF"].tolist() == ["0.5 [0.4, 0.6]", "0.25"]
+    assert found["chrF"].tolist() == ["0.50 [0.40, 0.60]", "0.25"]
+
+
+def test_a_column_has_the_decimals_of_its_narrowest_interval():
+    table = pd.DataFrame({"policy": ["a", "b", "c"], "loss": [0.1577, 0.00026575, -0.0011]})
+    table = table.assign(low=table["loss"] - [0.02, 0.000185, 0.002], high=table["loss"] + [0.02, 0.0002019, 0.002])
+    columns = summaries.Columns("loss", "low", "high", "policy")
+    expected = ["0.15770 [0.13770, 0.17770]", "0.00027 [0.00008, 0.00047]", "−0.00110 [−0.00310, 0.00090]"]
+    assert summaries.printed(table, columns, None, "policy").iloc[:, 1].tolist() == expected
+    bare = table.assign(low=np.nan, high=np.nan)
+    assert summaries.printed(bare, columns, None, "policy").iloc[:, 1].tolist() == ["0.1577", "0.0003", "−0.0011"]
+    assert summaries.printed(bare.assign(loss=0.0), columns, None, "policy").iloc[:, 1].tolist() == ["0", "0", "0"]
+
+
+def rises() -> pd.DataFrame:
+    """As the demo tabulates what skipping adds to the loss."""
+    table = pd.DataFrame({"policy": ["static, target 5%", "static, target 10%"], "ratio": [0.0625, 0.125], "n": 8})
+    return table.assign(loss=[0.01, 0.02], low=[0.005, 0.01], high=[0.015, 0.03])
+
+
+def test_a_rise_is_drawn_and_printed_beside_the_dense_run(tmp_path: Path) -> None:
+    figure = figures.tradeoff(rises())
+    assert legend_texts(figure.axes[0]) == ["static", "dense", "Pareto front"]
+    figures.save(figure, tmp_path / "a.pdf")
+    lines = (tmp_path / "a.table.tex").read_text().splitlines()
+    assert lines[4:7] == [
+        r"dense & 0.0 \% & 0.000 &  \\",
+        r"static, target 5\% & 6.2 \% & 0.010 [0.005, 0.015] & 8 \\",
+        r"static, target 10\% & 12.5 \% & 0.020 [0.010, 0.030] & 8 \\",
+    ]
+    assert "dense" not in legend_texts(figures.tradeoff(rises(), dense=None).axes[0])
+
+
+def test_a_summary_without_a_dense_run_has_no_line_for_it() -> None:
+    sparse = summary().query("policy != 'dense'")
+    ax = figures.tradeoff(sparse, task="facts", score="correct").axes[0]
+    assert not [text for text in legend_texts(ax) if text.startswith("dense")]
+
+
+@pytest.mark.parametrize("widest", [0.004, 0.02, 0.124, 0.13, 0.42, 0.97])
+def test_shares_are_labelled_as_they_are(widest: float) -> None:
+    """A tick of 2.5 % is not labelled 2 %, and no marker or cap is cut at either end."""
+    table = rises().assign(ratio=[0.0, widest])
+    ax = figures.tradeoff(table).axes[0]
+    ticks, texts = ax.get_xticks(), [text.get_text() for text in ax.get_xticklabels()]
+    ends = ax.get_xlim()
+    shown = [(tick, text) for tick, text in zip(ticks, texts, strict=True) if ends[0] <= tick <= ends[1]]
+    assert len(shown) > 3
+    assert [float(text.removesuffix("%")) / 100 for _, text in shown] == pytest.approx([tick for tick, _ in shown])
+    edge = ax.transData.transform([(0, 0), (widest, 0)])[:, 0] - ax.bbox.x0
+    assert edge[0] > 3 and ax.bbox.width - edge[1] > 3, "points of a marker or cap"

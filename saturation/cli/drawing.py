@@ -93,4 +93,9 @@ def _drawn(kind: Kind, traces: dict[str, Any], phase: str | None, sequence: int 
         return getattr(figures, kind)(given, phase=phase)
     if len(traces) > 1:
         raise ValueError(f"expected one trace to draw as {kind}, got {len(traces)}; draw them apart")
+    if kind == Kind.skipped and not given.skipped.any():
+        raise ValueError(
+            f"expected a trace in which blocks were skipped, but in {next(iter(traces))} every one ran; make one with "
+            "saturation generate MODEL --policy RULE --out FILE"
+        )
     return getattr(figures, kind)(given, sequence=sequence)

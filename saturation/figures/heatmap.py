@@ -6,13 +6,11 @@ from typing import Any
 
 import numpy as np
 from matplotlib import colormaps, patheffects
-from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.collections import PolyCollection
 from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
@@ -44,7 +42,7 @@ def tokens(
     """Draw a metric for every layer and token of a stretch of text.
 
     Each column is one forward pass, under the token it reads. Brighter is more similar; hatched grey is a block that
-    was skipped; a line stands before the first decoded token. White space shows as · (space), ↵ and ⇥, an empty
+    was skipped; a line, named above it, stands before the first decoded token. White space shows as · (space), ↵ and ⇥, an empty
     text as ∅.
 
     Parameters
@@ -86,8 +84,8 @@ def tokens(
     for line, drawn_in in zip(lines, axes, strict=True):
         _line(drawn_in, part, place[line], values[line], wrap, colours)
     _colour_bar(axes, colours, metric)
-    if keys := text_keys(part, place):
-        style.legend(axes[0], keys)
+    if part.skipped[place].any():
+        style.legend(axes[0], [Patch(label="skipped", **_SKIPPED)], above=label_room(part, place[lines[0]]))
     axes[-1].set_xlabel(f"tokens {start} to {start + count - 1} of sequence {part.tokens['sequence'].iloc[0]}")
     data = cells(part, place, part.groups[metric][place])
     return sourced(style.figure_of(axes[0]), Source("tokens", data, {"metric": metric, **of_traces({"": part})}))
@@ -144,11 +142,14 @@ def _line(ax: Axes, trace: Trace, place: np.ndarray, values: np.ndarray, wrap: i
     text_axis(ax, trace, place)
 
 
-def text_axis(ax: Axes, trace: Trace, place: np.ndarray) -> None:
-    """Write the tokens of one line along the x axis and its layers along y; a line stands before decoding."""
+def text_axis(ax: Axes, trace: Trace, place: np.ndarray, *, lift: float = 1.0) -> None:
+    """Write the tokens of one line along the x axis and its layers along y.
+
+    A line stands before decoding, its name so many points above the axes.
+    """
     decoding = trace.decoding[place]
     if (starts := first_decoded(trace)) is not None and place[0] <= starts <= place[-1]:
-        ax.axvline(starts - place[0] - 0.5, **_BOUNDARY)
+        _boundary(ax, starts - place[0] - 0.5, lift)
     labels = [lettering.visible(text) for text in trace.tokens["text"].iloc[place]]
     lettered: dict[str, Any] = {"fontsize": style.TOKEN, "fontfamily": lettering.families()}
     ax.set_xticks(np.arange(len(place)), labels, rotation=90, parse_math=False, **lettered)
@@ -160,6 +161,22 @@ def text_axis(ax: Axes, trace: Trace, place: np.ndarray) -> None:
     if trace.kept_layers is not None:
         ax.set_yticks(np.arange(trace.layers), [str(number) for number in trace.layer_numbers])
     ax.set_ylabel("layer")
+
+
+def _boundary(ax: Axes, x: float, lift: float) -> None:
+    """A line at x, and what it means written from its top towards the farther side."""
+    ax.axvline(x, **_BOUNDARY)
+    left = x < np.mean(ax.get_xlim())
+    options: dict[str, Any] = {"xycoords": ax.get_xaxis_transform(), "textcoords": "offset points", "va": "bottom"}
+    text, side = ("↓ decoding starts", "left") if left else ("decoding starts ↓", "right")
+    offset = (-3 if left else 3, lift)  # the arrow's tip is over the line
+    ax.annotate(text, (x, 1), offset, ha=side, fontsize=style.tick_size(ax), annotation_clip=False, **options)
+
+
+def label_room(trace: Trace, place: np.ndarray) -> float:
+    """Points that the name of the boundary takes above a line of text, if it stands there."""
+    starts = first_decoded(trace)
+    return 9.0 if starts is not None and place[0] <= starts <= place[-1] else 0.0
 
 
 def first_decoded(trace: Trace) -> int | None:
@@ -199,14 +216,3 @@ def _colour_bar(axes: list[Axes], colours: ScalarMappable, metric: str) -> None:
     bar.set_label(scales.METRICS[metric].name, fontsize=axes[0].yaxis.label.get_fontsize())
     bar.ax.tick_params(labelsize=style.tick_size(axes[0]), width=0.6, length=2.5)
     bar.outline.set_linewidth(0.6)
-
-
-def text_keys(trace: Trace, place: np.ndarray) -> list[Artist]:
-    """What a legend says of the boundary and of skipped cells."""
-    keys: list[Artist] = []
-    if (starts := first_decoded(trace)) is not None and place[0] <= starts <= place[-1]:
-        mark: dict[str, Any] = {"linestyle": "none", "marker": "|", "markersize": 9, "markeredgewidth": 1}
-        keys.append(Line2D([], [], color="black", label="decoding starts", **mark))
-    if trace.skipped[place].any():
-        keys.append(Patch(label="skipped", **_SKIPPED))
-    return keys

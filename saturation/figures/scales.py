@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
 _LETTER = 7.0  # points, where an axis does not say
 FLOOR = 2.0**-24  # half a float32 step below a cosine of 1: a smaller distance is drawn here
@@ -73,6 +73,17 @@ def cosine_text(distance: float, position: int | None = None) -> str:
 def number_text(number: float, position: int | None = None) -> str:
     """Label of a number of any size, written out: 0.05, 1, 20."""
     return np.format_float_positional(number, precision=3, fractional=False, trim="-")
+
+
+def share_text(share: float, position: int | None = None) -> str:
+    """Label of a share in percent, never rounded to another: 0.05 -> "5%", 0.025 -> "2.5%"."""
+    return f"{number_text(round(100 * share, 9))}%".replace("-", "−")
+
+
+def share_axis(axis: Axis) -> None:
+    """Label an axis of shares in percent, at steps of 1, 2 or 5 times a power of ten."""
+    axis.set_major_locator(MaxNLocator("auto", steps=[1, 2, 5, 10]))
+    axis.set_major_formatter(FuncFormatter(share_text))
 
 
 def drawn(metric: str, values: np.ndarray) -> np.ndarray:

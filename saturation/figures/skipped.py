@@ -11,7 +11,7 @@ from matplotlib.patches import Patch
 from saturation.trace import Trace
 
 from . import style
-from .heatmap import line_height, stretch, text_axis, text_keys
+from .heatmap import label_room, line_height, stretch, text_axis
 from .inputs import cells
 from .source import Source, of_traces, sourced
 
@@ -64,10 +64,9 @@ def skipped(
     axes = [ax] if ax is not None else style.new(len(lines), height=height)[1]
     for line, drawn_in in zip(lines, axes, strict=True):
         _line(drawn_in, part, line, wrap)
-    keys = [key for key in text_keys(part, place) if key.get_label() != "skipped"]
     colours = {"FFN ran": _RAN, "FFN skipped": _LEFT_OUT}
     patches = [Patch(facecolor=colour, label=name) for name, colour in colours.items()]
-    style.legend(axes[0], [*patches, *keys], above=0.1)  # the numbers stand between
+    style.legend(axes[0], patches, above=7.0 + label_room(part, lines[0]))  # the numbers stand between
     axes[-1].set_xlabel(f"tokens {start} to {start + count - 1} of sequence {part.tokens['sequence'].iloc[0]}")
     data = cells(part, place, part.skipped[place].astype(int))
     return sourced(style.figure_of(axes[0]), Source("skipped", data, of_traces({"": part})))
@@ -88,7 +87,7 @@ def _line(ax: Axes, trace: Trace, place: np.ndarray, wrap: int) -> None:
         rasterized=True,
     )
     ax.set_xlim(-0.5, wrap - 0.5)
-    text_axis(ax, trace, place)
+    text_axis(ax, trace, place, lift=8.0)
     for column, number in enumerate(mask.sum(axis=1)):
         if number:
             above = trace.layers - 0.5

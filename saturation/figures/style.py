@@ -15,6 +15,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
+from matplotlib.transforms import ScaledTranslation
 
 from saturation.trace import Trace
 
@@ -97,7 +98,7 @@ def grid(ax: Axes) -> None:
 
 
 def legend(ax: Axes, handles: list[Any], *, above: float = 0.0, letters: int = LETTERS) -> None:
-    """Explain the artists above the axes, in as many columns as their labels allow; `above` in axes' heights."""
+    """Explain the artists above the axes, in as many columns as their labels allow; `above` is in points."""
     labels = [fill(str(handle.get_label()), letters - _HANDLE) for handle in handles]
     lengths = [max(map(len, label.splitlines())) for label in labels]
     fitting = [columns for columns in range(1, len(lengths) + 1) if _length(lengths, columns) <= letters]
@@ -108,7 +109,8 @@ def legend(ax: Axes, handles: list[Any], *, above: float = 0.0, letters: int = L
         fontsize=tick_size(ax),
         frameon=False,
         loc="lower left",
-        bbox_to_anchor=(0, 1.0 + above),
+        bbox_to_anchor=(0, 1),
+        bbox_transform=ax.transAxes + ScaledTranslation(0, above / 72, figure_of(ax).dpi_scale_trans),
         borderaxespad=0.3,
         borderpad=0,
         handlelength=2.2,

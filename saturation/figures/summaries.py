@@ -87,14 +87,32 @@ def spread(rows: pd.DataFrame, columns: Columns) -> np.ndarray:
 
 
 def printed(rows: pd.DataFrame, columns: Columns, score: str | None, *first: str, **shares: str) -> pd.DataFrame:
-    """A table for a paper: the first columns as they are, shares in percent, the score with its interval, n."""
+    """A table for a paper: the first columns as they are, shares in percent, the score with its interval, n.
+
+    All values of a column have the same number of decimals.
+    """
     found: dict[str, Any] = {name: rows[name].astype(str) for name in first if name in rows}
     found |= {
         name: [f"{100 * share:.1f} %" for share in rows[column]] for column, name in shares.items() if column in rows
     }
-    values = zip(rows[columns.y], rows[columns.low], rows[columns.high], strict=True)
+    values = rows[[columns.y, columns.low, columns.high]].to_numpy(dtype=float)  # [row, (value, low, high)]
+    digits = _digits(values)
     name = SCORES.get(score or columns.y, score or columns.y)
-    found[name] = [f"{value:.4g}" + ("" if low != low else f" [{low:.4g}, {high:.4g}]") for value, low, high in values]
+    found[name] = [
+        f"{value:.{digits}f}{'' if low != low else f' [{low:.{digits}f}, {high:.{digits}f}]'}".replace("-", "−")
+        for value, low, high in values
+    ]
     if "n" in rows:
-        found["n"] = rows["n"].astype(str)
+        found["n"] = ["" if count != count else f"{count:.0f}" for count in rows["n"]]
     return pd.DataFrame(found)
+
+
+def _digits(values: np.ndarray) -> int:
+    """Decimals of a whole column: those that give its narrowest interval two digits, or its largest value four."""
+    widths = values[:, 2] - values[:, 1]
+    widths = widths[widths > 0]
+    largest = np.nanmax(np.abs(values))
+    if not len(widths) and not largest > 0:
+        return 0
+    scale = 1 - np.log10(widths.min()) if len(widths) else 3 - np.log10(largest)
+    return int(np.clip(np.ceil(scale), 0, 9))

@@ -10,13 +10,13 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, PercentFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from saturation.policies import FFNSkip, replay_thresholds
 from saturation.trace import Trace
 
 from . import style
-from .scales import FLOOR, cosine_text
+from .scales import FLOOR, cosine_text, share_axis
 from .source import Source, of_traces, sourced
 
 Points = Sequence[tuple[float, float]]  # (threshold, skip rate)
@@ -86,7 +86,7 @@ def replay(
             }
             keys.append(ax.plot(distance, live, label=f"{name}live", **options)[0])
     _threshold_axis(ax)
-    ax.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    share_axis(ax.yaxis)
     ax.set_ylim(0, None)
     ax.set_ylabel(f"FFN blocks skipped ({ratio})")
     style.grid(ax)

@@ -9,14 +9,13 @@ import pandas as pd
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
 
 from . import families, style
-from .scales import spread_small
+from .scales import share_axis, spread_small
 from .source import Source, sourced
 from .summaries import LESS_IS_BETTER, RATIOS, SCORES, Columns, chosen, printed, spread
 
-_FRONT: dict[str, Any] = {"color": "#d4d4d4", "linewidth": 4.5, "solid_capstyle": "round", "zorder": 0.9}
+_FRONT: dict[str, Any] = {"color": "#a8a8a8", "linewidth": 2.2, "drawstyle": "steps-pre", "zorder": 1.1}
 _DENSE: dict[str, Any] = {"color": "#606060", "linewidth": 0.8, "linestyle": (0, (2, 2)), "zorder": 1}
 _INTERVAL: dict[str, Any] = {"facecolor": "#606060", "alpha": 0.1, "linewidth": 0, "zorder": 0}
 
@@ -55,9 +54,11 @@ def tradeoff(
     xlabel, ylabel : str, optional
         What the axes are called.
     dense : float, optional
-        The value without skipping, drawn as a line; None for none. A summary's policy "dense" comes before it.
+        The value without skipping, drawn as a line; None for none. The policy "dense" of a table comes before it, and
+        a summary without one has no such line.
     front : bool
-        Draw a broad grey line through the settings that no other one beats in both skipping and quality.
+        Draw the Pareto front in grey steps: at each share of skipped blocks, the best value of the settings that skip
+        as much or more. Its corners are the settings that no other one beats in both.
     log : bool
         True spreads small values: logarithmic over the two decades of the largest, linear below.
     ax : matplotlib.axes.Axes, optional
@@ -77,17 +78,20 @@ def tradeoff(
     x, y = x or ("decode" if summary else "ratio"), y or ("mean" if summary else "loss")
     columns = Columns(y, low, high, by, x)
     columns.check(rows)
+    if not summary and dense is not None:
+        rows = _with_dense(rows, columns, dense)
     if ax is None:
         ax = style.new()[1][0]
     if log:
         spread_small(ax, rows[[y, low, high]].to_numpy(dtype=float), decades=2)
     sparse = rows[rows[by] != families.DENSE]
     keys = lines(ax, sparse, sparse[by].astype(str).map(families.series), columns)
-    keys += dense_line(ax, rows[rows[by] == families.DENSE], columns, dense)
+    keys += dense_line(ax, rows[rows[by] == families.DENSE], columns)
     if front:
         keys += _front(ax, rows, columns, less_is_better=(score or y) in LESS_IS_BETTER)
-    ax.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-    ax.set_xlim(0, None)
+    share_axis(ax.xaxis)
+    widest = float(rows[x].max()) or 1.0
+    ax.set_xlim(-0.03 * widest, 1.05 * widest)  # so that no marker at an end is cut
     ax.set_xlabel(xlabel or RATIOS.get(x, x))
     ax.set_ylabel(ylabel or SCORES.get(score or y, score or y))
     style.grid(ax)
@@ -116,14 +120,27 @@ def lines(ax: Axes, rows: pd.DataFrame, names: pd.Series, columns: Columns) -> l
     return drawn
 
 
-def dense_line(ax: Axes, rows: pd.DataFrame, columns: Columns, level: float | None) -> list[Artist]:
-    """A line at the value without skipping, with its interval where the table has it."""
-    if len(rows):
-        level = float(rows[columns.y].iloc[0])
-        ax.axhspan(float(rows[columns.low].iloc[0]), float(rows[columns.high].iloc[0]), **_INTERVAL)
-    return [] if level is None else [ax.axhline(level, label=families.DENSE, **_DENSE)]
+def dense_line(ax: Axes, rows: pd.DataFrame, columns: Columns) -> list[Artist]:
+    """A line at the value without skipping, with its interval where the table has it; nothing without such a row."""
+    if not len(rows):
+        return []
+    level, low, high = (float(rows[name].iloc[0]) for name in (columns.y, columns.low, columns.high))
+    keys: list[Artist] = [ax.axhline(level, label=families.DENSE, **_DENSE)]
+    if np.isfinite([low, high]).all():
+        keys.append(ax.axhspan(low, high, label=f"{families.DENSE}, 95 %", **_INTERVAL))
+    return keys
+
+
+def _with_dense(rows: pd.DataFrame, columns: Columns, level: float) -> pd.DataFrame:
+    """The rows behind one of the dense run, which skips nothing; as they are where they have one."""
+    if (rows[columns.by] == families.DENSE).any():
+        return rows
+    row = pd.DataFrame([{columns.by: families.DENSE, columns.x: 0.0, columns.y: level}])
+    return pd.concat([row.reindex(columns=rows.columns), rows], ignore_index=True)
 
 
 def _front(ax: Axes, rows: pd.DataFrame, columns: Columns, *, less_is_better: bool) -> list[Artist]:
-    best = rows.iloc[efficient(rows[columns.x], rows[columns.y], less_is_better=less_is_better)]
-    return list(ax.plot(best[columns.x], best[columns.y], label="not beaten", **_FRONT))
+    places = efficient(rows[columns.x], rows[columns.y], less_is_better=less_is_better)[::-1]
+    corners = rows[[columns.x, columns.y]].to_numpy(dtype=float)[places]  # [corner, (skipped, value)]
+    begin = (0.0, corners[0, 1])  # who may skip nothing may skip as much as the first corner does
+    return list(ax.plot(*np.vstack([begin, corners]).T, label="Pareto front", **_FRONT))

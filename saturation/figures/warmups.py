@@ -8,9 +8,10 @@ from typing import Any
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, PercentFormatter
+from matplotlib.ticker import MaxNLocator
 
 from . import families, style
+from .scales import share_axis
 from .source import Source, sourced
 from .summaries import SCORES, Columns, chosen, printed
 from .tradeoff import dense_line, lines
@@ -74,7 +75,7 @@ def warmup(
     axes = [ax] if ax is not None else style.new(1 + below, height=2.2 + 1.0 * below, **_two(below))[1]
     names = sparse[by].astype(str)
     keys = lines(axes[0], sparse, names, columns)
-    keys += dense_line(axes[0], rows[rows[by] == families.DENSE], columns, None)
+    keys += dense_line(axes[0], rows[rows[by] == families.DENSE], columns)
     axes[0].set_ylabel(label or SCORES.get(score or y, score or y))
     if below:
         for name, look in families.looks(names).items():
@@ -116,6 +117,6 @@ def _two(below: bool) -> dict[str, Any]:
 
 
 def _share_axis(ax: Axes, ratio: str) -> None:
-    ax.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    share_axis(ax.yaxis)
     ax.set_ylim(0, None)
     ax.set_ylabel({"answer": "skipped\n(answer)", "decode": "skipped\n(decode)"}.get(ratio, ratio))
