@@ -40,7 +40,7 @@ def rows() -> pd.DataFrame:
         }
         | {"skipped": skipped, "blocks": 16, "answer_skipped": skipped, "answer_blocks": 16}
         for name, skipped in policies.items()
-        for n in range(6)
+        for n in range(12)
     ]
     return pd.DataFrame(found)
 
@@ -123,6 +123,21 @@ def test_all_reads_the_summary_of_a_sweep(tmp_path: Path) -> None:
     assert {Path(line).parent for line in out.splitlines()} == {tmp_path / "figures"}
     again = run("--all", tmp_path)
     assert again == (0, out, "")  # what it drew is not taken for a run's table
+
+
+def test_texts_that_differ_and_policies_of_two_kinds_are_shown() -> None:
+    names = ["dense", "FFN-SkipLLM, target 25%", "random, target 25%", "static, target 25%", "static, target 15%"]
+    given = pd.DataFrame(
+        [
+            {"example": f"{n}", "policy": name, "skipped": n, "blocks": 9, "text": f"{n}{name * (n in odd)}"}
+            for name, odd in zip(names, [(), (5,), (1, 2, 3), (7,), ()], strict=True)
+            for n in range(9)
+        ]
+    )
+    given.loc[given["policy"] == names[-1], "skipped"] = 0
+    policies = paper._telling(given)
+    assert policies == ["dense", "FFN-SkipLLM, target 25%", "static, target 25%"]
+    assert paper._differing(given, policies) == ["5", "7", "0"]
 
 
 def test_what_cannot_be_drawn_is_left_out_in_a_sentence(folder: Path) -> None:

@@ -193,6 +193,19 @@ def test_by_category_names_what_the_table_lacks() -> None:
         figures.by_category(summary(), task="facts", score="correct")
 
 
+def test_categories_of_few_examples_are_left_out_and_named() -> None:
+    counts = {"birthday": 24, "goods": 4, "river": 1}
+    kinds = pd.concat([summary(kind=kind, n=count) for kind, count in counts.items()])
+    options: dict[str, Any] = {"task": "facts", "score": "correct"}
+    (ax,) = figures.by_category(kinds, **options, least=5).axes
+    assert [text.get_text() for text in ax.get_yticklabels()] == ["birthday (24)"]
+    assert ax.get_xlabel() == "accuracy\n(under 5 examples and left out: goods,\nriver)"
+    (ax,) = figures.by_category(kinds, **options).axes
+    assert len(ax.get_yticklabels()) == 3 and ax.get_xlabel() == "accuracy"
+    with refused("nothing to draw: none of the 3 categories has 25 examples or more; give a smaller least="):
+        figures.by_category(kinds, **options, least=25)
+
+
 # ---- warm-up
 
 

@@ -39,6 +39,12 @@ app = typer.Typer(
 P = ParamSpec("P")
 R = TypeVar("R")
 
+SKIPPED = (
+    "share of FFN blocks skipped: nominal, of those that the policy may skip, past its warm-up; decode, of all at "
+    "decoded\ntokens; total, of all, the prompt's included; answer, of all at the decode steps that wrote the scored "
+    "answer"
+)
+
 
 def plainly(command: Callable[P, R]) -> Callable[P, R]:
     """End with the error's sentence instead of a traceback."""
@@ -90,7 +96,7 @@ def replay(
     else:
         ratios = replayed(rule, recorded).ratios
         table = pd.DataFrame([{"policy": rule.describe(), **ratios._asdict()}])
-    typer.echo(as_text(table))
+    typer.echo(f"{as_text(table)}\n{SKIPPED}")
     if out is not None:
         with writing(out, "the table") as part:
             table.to_csv(part, index=False)

@@ -16,13 +16,14 @@ from ..recording import record
 from ..sweeps import sweep
 from ..tasks import bundled
 from ..trace import Trace
-from .app import as_text
+from .app import SKIPPED, as_text
 
 RATIOS = (0.05, 0.15, 0.25, 0.35)  # of all FFN blocks, as in Table 3 of the paper
 SEEDS = (0, 1, 2)  # of the random baseline
 TEXTS = 64  # validation texts that are scored
 ASKED = {"factoid": ("correct", 100), "problems": ("correct", 48), "summaries": ("rouge_L", 30)}  # score, examples
 SHARES = (0.15, 0.25)  # of all FFN blocks, where the model writes
+INTERVAL = "95 % interval"
 
 
 def demonstrate(out: Path, say: Callable[[str], None]) -> list[Path]:
@@ -60,14 +61,16 @@ def demonstrate(out: Path, say: Callable[[str], None]) -> list[Path]:
     dense = losses(model, tokenizer, texts)
     layers = _one_by_one(model, control, tokenizer, texts, dense, read, before)
     files.table("layers", layers)
-    say(as_text(layers))
+    say(as_text(_with_intervals(layers)))
 
     say(f"3/5 skipping {', '.join(f'{r:.0%}' for r in RATIOS)} of all blocks: the paper's rule, static, random")
     tradeoff = _tradeoff(model, tokenizer, texts, dense, calibration)
     files.table("tradeoff", tradeoff)
     mean, low, high = mean_loss(dense)
     say(f"loss of the dense model: {mean:.4f} nats per token [{low:.4f}, {high:.4f}]; what skipping adds to it:")
-    say(as_text(tradeoff))
+    said = _with_intervals(tradeoff).rename(columns={"ratio": "skipped", "loss": "rise of the loss"})
+    say(as_text(said[["policy", "skipped", "rise of the loss", INTERVAL, "predicted", "setting"]]))
+    say("target and predicted: shares of all FFN blocks on the calibration texts; skipped: on the texts scored here")
 
     say("4/5 asking: answers and summaries that the model writes, dense and skipping")
     start, end = cold_regions(calibration)
@@ -75,7 +78,9 @@ def demonstrate(out: Path, say: Callable[[str], None]) -> list[Path]:
     files.table("rows", rows)
     answers = _answers(rows)
     files.table("answers", answers)
-    say(as_text(answers))
+    said = _with_intervals(answers)
+    say(as_text(said[["task", "policy", "decode", "score", "n", "mean", INTERVAL, "nominal", "total", "answer"]]))
+    say(f"target: share on the calibration texts; what an adaptive rule skips on a task is its own.\n{SKIPPED}")
 
     say("5/5 drawing, PDF and PNG at the width of an ACL column or page")
     pair = {"trained": read, "untrained": before}
@@ -147,18 +152,30 @@ def _policies(calibration: Trace) -> Iterable[tuple[str, list[Policy]]]:
     start, end = cold_regions(calibration)
     for ratio in RATIOS:
         cold: dict[str, Any] = {"cold_start": start, "cold_end": end}
-        yield "FFN-SkipLLM", [FFNSkip.fit(calibration, ratio=ratio, warmup=0, **cold)]
-        yield "static", [StaticFFN.fit(calibration, ratio=ratio, **cold)]
-        yield "random", [RandomFFN(ratio, seed=seed, **cold) for seed in SEEDS]
+        yield _name("FFN-SkipLLM", ratio), [FFNSkip.fit(calibration, ratio=ratio, warmup=0, **cold)]
+        yield _name("static", ratio), [StaticFFN.fit(calibration, ratio=ratio, **cold)]
+        yield _name("random", ratio), [RandomFFN(ratio, seed=seed, **cold) for seed in SEEDS]
+
+
+def _name(rule: str, target: float) -> str:
+    """What a table calls a rule that was fitted to skip this share, which is not the share it then skips."""
+    return f"{rule}, target {target:.0%}"
+
+
+def _with_intervals(table: pd.DataFrame) -> pd.DataFrame:
+    """The table for a reader: both ends of the intervals in one column."""
+    ends = [f"[{low:.4f}, {high:.4f}]" for low, high in zip(table["low"], table["high"], strict=True)]
+    whole = table.drop(columns="high").assign(low=ends)
+    return whole.rename(columns={"low": INTERVAL})
 
 
 def _rows(model: Any, tokenizer: Any, calibration: Trace, cells: Path, **cold: Any) -> pd.DataFrame:
     """Written answers and their scores, example by example."""
     rules: dict[str, Policy | None] = {"dense": None}
     for share in SHARES:
-        rules[f"FFN-SkipLLM {share:.0%}"] = FFNSkip.fit(calibration, ratio=share, warmup=0, **cold)
-        rules[f"static {share:.0%}"] = StaticFFN.fit(calibration, ratio=share, **cold)
-        rules[f"random {share:.0%}"] = RandomFFN(share, **cold)
+        rules[_name("FFN-SkipLLM", share)] = FFNSkip.fit(calibration, ratio=share, warmup=0, **cold)
+        rules[_name("static", share)] = StaticFFN.fit(calibration, ratio=share, **cold)
+        rules[_name("random", share)] = RandomFFN(share, **cold)
     tasks = [bundled(name).head(number) for name, (_, number) in ASKED.items()]
     return sweep(model, tokenizer, rules, tasks, out=cells)
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from . import options
-from .app import app, as_text, plainly
+from .app import SKIPPED, app, as_text, plainly
 from .given import open_model, read_policy, read_tasks, writable
 
 if TYPE_CHECKING:
@@ -19,11 +19,6 @@ if TYPE_CHECKING:
     from ..tasks import Task
 
 OF_DENSE = ("agreement", "kl")  # say by themselves how far a run is from the dense one; that one's own are 1 and 0
-SKIPPED = (
-    "share of FFN blocks skipped: nominal, of those that the policy may skip, past its warm-up; decode, of all at "
-    "decoded\ntokens; total, of all, the prompt's included; answer, of all at the decode steps that wrote the scored "
-    "answer"
-)
 SCORED = (
     "mean over n rows and its 95 % interval; difference from the dense run, paired by example; p of McNemar's exact "
     "test\nfor shares (examples lost and won), of Wilcoxon's signed-rank test for other scores, not corrected for "

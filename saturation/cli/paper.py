@@ -11,7 +11,7 @@ from typing import Any, Literal
 import pandas as pd
 
 from .. import figures
-from ..figures.families import DENSE, family_of
+from ..figures.families import DENSE, FAMILIES, family_of
 from ..figures.source import of_traces
 from ..figures.warmups import levels
 from ..trace import Trace
@@ -23,6 +23,8 @@ TEXTS = dict.fromkeys(
 )
 SUMMARY = {"task", "policy", "score", "mean", "low", "high", "decode"}
 PRIMARY = ("correct", "rouge_L", "chrf", "nll")  # the score of a task that is drawn: the first that it has
+FEW = 5  # examples under which a category is left out
+SHOWN = 3  # texts set beside each other
 Drawing = tuple[str, Callable[[], Any], Literal["column", "text"]]  # name, how it is drawn, its width
 
 
@@ -173,11 +175,14 @@ def _of_rows(rows: pd.DataFrame) -> Iterator[Drawing]:
     from ..quality import summarise
 
     for task, own in rows.groupby("task", sort=False):
+        policies = _telling(own)
         if own["kind"].nunique() > 1:
-            kinds = summarise(own, by=("task", "kind", "policy"))
-            yield f"by_category_{task}", partial(figures.by_category, kinds, score=_primary(kinds)), "column"
+            kinds = summarise(own[own["policy"].isin(policies)], by=("task", "kind", "policy"))
+            options: dict[str, Any] = {"score": _primary(kinds), "least": FEW}
+            yield f"by_category_{task}", partial(figures.by_category, kinds, **options), "column"
         if "text" in own and own["text"].notna().any():
-            options: dict[str, Any] = {"policies": _telling(own), "prompts": _prompts(str(task))}
+            options = {"policies": policies, "prompts": _prompts(str(task)), "examples": _differing(own, policies)}
+            own.attrs["examples"] = f"the first {SHOWN} whose texts differ, then others"
             yield f"answers_{task}", partial(figures.answers, own, **options), "text"
 
 
@@ -197,11 +202,19 @@ def _prompts(task: str) -> dict[str, str]:
 
 
 def _telling(rows: pd.DataFrame) -> list[str]:
-    """Up to three policies to show: dense, and of the first two families the one that skips most."""
+    """Up to three policies to show: dense, and of the first two families (static before random) what skips most."""
     found = rows[rows["policy"] != DENSE].groupby("policy")[["skipped", "blocks"]].sum()
     most = (found["skipped"] / found["blocks"]).sort_values(ascending=False).index
     first = {family_of(name): name for name in reversed(most)}  # of each family, the one that skips most
-    return [name for name in (DENSE, *sorted(first.values())) if name in set(rows["policy"])][:3]
+    ranks = {family.lower(): rank for rank, family in enumerate(FAMILIES)}
+    known = sorted(first, key=lambda family: (ranks.get(family.lower(), len(ranks)), family))
+    return [name for name in (DENSE, *(first[family] for family in known)) if name in set(rows["policy"])][:3]
+
+
+def _differing(rows: pd.DataFrame, policies: list[str]) -> list[str]:
+    """The first examples that these policies do not answer alike, then others, as many as are shown."""
+    texts = rows[rows["policy"].isin(policies)].groupby("example", sort=False)["text"].nunique(dropna=False)
+    return list(texts.index[(-texts.clip(upper=2)).argsort(kind="stable")][:SHOWN])
 
 
 def _side_by_side(layers: pd.DataFrame) -> pd.DataFrame:

@@ -28,6 +28,7 @@ def by_category(
     low: str = "low",
     high: str = "high",
     by: str = "policy",
+    least: int = 1,
     label: str | None = None,
     ax: Axes | None = None,
 ) -> Figure:
@@ -43,6 +44,8 @@ def by_category(
         The column of the categories; they are drawn in the table's order, from the top.
     y, low, high, by : str
         Columns: value, the ends of its interval, and the policy's name.
+    least : int
+        Categories of fewer examples are left out, which the axis then says, where the table counts them in "n".
     label : str, optional
         What the axis of the score is called.
     ax : matplotlib.axes.Axes, optional
@@ -60,6 +63,7 @@ def by_category(
     rows, score = chosen(table, score, task)
     columns = Columns(y, low, high, by, category, "category")
     columns.check(rows)
+    rows, left_out = _counted(rows, category, least)
     kinds = list(dict.fromkeys(rows[category]))
     policies = sorted(dict.fromkeys(rows[by]), key=lambda name: name != families.DENSE)
     if ax is None:
@@ -74,10 +78,24 @@ def by_category(
         drawn.set_label(name)
         keys.append(drawn)
     _category_axis(ax, [_named(kind, rows[rows[category] == kind]) for kind in kinds])
-    ax.set_xlabel(label or SCORES.get(score or y, score or y))
+    ax.set_xlabel((label or SCORES.get(score or y, score or y)) + left_out)
     style.legend(ax, keys, letters=36)
     printable = printed(rows, columns, score, category, by, decode="skipped")
     return sourced(style.figure_of(ax), Source("by_category", rows, dict(table.attrs), printable))
+
+
+def _counted(rows: pd.DataFrame, category: str, least: int) -> tuple[pd.DataFrame, str]:
+    """The rows of categories with enough examples, and what is to be said of the others."""
+    if "n" not in rows:
+        return rows, ""
+    counts = rows.groupby(category, sort=False)["n"].max()
+    few = list(counts.index[counts < least])
+    if len(few) == len(counts):
+        raise ValueError(
+            f"nothing to draw: none of the {len(counts)} categories has {least} examples or more; give a smaller least="
+        )
+    said = fill(f"(under {least} examples and left out: {', '.join(map(str, few))})", style.LETTERS)
+    return rows[~rows[category].isin(few)], f"\n{said}" if few else ""
 
 
 def _named(kind: object, rows: pd.DataFrame) -> str:

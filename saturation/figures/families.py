@@ -20,7 +20,8 @@ _VARIANTS: tuple[tuple[str | None, Any, bool], ...] = (  # marker (its family's 
     *(("h", (0, (2, 1)), False), ("P", (0, (8, 2)), True)),
 )
 _SETTING = re.compile(
-    r",? (?:cosine (?:[\d.]+|per layer)|(?:target )?\d+(?:\.\d+)? ?%|layers? (?:none|\d+(?:, \d+)*)|\d+ seeds)(?=[ ,]|$)"
+    r",? (?:cosine (?:[\d.]+|per layer)|(?:target )?\d+(?:\.\d+)? ?%|layers? (?:none|\d+(?:, \d+)*)|\d+ seeds)"
+    r"(?=[ ,]|$)"
 )
 
 

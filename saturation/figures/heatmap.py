@@ -42,8 +42,8 @@ def tokens(
     """Draw a metric for every layer and token of a stretch of text.
 
     Each column is one forward pass, under the token it reads. Brighter is more similar; hatched grey is a block that
-    was skipped; a line, named above it, stands before the first decoded token. White space shows as · (space), ↵ and ⇥, an empty
-    text as ∅.
+    was skipped; a line, named above it, stands before the first decoded token. White space shows as · (space), ↵ and
+    ⇥, an empty text as ∅.
 
     Parameters
     ----------
