@@ -41,8 +41,9 @@ def draw(found: pd.DataFrame, png: Path) -> Path:
         for ax in figure.axes[:2]:
             ax.set(yscale="log")
         figure.axes[2].set_yscale("symlog", linthresh=CHEAP)
-        figure.axes[2].axhline(CHEAP, color="#888888", linewidth=0.8, linestyle=":")
+        limit = figure.axes[2].axhline(CHEAP, color="#444444", linewidth=1, linestyle=":")
         handles, labels = figure.axes[0].get_legend_handles_labels()
+        handles, labels = [*handles, limit], [*labels, f"under {CHEAP} nats: cheap"]
         figure.legend(handles, labels, loc="outside right center", frameon=False, title="tokens seen")
         figure.savefig(png, dpi=160, metadata={"Software": None})
     return png

@@ -28,6 +28,7 @@ NAMES = {
     "entailment": "entailment",
     "question": "questions",
 }
+MARKERS = dict(zip(COLOURS, "os^DvPX", strict=True))  # so that a grey print tells the lines apart too
 STYLE = {
     "font.size": 9,
     "axes.spines.top": False,
@@ -56,7 +57,7 @@ def _losses(ax: Axes, lines: pd.DataFrame) -> None:
     ax.plot(millions, lines["loss"], color="#555555", linewidth=1.2, label="training, all kinds")
     for kind, colour in COLOURS.items():
         seen = lines[kind].notna()
-        style = {"color": colour, "marker": "o", "markersize": 3, "linewidth": 1.2}
+        style = {"color": colour, "marker": MARKERS[kind], "markersize": 4, "linewidth": 1.2}
         ax.plot(millions[seen], lines[kind][seen], label=f"held-out {NAMES[kind]}", **style)
     ax.set(yscale="log", ylabel="loss (nats per token)", title="The demo model learns the bundled world")
     ax.yaxis.set_major_formatter("{x:g}")

@@ -369,6 +369,22 @@ def test_the_bar_counts_what_is_there_already(demo, tasks, tmp_path, monkeypatch
     assert bars == [(0, 6), (6, 18)] and told == [6, 0, 6, 6]
 
 
+@pytest.mark.parametrize(("where", "inner"), [("a terminal", True), ("a notebook", False)])
+def test_a_notebook_has_one_bar_for_a_sweep(demo, tasks, tmp_path, monkeypatch, where, inner):
+    """Each bar of a run inside it would leave an empty output, and a widget that is gone when it is opened again."""
+
+    class Bar(sweeping.tqdm):
+        if where == "a notebook":
+            container = "as tqdm.notebook.tqdm has it"
+
+    asked, evaluate, against = [], quality.evaluate, quality.against
+    monkeypatch.setattr(sweeping, "tqdm", Bar)
+    monkeypatch.setattr(quality, "evaluate", lambda *a, **o: asked.append(o["progress"]) or evaluate(*a, **o))
+    monkeypatch.setattr(quality, "against", lambda *a, **o: asked.append(o["progress"]) or against(*a, **o))
+    st.sweep(*demo, POLICIES, tasks[:1], out=tmp_path)
+    assert len(asked) >= 5 and set(asked) == {inner}
+
+
 def test_conversations_are_cells_with_a_row_per_turn(demo, tmp_path, calls):
     talks = (Example("a", prompt="Hello.", turns=("And?",)), Example("b", prompt="Who?"))
     task = [Task("talks", "conversation", talks, max_new_tokens=4)]

@@ -15,6 +15,7 @@ from .summaries import SCORES, Columns, chosen, printed, spread
 
 _ROW = 0.13  # inches from one policy to the next
 _LETTERS = 18  # of a category's name in a line
+_UNDER = 32  # letters that fit under the axes in a column
 _SHARE = 0.8  # of a category's room that its policies fill
 
 
@@ -94,7 +95,7 @@ def _counted(rows: pd.DataFrame, category: str, least: int) -> tuple[pd.DataFram
         raise ValueError(
             f"nothing to draw: none of the {len(counts)} categories has {least} examples or more; give a smaller least="
         )
-    said = fill(f"(under {least} examples and left out: {', '.join(map(str, few))})", style.LETTERS)
+    said = fill(f"(under {least} examples and left out: {', '.join(map(str, few))})", _UNDER)
     return rows[~rows[category].isin(few)], f"\n{said}" if few else ""
 
 

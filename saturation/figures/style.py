@@ -26,8 +26,8 @@ WIDTH, HEIGHT = 5.5, 2.4  # inches, of a figure until `save` gives it a venue's 
 COLD: dict[str, Any] = {"facecolor": "#f0f0f0", "edgecolor": "#cccccc", "hatch": "....", "linewidth": 0}
 SKIPPED = "#c8c8c8"
 GRID = "#e6e6e6"
-LETTERS = 44  # of a legend, that fit across a column
-_HANDLE = 6  # letters that the handle before a label takes
+LETTERS = 47  # of a legend, that fit across a column
+_HANDLE = 6.5  # letters that the handle before a label takes
 
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X")
@@ -99,7 +99,7 @@ def grid(ax: Axes) -> None:
 
 def legend(ax: Axes, handles: list[Any], *, above: float = 0.0, letters: int = LETTERS) -> None:
     """Explain the artists above the axes, in as many columns as their labels allow; `above` is in points."""
-    labels = [fill(str(handle.get_label()), letters - _HANDLE) for handle in handles]
+    labels = [fill(str(handle.get_label()), int(letters - _HANDLE)) for handle in handles]
     lengths = [max(map(len, label.splitlines())) for label in labels]
     fitting = [columns for columns in range(1, len(lengths) + 1) if _length(lengths, columns) <= letters]
     ax.legend(
@@ -120,7 +120,7 @@ def legend(ax: Axes, handles: list[Any], *, above: float = 0.0, letters: int = L
     )
 
 
-def _length(lengths: list[int], columns: int) -> int:
+def _length(lengths: list[int], columns: int) -> float:
     """Letters across a legend whose entries fill column after column, the first ones fuller."""
     return sum(max(part) + _HANDLE for part in np.array_split(lengths, columns))
 

@@ -66,7 +66,8 @@ def sweep(
     batch_size
         Examples per batch; halved, with a warning, where memory runs out.
     progress
-        Show a bar with the time left where there is a terminal or a notebook.
+        Show a bar with the time left where there is a terminal or a notebook; a terminal shows one of the run that is
+        going on as well.
 
     Returns
     -------
@@ -93,6 +94,7 @@ def sweep(
     tables: list[pd.DataFrame] = []
     silent = None if progress else True  # None leaves it to tqdm whether there is a terminal
     with tqdm(total=sum(sizes), initial=known, desc="sweep", unit="example", smoothing=0, disable=silent) as bar:
+        run.progress = progress and not hasattr(bar, "container")  # each bar in a notebook leaves an empty output
         for cell, size, there in zip(cells, sizes, done, strict=True):
             bar.set_postfix_str(f"{cell.name} on {cell.task.name}")
             try:
