@@ -110,7 +110,7 @@ def printed(rows: pd.DataFrame, columns: Columns, score: str | None, *first: str
 def _digits(values: np.ndarray) -> int:
     """Decimals of a whole column: those that give its narrowest interval two digits, or its largest value four."""
     widths = values[:, 2] - values[:, 1]
-    widths = widths[widths > 0]
+    widths = widths[widths > 1e-9]  # not those of rounding alone
     largest = np.nanmax(np.abs(values))
     if not len(widths) and not largest > 0:
         return 0
