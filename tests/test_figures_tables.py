@@ -199,7 +199,7 @@ def test_categories_of_few_examples_are_left_out_and_named() -> None:
     options: dict[str, Any] = {"task": "facts", "score": "correct"}
     (ax,) = figures.by_category(kinds, **options, least=5).axes
     assert [text.get_text() for text in ax.get_yticklabels()] == ["birthday (24)"]
-    assert ax.get_xlabel() == "accuracy\n(under 5 examples and left out: goods,\nriver)"
+    assert ax.get_xlabel() == "accuracy\n(under 5 examples and left out:\ngoods, river)"
     (ax,) = figures.by_category(kinds, **options).axes
     assert len(ax.get_yticklabels()) == 3 and ax.get_xlabel() == "accuracy"
     with refused("nothing to draw: none of the 3 categories has 25 examples or more; give a smaller least="):
