@@ -59,7 +59,8 @@ def by_category(
     Raises
     ------
     ValueError
-        For an empty table, one without those columns, or several scores or tasks of which none was chosen.
+        For an empty table, one without those columns or without a category of so many examples, or several scores
+        or tasks of which none was chosen.
     """
     rows, score = chosen(table, score, task)
     columns = Columns(y, low, high, by, category, "category")

@@ -142,5 +142,7 @@ def _with_dense(rows: pd.DataFrame, columns: Columns, level: float) -> pd.DataFr
 def _front(ax: Axes, rows: pd.DataFrame, columns: Columns, *, less_is_better: bool) -> list[Artist]:
     places = efficient(rows[columns.x], rows[columns.y], less_is_better=less_is_better)[::-1]
     corners = rows[[columns.x, columns.y]].to_numpy(dtype=float)[places]  # [corner, (skipped, value)]
+    if not len(corners):
+        return []
     begin = (0.0, corners[0, 1])  # who may skip nothing may skip as much as the first corner does
     return list(ax.plot(*np.vstack([begin, corners]).T, label="Pareto front", **_FRONT))
