@@ -98,7 +98,7 @@ def test_an_empty_text_is_drawn_as_one(tmp_path: Path) -> None:
     """A CSV file does not tell it from a text that is missing, nor a text of digits from a number."""
     sparse = "static FFN, layer 3"
     told = rows()[rows()["policy"].isin(["dense", sparse])].replace({"kind": {"pet": ""}})
-    told["text"] = ["18"] * 6 + [""] * 3 + ["7"] * 3
+    told["text"] = ["18"] * 12 + [""] * 6 + ["7"] * 6
     choice = told.assign(task="choice", text=None)
     pd.concat([told, choice]).to_csv(tmp_path / "rows.csv", index=False)
     code, out, err = run("--all", tmp_path)
@@ -107,7 +107,7 @@ def test_an_empty_text_is_drawn_as_one(tmp_path: Path) -> None:
     assert kept.loc[kept["policy"] == "dense", "text"].eq("18").all()
     assert kept.loc[kept["policy"] == sparse, "text"].eq("").all() and "nan" not in kept.to_csv()
     read = paper.read(tmp_path, pytest.fail).rows
-    assert read["text"][:12].tolist() == told["text"].tolist() and read["text"][12:].isna().all()
+    assert read["text"][:24].tolist() == told["text"].tolist() and read["text"][24:].isna().all()
     assert set(read["kind"]) == {"town", ""}
 
 
