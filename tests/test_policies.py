@@ -200,6 +200,17 @@ def test_fit_comes_as_near_to_a_ratio_as_it_can_from_below(options):
         assert policy == replace(never, threshold=policy.threshold)
 
 
+def test_a_ratio_out_of_reach_is_said(caplog):
+    FFNSkip.fit(ragged(), ratio=0.2, warmup=0, cold_start=0, cold_end=0)
+    assert not caplog.messages
+    policy = FFNSkip.fit(ragged(), ratio=0.9, warmup=3, cold_start=2, cold_end=1)
+    reached = replay(policy, ragged()).ratios.decode
+    assert caplog.messages == [
+        "the ratio asked for is out of reach: 90% of the FFN blocks of decoded tokens, where warm-up 3 and cold "
+        f"layers 2 and 1 let {reached:.0%} be skipped on this trace; use a smaller warm-up or fewer cold layers"
+    ]
+
+
 def test_fit_counts_distances_that_rounding_took_out_of_range():
     trace = made(sequences=1, length=6, prefill=1)
     for distance in (-1e-6, 0.0, 1e-20, 2 + 5e-6):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from numbers import Real
@@ -13,6 +14,8 @@ from ..trace import Trace
 from .cold import cold_regions
 from .rule import Policy, Steps, cold, dense
 
+_LOG = logging.getLogger(__name__)
+_FAR = 0.05  # of a target ratio, above which it is said that it was missed
 Threshold = float | None | tuple[float | None, ...]
 
 
@@ -186,7 +189,8 @@ class FFNSkip(Policy):
         trace
             A dense trace with decoded tokens.
         ratio
-            Target `decode` skip ratio that `replay` predicts; the fitted policy comes as near as it can from below.
+            Target `decode` skip ratio that `replay` predicts; the fitted policy comes as near as it can from below,
+            and the log says where that is not near.
         percentile
             Instead: the threshold is this percentile of the recorded similarity, over decoded tokens past the
             warm-up and the layers that may be skipped.
@@ -205,7 +209,7 @@ class FFNSkip(Policy):
         ValueError
             Without exactly one target, or where no decoded token of the trace is past the warm-up.
         """
-        from .replaying import threshold_for
+        from .replaying import replay, threshold_for
 
         if (ratio is None) == (percentile is None):
             raise ValueError(
@@ -236,7 +240,19 @@ class FFNSkip(Policy):
         assert ratio is not None
         if not 0 <= ratio < 1:
             raise ValueError(f"expected a skip ratio in [0, 1), got {ratio}; 0.25 skips a quarter of all FFN blocks")
-        return replace(policy, threshold=threshold_for(policy, trace, ratio))
+        fitted = replace(policy, threshold=threshold_for(policy, trace, ratio))
+        reached = replay(fitted, trace).ratios.decode
+        if ratio - reached > _FAR:
+            _LOG.warning(
+                "the ratio asked for is out of reach: %.0f%% of the FFN blocks of decoded tokens, where warm-up %d and "
+                "cold layers %d and %d let %.0f%% be skipped on this trace; use a smaller warm-up or fewer cold layers",
+                100 * ratio,
+                policy.warmup,
+                policy.cold_start,
+                policy.cold_end,
+                100 * reached,
+            )
+        return fitted
 
 
 def cosines(distance: np.ndarray) -> np.ndarray:
