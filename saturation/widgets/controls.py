@@ -11,6 +11,7 @@ import ipywidgets as ipw
 
 from ..policies import FFNSkip, Policy, RandomFFN, SkipRatios, StaticFFN
 from . import logarithm
+from .places import Places, between
 from .predicting import Predictor
 from .sliders import digits, line, made, numbers, span
 from .states import CAUSAL, DENSE, FFN, RANDOM, STATIC, rule_of
@@ -63,7 +64,7 @@ class PolicyControls(ipw.VBox):
     def __init__(self, predictor: Predictor, policy: Policy | None, on_change: Callable[[bool], None]) -> None:
         self._predictor, self._on_change = predictor, on_change
         self._number = predictor.trace.layers
-        self._exact: dict[float, float | None] = {}  # slider value -> the cosine it was put there for
+        self._places = Places()
         self._unmet = ""  # why a target cannot be fitted
         self._quiet = False
         for name, control in made(self._number, *span(predictor)).items():
@@ -90,7 +91,8 @@ class PolicyControls(ipw.VBox):
         cold: dict[str, Any] = {"cold_start": self.cold_start.value, "cold_end": self.cold_end.value}
         if rule == RANDOM:
             drawn: dict[str, Any] = {"per": self.per.value, "decode_only": not self.prefill.value}
-            return RandomFFN(self.share.value, seed=self.seed.value, **cold, **drawn)
+            share = self._places.number(self.share, self.share.value)
+            return RandomFFN(share, seed=self.seed.value, **cold, **drawn)
         return FFNSkip(self._thresholds(), **cold, **self._options())
 
     def put(self, policy: Policy | None) -> None:
@@ -110,8 +112,8 @@ class PolicyControls(ipw.VBox):
                 self.layers.value, self.count.value = ", ".join(map(str, policy.layers)), len(policy.layers)
                 self.prefill.value = not policy.decode_only
             elif isinstance(policy, RandomFFN):
-                self.share.max = max(self.share.max, policy.ratio)
-                self.share.value, self.seed.value, self.per.value = policy.ratio, policy.seed, policy.per
+                self._places.put(self.share, policy.ratio, policy.ratio)
+                self.seed.value, self.per.value = policy.seed, policy.per
                 self._put_cold(policy)
                 self.prefill.value = not policy.decode_only
         self._arrange()
@@ -135,21 +137,18 @@ class PolicyControls(ipw.VBox):
         self.cold_start.value, self.cold_end.value = policy.cold_start, policy.cold_end
 
     def _put_threshold(self, slider: ipw.FloatSlider, threshold: float | None) -> None:
-        """Move a slider to a cosine, and remember the cosine itself: the slider's logarithm would round it."""
-        value = slider.min if threshold in (None, 1) else logarithm.limit(threshold)
-        slider.min, slider.max = min(slider.min, value), max(slider.max, value)
-        self._exact[value] = threshold
-        slider.value = value
+        """Move a slider to a cosine, which it then stands for: its own steps would round it."""
+        self._places.put(slider, slider.min if threshold in (None, 1) else logarithm.limit(threshold), threshold)
 
     def _thresholds(self) -> float | tuple[float | None, ...] | None:
         if self._unmet and self.by.value != "cosine":
             raise ValueError(self._unmet)
         if self.unfold.value:
-            return tuple(self._cosine(slider.value) for slider in self.per_layer.children)
-        return self._cosine(self.threshold.value)
+            return tuple(map(self._cosine, self.per_layer.children))
+        return self._cosine(self.threshold)
 
-    def _cosine(self, value: float) -> float | None:
-        return self._exact[value] if value in self._exact else logarithm.cosine(value)
+    def _cosine(self, slider: ipw.FloatSlider) -> float | None:
+        return self._places.number(slider, logarithm.cosine(slider.value))
 
     def _options(self) -> dict[str, Any]:
         return {
@@ -172,13 +171,22 @@ class PolicyControls(ipw.VBox):
             self._quiet = before
 
     def _moved(self, change: dict[str, Any]) -> None:
-        if self._quiet:
+        owner = change["owner"]
+        if self._quiet or self._places.stays(owner, change["old"]):
             return
+        linked = any(owner is getattr(self, name) for name in _LINKED) and not between(owner)
         with self._unheard():
+            self._settle(owner)
             self._follow(change)
         self._arrange()
-        linked = any(change["owner"] is getattr(self, name) for name in _LINKED)
-        self._on_change(linked and not self.unfold.value)
+        self._on_change(linked and not self.unfold.value and self.by.value == "cosine")
+
+    def _settle(self, owner: ipw.DOMWidget) -> None:
+        """What a cell put between two steps of a slider holds on the next step."""
+        if between(owner):
+            of_cosines = owner is self.threshold or owner in self.per_layer.children
+            number = logarithm.cosine(owner.value) if of_cosines else owner.value
+            self._places.put(owner, owner.value, number)
 
     def show_predicted(self, ratios: SkipRatios | None, trouble: str = "") -> None:
         """What a replay of the recorded trace skips at the controls' policy, or why there is none."""
@@ -197,7 +205,8 @@ class PolicyControls(ipw.VBox):
             self.by.value = "cosine"  # a hand on the threshold itself, as in the explorer, leaves the target
         if owner is self.threshold and self.unfold.value:
             for slider in self.per_layer.children:  # all together, each as far from the others as before
-                slider.value = min(max(slider.value + change["new"] - change["old"], slider.min), slider.max)
+                place = min(max(slider.value + owner.value - change["old"], slider.min), slider.max)
+                self._put_threshold(slider, logarithm.cosine(place))
         if self.rule.value in (FFN, CAUSAL) and self.by.value != "cosine":
             self._fit()
         if self.rule.value == STATIC and owner in (self.rule, self.count, self.cold_start, self.cold_end):
@@ -207,7 +216,8 @@ class PolicyControls(ipw.VBox):
         """Move the threshold to where its target has it; where that cannot be, it stays and `policy` says why."""
         cold = {"cold_start": self.cold_start.value, "cold_end": self.cold_end.value}
         self._unmet = ""
-        target: dict[str, Any] = {self.by.value: getattr(self, self.by.value).value}
+        given = getattr(self, self.by.value)
+        target: dict[str, Any] = {self.by.value: self._places.number(given, given.value)}
         try:
             fitted = self._predictor.fitted(FFNSkip(None, **cold, **self._options()), **target)
         except ValueError as error:
@@ -232,11 +242,10 @@ class PolicyControls(ipw.VBox):
                 "readout": False,
                 "layout": {"flex": "0 0 36px", "width": "36px", "height": "160px"},
             }
-            sliders = [
-                ipw.FloatSlider(self.threshold.value, description=str(layer), **ends, **look)
-                for layer in range(self._number)
-            ]
+            cosine = self._cosine(self.threshold)
+            sliders = [ipw.FloatSlider(description=str(layer), **ends, **look) for layer in range(self._number)]
             for slider in sliders:
+                self._places.put(slider, self.threshold.value, cosine)
                 slider.observe(self._moved, "value")
             self.per_layer.children = sliders
 
@@ -260,7 +269,7 @@ class PolicyControls(ipw.VBox):
     def _said(self) -> str:
         if self.unfold.value:
             return "one per layer; this moves them all"
-        cosine = self._cosine(self.threshold.value)
+        cosine = self._cosine(self.threshold)
         if cosine is None:
             return "never skips"
-        return f"after a cosine of <b>{cosine:.{digits(1 - cosine)}f}</b> or more"
+        return f"from cosine <b>{cosine:.{digits(1 - cosine)}f}</b>"

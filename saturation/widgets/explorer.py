@@ -191,13 +191,24 @@ class SaturationExplorer(anywidget.AnyWidget):
         return tuple(map(self._cosine, self.limits)) if self.limits else self._cosine(self.limit)
 
     def _cosine(self, limit: float | None) -> float | None:
-        exact = {place: cosine for place, cosine in self._exact}  # noqa: C416
-        return None if limit is None else exact.get(limit, logarithm.cosine(limit))
+        if limit is None:
+            return None
+        exact = (cosine for place, cosine in self._exact if logarithm.same(place, limit))
+        return next(exact, logarithm.cosine(limit))
 
-    def _set_rule(self, policy: FFNSkip) -> None:
+    def stand_at(self, policy: FFNSkip, place: float) -> None:
+        """Set a rule of one threshold, `limit` at the place of a slider that stands for it."""
+        self._set_rule(policy, place=place)
+
+    def follow(self, **traits: Any) -> None:
+        """Set traits to what a link in the browser has set there; they are not sent back under a hand that moves."""
+        with self._lock_property(**traits):
+            self._put(**traits)
+
+    def _set_rule(self, policy: FFNSkip, *, place: float | None = None) -> None:
         each = isinstance(policy.threshold, tuple)
         given = policy.threshold if isinstance(policy.threshold, tuple) else (policy.threshold,)
-        limits = [None if one is None else logarithm.limit(one) for one in given]
+        limits = [place if one is None or place is not None else logarithm.limit(one) for one in given]
         pairs = [(limit, one) for limit, one in zip(limits, given, strict=True) if limit is not None]
         exact = [[limit, one] for limit, one in pairs if logarithm.cosine(limit) != one]
         chosen: dict[str, Any] = {"limits": limits} if each else {"limits": [], "limit": limits[0]}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 MOST = math.log10(2)  # stands for a cosine of -1
+_SAME = 1e-9
 _LEAST = -16.0  # stands for a cosine of 1; the step of float64 below 1 is 1.1e-16
 
 
@@ -15,6 +16,11 @@ def cosine(limit: float) -> float:
     whatever its last digit of a power; `cosineOf` in canvas/rule.js does the same.
     """
     return 1 - float(f"{10**limit:.3e}")
+
+
+def same(place: float, other: float) -> bool:
+    """Whether two places are one but for rounding; `cosineOf` in canvas/rule.js asks the same."""
+    return abs(place - other) < _SAME
 
 
 def limit(threshold: float) -> float:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import torch
 
-from ..policies import FFNSkip, Policy
 from .predicting import Predictor
 from .running import Bench, quality, result_of
 from .screen import Screen
@@ -26,14 +24,10 @@ class Measuring:
     ----------
     bench, predictor, screen
         Of the tuner.
-    picture
-        Shows a policy over the trace, where no link in the browser has.
     """
 
-    def __init__(
-        self, bench: Bench, predictor: Predictor, screen: Screen, picture: Callable[[Policy | None], None]
-    ) -> None:
-        self._bench, self._predictor, self._screen, self._picture = bench, predictor, screen, picture
+    def __init__(self, bench: Bench, predictor: Predictor, screen: Screen) -> None:
+        self._bench, self._predictor, self._screen = bench, predictor, screen
         self._worker = Latest(self._failed)
         self._at: tuple[State, Job] | None = None  # what the worker does; only its thread looks
         self._failure: tuple[State, Exception] | None = None  # why what was asked for last is not there
@@ -75,9 +69,6 @@ class Measuring:
     def _measure(self, state: State, job: Job) -> None:
         """Measure a state, and the dense model before the first one."""
         self._at = state, job
-        with self._screen.lock:
-            if not job.stopped and isinstance(state.policy, FFNSkip):
-                self._picture(state.policy)
         for wanted in (State(DENSE), state):
             if wanted not in self._screen.results and not job.stopped:
                 self._visit(wanted, job)

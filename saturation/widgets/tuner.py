@@ -30,6 +30,7 @@ from .session import Session
 from .states import DENSE, Result, State
 from .tuner_view import TunerView
 
+_LINKED = {"threshold": "limit"} | {same: same for same in ("cold_start", "cold_end", "warmup", "prefill")}
 _REST = 0.2  # seconds without a move after which the hand rests
 
 
@@ -102,7 +103,7 @@ class ThresholdTuner(ipw.VBox):
         self.view = TunerView(asked.prompts, str(Path("out") / "tuner"))
         self._screen = Screen(self.view, asked, self.trace.layers, lambda state: self.kept.script(state, asked))
         self._screen.results.update({one.state: one for one in before.results} if before else {})
-        self._measuring = Measuring(self.bench, self._predictor, self._screen, self._picture)
+        self._measuring = Measuring(self.bench, self._predictor, self._screen)
         super().__init__(self.view.arranged(self.controls, self.explorer))
         self.add_class("st-tuner")
         self._link()
@@ -216,7 +217,7 @@ class ThresholdTuner(ipw.VBox):
         self.controls.show_predicted(self._predictor.ratios(state.policy))
         with self._screen.lock:  # so that a job that is being stopped writes nothing in between
             self._measuring.cancel()
-            self._picture(state.policy)
+            self._picture(state.policy, linked=False)
             self._screen.aim(state)
             self._screen.show(self.results[state], "as measured before")
 
@@ -224,9 +225,9 @@ class ThresholdTuner(ipw.VBox):
 
     def _link(self) -> None:
         """Connect controls and buttons; where the picture can follow in the browser, it does so there."""
-        pairs = {"threshold": "limit"} | {same: same for same in ("cold_start", "cold_end", "warmup", "prefill")}
         self._links = [
-            ipw.jslink((getattr(self.controls, name), "value"), (self.explorer, trait)) for name, trait in pairs.items()
+            ipw.jslink((getattr(self.controls, name), "value"), (self.explorer, trait))
+            for name, trait in _LINKED.items()
         ]
         view = self.view
         view.prompt.observe(lambda change: self._screen.paint(), "value")
@@ -258,19 +259,23 @@ class ThresholdTuner(ipw.VBox):
             return None
         with screen.lock:  # so that a job that is being stopped writes nothing in between
             self._measuring.ask(state, delay=delay)
-            if not linked or not isinstance(policy, FFNSkip):
-                self._picture(policy)
+            self._picture(policy, linked)
             screen.aim(state)
             self.view.show_status("", busy=True)
         return None
 
-    def _picture(self, policy: Policy | None) -> None:
-        """The explorer's rule from here: what no link in the browser has set."""
+    def _picture(self, policy: Policy | None, linked: bool) -> None:
+        """The explorer's rule from here: what no link in the browser sets."""
         if isinstance(policy, FFNSkip) and policy.threshold is None:  # where a slider stands is never None
             policy = replace(policy, threshold=cosine(self.controls.threshold.min))
-        shown = policy if policy is not None else StaticFFN()
-        if self.explorer.policy != shown:  # what comes from the kernel would move a slider back under the hand
-            self.explorer.policy = shown
+        if isinstance(policy, FFNSkip):
+            self.explorer.follow(**{trait: getattr(self.controls, name).value for name, trait in _LINKED.items()})
+        if linked and isinstance(policy, FFNSkip):
+            return
+        if isinstance(policy, FFNSkip) and not isinstance(policy.threshold, tuple):
+            self.explorer.stand_at(policy, self.controls.threshold.value)
+        else:
+            self.explorer.policy = policy if policy is not None else StaticFFN()
 
     def _step(self, by: int) -> None:
         self.view.prompt.value = (self.view.prompt.value + by) % len(self.bench.asked.prompts)

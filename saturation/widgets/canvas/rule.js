@@ -2,9 +2,11 @@
 // A trace is {rows, layers, distance [token, layer], sequence, position, generated, before [token]}, a rule has the
 // names of the widget's traits: {limit, limits, exact, coldStart, coldEnd, warmup, warmupOn, horizon, prefill, causal}.
 
+const SAME = 1e-9; // places closer than this are one, but for rounding
+
 /** Cosine at a slider's place: 1 - 10^limit to four digits of that distance, or the exact one that Python sent. */
 export function cosineOf(limit, exact = []) {
-  for (const [place, cosine] of exact) if (place === limit) return cosine;
+  for (const [place, cosine] of exact) if (Math.abs(place - limit) < SAME) return cosine;
   return 1 - Number(Math.pow(10, limit).toExponential(3));
 }
 
