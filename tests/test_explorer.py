@@ -16,6 +16,7 @@ from traitlets import TraitError
 
 from saturation.policies import FFNSkip, RandomFFN, StaticFFN, replay
 from saturation.policies.ffnskip import cosines
+from saturation.trace import Trace
 from saturation.widgets import SaturationExplorer, logarithm, page
 
 LAYERS = 9
@@ -33,7 +34,7 @@ RULES = [
 
 @pytest.fixture
 def explorer() -> SaturationExplorer:
-    return SaturationExplorer(TRACE)
+    return SaturationExplorer(TRACE, policy=FFNSkip(None))
 
 
 @pytest.mark.parametrize("policy", RULES, ids=lambda policy: policy.describe())
@@ -45,9 +46,26 @@ def test_a_rule_becomes_traits_and_comes_back_exactly(explorer: SaturationExplor
     assert explorer.ratios() == replay(policy, TRACE).ratios
 
 
-def test_without_a_policy_it_never_skips(explorer: SaturationExplorer) -> None:
+@pytest.mark.parametrize(("length", "warmup"), [(90, 25), (30, 0)])
+def test_without_a_policy_it_opens_at_a_tenth_between_the_cold_regions(length: int, warmup: int) -> None:
+    trace = traces.trace(sequences=3, length=length, prefill=6, layers=LAYERS)
+    explorer = SaturationExplorer(trace)
+    assert replace(explorer.policy, layers=LAYERS) == FFNSkip.fit(trace, ratio=0.1, warmup=warmup)
+    assert 0.08 < explorer.ratios().decode <= 0.1
+    explorer.show(traces.trace(layers=LAYERS + 3))  # and keeps to no number of layers
+
+
+@pytest.mark.parametrize(
+    "trace", [TRACE.select(phase="prefill"), traces.trace(layers=LAYERS, skip=0.3)], ids=["read", "of a skipping run"]
+)
+def test_where_nothing_can_be_fitted_it_never_skips(trace: Trace) -> None:
+    explorer = SaturationExplorer(trace)
     assert explorer.policy == FFNSkip(None)
-    assert not explorer.skipped.any()
+    assert explorer.limit is None
+
+
+def test_a_rule_given_by_its_traits_is_not_fitted() -> None:
+    assert SaturationExplorer(TRACE, limit=-2.0, warmup=3).policy == FFNSkip(0.99, warmup=3)
 
 
 @pytest.mark.parametrize(

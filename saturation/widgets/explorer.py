@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -17,6 +18,7 @@ from ..trace.checks import GROUPS
 from . import logarithm, page, payload, still
 
 _OPTIONS = ("cold_start", "cold_end", "warmup", "warmup_on", "horizon", "prefill", "causal")  # of FFNSkip, and traits
+_WARMUP = 25  # tokens, as in the paper
 
 
 class SaturationExplorer(anywidget.AnyWidget):
@@ -31,8 +33,9 @@ class SaturationExplorer(anywidget.AnyWidget):
     trace
         With tokens, and with all layers of its model.
     policy
-        What to show as skipped; None shows FFN-SkipLLM with its threshold still to be set. A rule of FFN-SkipLLM sets
-        the controls; what any other policy skips is computed here and sent along.
+        What to show as skipped; None fits FFN-SkipLLM to a tenth of the FFNs where the trace allows, else shows it
+        with its threshold still to be set. A rule of FFN-SkipLLM sets the controls; what any other policy skips is
+        computed here and sent along.
     traits
         Of the attributes below, by name.
 
@@ -74,7 +77,7 @@ class SaturationExplorer(anywidget.AnyWidget):
     limits = traitlets.List(traitlets.Float(allow_none=True, max=logarithm.MOST)).tag(sync=True)
     cold_start = traitlets.Int(0, min=0).tag(sync=True)
     cold_end = traitlets.Int(0, min=0).tag(sync=True)
-    warmup = traitlets.Int(25, min=0).tag(sync=True)
+    warmup = traitlets.Int(_WARMUP, min=0).tag(sync=True)
     warmup_on = traitlets.Enum(("generated", "position"), "generated").tag(sync=True)
     horizon = traitlets.Int(None, min=1, allow_none=True).tag(sync=True)
     prefill = traitlets.Bool(False).tag(sync=True)
@@ -100,6 +103,8 @@ class SaturationExplorer(anywidget.AnyWidget):
         self._other: Policy | None = None  # what the mask was made by
         super().__init__(**{"view": (0, len(trace)), **traits})
         self._put(_data=payload.of(trace))
+        if policy is None and not traits.keys() & {"limit", "limits", "mask", *_OPTIONS}:
+            policy = _first(trace)
         if policy is not None:
             self.policy = policy
 
@@ -272,3 +277,11 @@ class SaturationExplorer(anywidget.AnyWidget):
                 f"{len(proposal['value'])}; numpy.packbits of bool [token, layer] makes one"
             )
         return proposal["value"]
+
+
+def _first(trace: Trace) -> FFNSkip:
+    """A tenth of the FFNs skipped between the cold regions, the warm-up left out where nothing is decoded past it."""
+    for warmup in (_WARMUP, 0):
+        with suppress(ValueError):  # a trace that was read, not written, or that is of a skipping run
+            return replace(FFNSkip.fit(trace, ratio=0.1, warmup=warmup), layers=None)  # fits other models too
+    return FFNSkip(None)

@@ -45,11 +45,25 @@ function front(points, rising) {
   return found.reverse();
 }
 
+function symbol(point, parent) {
+  const fill = point.hollow ? { class: "hollow" } : { fill: point.colour };
+  make("path", { d: SHAPES[point.marker] ?? SHAPES.o, stroke: point.colour, "stroke-width": 1.3, ...fill }, parent);
+}
+
+// One point of each family, in the order of their first visits.
+function families(points) {
+  const first = new Map();
+  for (const point of points) if (!first.has(point.family)) first.set(point.family, point);
+  return [...first.values()];
+}
+
 function render({ model, el }) {
   const root = document.createElement("div");
   root.className = "st-pareto";
   const tip = document.createElement("div");
   tip.className = "tip";
+  const legend = document.createElement("div");
+  legend.className = "legend";
   el.append(root);
 
   function choose(key) {
@@ -79,9 +93,18 @@ function render({ model, el }) {
       make("path", { class: "front", d: "M" + front(points, rising).map((p) => `${X(p.x)} ${Y(p.y)}`).join("L") }, svg);
     }
     for (const point of points) button(svg, point, X, Y, width);
-    root.replaceChildren(svg, tip);
+    legend.replaceChildren(...families(points).map(key));
+    root.replaceChildren(svg, legend, tip);
     tip.style.display = "none";
     if (held) root.querySelector(`[data-key="${CSS.escape(held)}"]`)?.focus();
+  }
+
+  function key(point) {
+    const item = document.createElement("span");
+    const svg = make("svg", { viewBox: "-7 -7 14 14", width: 12, height: 12, "aria-hidden": true });
+    symbol(point, svg);
+    item.append(svg, point.family);
+    return item;
   }
 
   function axes(svg, { xs, ys, X, Y, width, height }) {
@@ -112,8 +135,7 @@ function render({ model, el }) {
     const group = make("g", { class: `point${current ? " current" : ""}`, tabindex: 0, role: "button",
       "aria-pressed": current, "aria-label": point.label, "data-key": point.key, transform: `translate(${x} ${y})` }, svg);
     make("circle", { class: "halo", r: 9 }, group);
-    const fill = point.hollow ? { class: "hollow" } : { fill: point.colour };
-    make("path", { d: SHAPES[point.marker] ?? SHAPES.o, stroke: point.colour, "stroke-width": 1.3, ...fill }, group);
+    symbol(point, group);
     group.addEventListener("click", () => choose(point.key));
     group.addEventListener("keydown", (event) => {
       if (event.key !== "Enter" && event.key !== " ") return;

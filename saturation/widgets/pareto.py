@@ -22,8 +22,8 @@ class ParetoPlot(anywidget.AnyWidget):
     Attributes
     ----------
     points
-        Dicts with `key`, `x` (share skipped), `y`, `low`, `high` (its interval), `label`, `colour`, `marker`
-        (a matplotlib marker among "osD^vPX*") and whether it is `hollow`.
+        Dicts with `key`, `family` (as the legend has it), `x` (share skipped), `y`, `low`, `high` (its interval),
+        `label`, `colour`, `marker` (a matplotlib marker among "osD^vPX*") and whether it is `hollow`.
     current
         Key of the point that is shown beside the plot, "" for none.
     chosen

@@ -42,6 +42,7 @@ class Screen:
         """The controls stand for this state now."""
         with self.lock:
             self.wanted, self._live = state, {}
+            self.view.say("")
             self.view.copy.text = "# the controls stand for no policy" if state is None else self._script(state)
             self.paint()
 
@@ -67,8 +68,9 @@ class Screen:
             self.shown, self._live = result, {}
             if scored:
                 self._whole = result
-                self.view.show_status(status)
             self.paint()
+            if scored:
+                self.view.show_status(status)
 
     def give_up(self, status: str) -> None:
         """Go back to the last whole result, and say why."""
@@ -81,6 +83,7 @@ class Screen:
             self._paint_texts(self.view.prompt.value, dense)
             self.view.show_numbers(shown, dense, stale=self.stale, unscored=_unscored(self._asked.task))
             self.view.show_points(self.results.values(), shown)
+            self.view.offer(self.wanted is not None and (shown is None or self.stale))
 
     def _paint_texts(self, prompt: int, dense: Result | None) -> None:
         live, shown = self._live.get(prompt), self.shown

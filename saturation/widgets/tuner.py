@@ -99,7 +99,7 @@ class ThresholdTuner(ipw.VBox):
         self._predictor = Predictor(self.trace)
         at = policy or (before.current.policy if before else first_policy(self._predictor, asked))
         self.controls = PolicyControls(self._predictor, at, self._moved)
-        self.explorer = SaturationExplorer(self.trace, height=212, controls=False)
+        self.explorer = SaturationExplorer(self.trace, policy=StaticFFN(), height=212, controls=False)
         self.view = TunerView(asked.prompts, str(Path("out") / "tuner"))
         self._screen = Screen(self.view, asked, self.trace.layers, lambda state: self.kept.script(state, asked))
         self._screen.results.update({one.state: one for one in before.results} if before else {})
@@ -215,7 +215,7 @@ class ThresholdTuner(ipw.VBox):
             raise ValueError(f"expected one of the {len(self.results)} states visited, got {state.describe()!r}")
         self.controls.put(state.policy)
         self.controls.show_predicted(self._predictor.ratios(state.policy))
-        with self._screen.lock:  # so that a job that is being stopped writes nothing in between
+        with self._screen.lock, self.view.cancel.hold_sync():  # a job that is being stopped writes nothing in between
             self._measuring.cancel()
             self._picture(state.policy, linked=False)
             self._screen.aim(state)
@@ -231,6 +231,8 @@ class ThresholdTuner(ipw.VBox):
         ]
         view = self.view
         view.prompt.observe(lambda change: self._screen.paint(), "value")
+        for field in (view.prompt, view.path, view.what, view.form, view.venue, view.width):
+            field.observe(lambda change: view.say(""), "value")
         view.before.on_click(lambda button: self._step(-1))
         view.after.on_click(lambda button: self._step(1))
         view.cancel.on_click(lambda button: self._cancel())
@@ -257,7 +259,7 @@ class ThresholdTuner(ipw.VBox):
         self.controls.show_predicted(predicted)
         if state == screen.wanted and (self._measuring.busy or (screen.shown and not screen.stale)):
             return None
-        with screen.lock:  # so that a job that is being stopped writes nothing in between
+        with screen.lock, self.view.cancel.hold_sync():  # a job that is being stopped writes nothing in between
             self._measuring.ask(state, delay=delay)
             self._picture(policy, linked)
             screen.aim(state)
@@ -268,14 +270,15 @@ class ThresholdTuner(ipw.VBox):
         """The explorer's rule from here: what no link in the browser sets."""
         if isinstance(policy, FFNSkip) and policy.threshold is None:  # where a slider stands is never None
             policy = replace(policy, threshold=cosine(self.controls.threshold.min))
-        if isinstance(policy, FFNSkip):
-            self.explorer.follow(**{trait: getattr(self.controls, name).value for name, trait in _LINKED.items()})
-        if linked and isinstance(policy, FFNSkip):
-            return
-        if isinstance(policy, FFNSkip) and not isinstance(policy.threshold, tuple):
-            self.explorer.stand_at(policy, self.controls.threshold.value)
-        else:
+        place = self.controls.threshold.value
+        if not isinstance(policy, FFNSkip):
             self.explorer.policy = policy if policy is not None else StaticFFN()
+            return
+        self.explorer.follow(**{trait: getattr(self.controls, name).value for name, trait in _LINKED.items()})
+        if isinstance(policy.threshold, tuple):
+            self.explorer.policy = policy
+        elif not linked or policy.threshold != cosine(place):
+            self.explorer.stand_at(policy, place)
 
     def _step(self, by: int) -> None:
         self.view.prompt.value = (self.view.prompt.value + by) % len(self.bench.asked.prompts)
@@ -287,6 +290,10 @@ class ThresholdTuner(ipw.VBox):
                 self.restore(state)
 
     def _cancel(self) -> None:
+        """End what goes on, or begin it again."""
+        if not self._measuring.busy:
+            return self._turn(delay=0)
         with self._screen.lock:
             self._measuring.cancel()
             self._screen.give_up("cancelled")
+        return None

@@ -31,7 +31,7 @@ class TunerView:
     prompt, before, after
         The prompt menu and the buttons beside it.
     status, progress, cancel
-        What goes on, how far it is, and the button that ends it.
+        What goes on, how far it is, and the button that ends it, or begins it again after it was ended.
     numbers, dense, sparse, dense_title, sparse_title, numbers_title
         HTML.
     pareto
@@ -58,6 +58,7 @@ class TunerView:
             setattr(self, name, ipw.HTML())
         self.dense, self.sparse = ipw.HTML(layout=fluid), ipw.HTML(layout=fluid)
         self.pareto = ParetoPlot(layout={"width": "100%"})
+        self._busy = self._unmeasured = False
         self._make_buttons(where)
 
     numbers: ipw.HTML
@@ -132,13 +133,23 @@ class TunerView:
     # What goes on ----------------------------------------------------------------------------------------------
 
     def show_status(self, text: str, *, share: float = 0.0, busy: bool = False) -> None:
-        """One line, how far it is, and whether there is something to cancel."""
+        """One line, how far it is, and whether something goes on that can be cancelled."""
         self.status.value = f'<span class="st-quiet" role="status">{escape(text)}</span>'
-        self.progress.value, self.cancel.disabled = share, not busy
+        self.progress.value, self._busy = share, busy
+        self._name_cancel()
+
+    def offer(self, unmeasured: bool) -> None:
+        """Whether the controls' state is still to be measured: where nothing goes on, *Cancel* becomes *Measure*."""
+        self._unmeasured = unmeasured
+        self._name_cancel()
+
+    def _name_cancel(self) -> None:
+        self.cancel.description = "Measure" if self._unmeasured and not self._busy else "Cancel"
+        self.cancel.disabled = not (self._busy or self._unmeasured)
 
     def say(self, text: str) -> None:
-        """What a button did, or why it could not."""
-        self.said.value = f'<div class="st-quiet" role="status">{escape(text)}</div>'
+        """What a button did, or why it could not; nothing once something else is done."""
+        self.said.value = f'<div class="st-quiet" role="status">{escape(text)}</div>' if text else ""
 
     def show_code(self, source: str) -> None:
         """The script, to read and to copy by hand."""
@@ -162,19 +173,14 @@ def _rows(result: Result, dense: Result, unscored: str) -> Iterable[str]:
         yield _row(name, _interval(dense.quality), _interval(result.quality))
     else:
         yield _row("quality", "", unscored)
-    places = [place + 1 for place in result.divergence if place is not None]
-    apart = f"differ from token {min(places)}" if places else "the same text"
-    yield _row("tokens as dense", apart, _interval(result.agreement, "{:.1%}"))
+    yield _row("tokens as dense", "", _interval(result.agreement, "{:.1%}"))
+    places = [(place + 1, text + 1) for text, place in enumerate(result.divergence) if place is not None]
+    yield _row("first difference", "", "token {} of text {}".format(*min(places)) if places else "none")
     loops = f"{result.collapsed} of {len(result.passages)}"
     alarm = f'<span class="st-alarm">{loops} loop</span>' if result.collapsed > dense.collapsed else loops
     yield _row("texts that loop", f"{dense.collapsed} of {len(dense.passages)}", alarm)
-    pace, gain = "nothing decoded", ""
-    if result.speed and dense.speed:
-        pace, gain = (
-            f"{dense.speed:.0f}",
-            f"{result.speed:.0f} = {result.speed / dense.speed:.2f}× (ideal {result.ideal:.2f}×)",
-        )
-    yield _row("tokens/s, one at a time", pace, gain)
+    yield _row("tokens/s, one run each", _pace(dense), _pace(result))
+    yield _row("ideal speed-up", "", f"{result.ideal:.2f}×" if result.speed else "")
     yield "<tr><th>FFNs skipped</th><th>predicted</th><th>actual</th></tr>"
     for name in SkipRatios._fields:
         predicted, actual = (f"{getattr(part, name):.1%}" for part in (result.predicted, result.actual))
@@ -182,10 +188,15 @@ def _rows(result: Result, dense: Result, unscored: str) -> Iterable[str]:
 
 
 _RATIOS = {
-    "nominal": "nominal: of those allowed",
-    "decode": "decode: of all, decoding",
-    "total": "total: of all, with prefill",
+    "nominal": "nominal: of allowed",
+    "decode": "decode: of all",
+    "total": "total: with prefill",
 }
+
+
+def _pace(result: Result) -> str:
+    """Of one short run: too noisy to be divided by another's."""
+    return f"{result.speed:.0f}" if result.speed else "nothing decoded"
 
 
 def _row(name: str, dense: str, sparse: str) -> str:
@@ -202,6 +213,7 @@ def _point(result: Result) -> dict[str, Any]:
     said = f"{result.state.describe()}\n{_NAMES[score.name]} {_interval(score)}\n{result.actual.decode:.1%} skipped"
     return {
         "key": result.state.json or DENSE,
+        "family": result.state.rule,
         "x": result.actual.decode,
         "y": score.mean,
         "low": score.low,

@@ -18,6 +18,9 @@ function labelled(text, control, title) {
   return make("label", { title }, make("span", {}, text), control);
 }
 
+/** Controls that wrap onto another line together. */
+const pair = (...controls) => make("span", { class: "sx-pair" }, ...controls);
+
 function choice(model, trait, options, name) {
   const select = make(
     "select",
@@ -136,13 +139,16 @@ export function ruleControls(element, model) {
       slider,
       cosine,
     ),
-    labelled("Cold start", counts.cold_start, "layers at the start that always run"),
-    labelled("end", counts.cold_end, "layers at the end that always run"),
-    labelled("Warm-up", counts.warmup, "tokens at the start that run in full"),
-    on,
+    pair(
+      labelled("Cold start", counts.cold_start, "layers at the start that always run"),
+      labelled("end", counts.cold_end, "layers at the end that always run"),
+    ),
+    pair(labelled("Warm-up", counts.warmup, "tokens at the start that run in full"), on),
     labelled("Horizon", counts.horizon, "blocks to skip after the threshold is met; empty: all until the cold end"),
-    labelled("Prefill", switches.prefill, "skip in prefill too"),
-    labelled("Causal", switches.causal, "decide from the token before"),
+    pair(
+      labelled("Prefill", switches.prefill, "skip in prefill too"),
+      labelled("Causal", switches.causal, "decide from the token before"),
+    ),
   );
   const controls = [slider, on, ...Object.values(counts), ...Object.values(switches)];
   return (scene) => {
