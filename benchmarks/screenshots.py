@@ -51,8 +51,8 @@ def main() -> None:
     out = parser.parse_args().folder
     out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder, jupyterlab(Path(folder)) as lab, chromium() as browser:
+        first_page(browser, lab, out / "notebook.png")  # first: its list of files shows what the other one writes
         widgets(browser, lab, out)
-        first_page(browser, lab, out / "notebook.png")
     print("written:", *sorted(path.name for path in out.glob("*.png")))
 
 

@@ -53,7 +53,7 @@ class TunerView:
         self.after = ipw.Button(icon="chevron-right", tooltip="next prompt", **small)
         self.progress = ipw.FloatProgress(0, min=0, max=1, layout={"width": "110px"})
         self.status = ipw.HTML(layout={"width": "330px", "height": "28px"})
-        self.cancel = ipw.Button(description="Cancel", disabled=True, layout={"width": "72px"})
+        self.cancel = ipw.Button(description="Cancel", disabled=True, layout={"width": "86px"})
         for name in ("numbers", "numbers_title", "dense_title", "sparse_title"):
             setattr(self, name, ipw.HTML())
         self.dense, self.sparse = ipw.HTML(layout=fluid), ipw.HTML(layout=fluid)

@@ -99,6 +99,20 @@ def hold():
 Thread(target=hold, daemon=True).start()
 assert held.wait(300)
 """
+FITTED = """
+fitted = st.FFNSkip.fit(tuner.trace, ratio=0.137, warmup=0)
+places = []
+tuner.threshold.observe(lambda change: places.append(change["new"]), "value")
+tuner.policy = fitted
+tuner.settle()
+count = len(tuner.results)
+"""
+STANDS = """
+tuner.settle()
+assert tuner.policy == fitted == tuner.result.state.policy == tuner.explorer.policy, (tuner.policy, fitted)
+assert len(tuner.results) == count and len(places) == 1, f"the browser sent {places[1:]} back"
+"""
+PLACE = "print(round(tuner.threshold.value, 2), round(tuner.explorer.limit, 2))"
 COUNT = "tuner.settle()\nprint(len(tuner.results), 'states')"
 
 
@@ -107,7 +121,8 @@ def notebook(browser: Browser, lab: Lab) -> Iterator[Notebook]:
     """A notebook with a tuner in its first cell, which has run."""
     with fresh_page(browser, lab) as page:
         page.context.grant_permissions(["clipboard-read", "clipboard-write"])
-        notebook = written(page, lab, "tuner.ipynb", [TUNER, HOSTILE_TUNER, OTHER_CELL, COUNT, BUSY, "over.set()"])
+        cells = [TUNER, HOSTILE_TUNER, OTHER_CELL, COUNT, BUSY, "over.set()", FITTED, STANDS, PLACE]
+        notebook = written(page, lab, "tuner.ipynb", cells)
         notebook.run(0)
         notebook.wait(0)
         yield notebook
@@ -183,14 +198,46 @@ def test_cancel_stops_the_text_and_keeps_the_one_before_marked_as_stale(tuner: T
     cancel = tuner.button("Cancel")
     tuner.page.wait_for_function("button => !button.disabled", arg=cancel.element_handle())  # looks at every frame
     cancel.click()
-    expect(cancel).to_be_disabled()
+    expect(tuner.button("Measure")).to_be_enabled()
     expect(tuner.root.get_by_role("status").filter(has_text="cancelled")).to_be_visible()
     expect(tuner.badges.first).to_be_visible()
     notebook.run(3)
     notebook.wait(3)
     assert notebook.printed(3) == f"{visited} states\n", "what was cancelled was not finished behind the scene"
     expect(tuner.badges.first).to_be_visible()
-    tuner.points.last.click()
+    tuner.button("Measure").click()
+    expect(tuner.points).to_have_count(visited + 1)
+    tuner.rest()
+
+
+def test_a_policy_set_in_a_cell_stays_as_it_was_fitted(tuner: TunerPage, notebook: Notebook) -> None:
+    before = tuner.handle.get_attribute("aria-valuetext") or "nowhere"
+    notebook.run(6)
+    notebook.wait(6)
+    expect(tuner.handle).not_to_have_attribute("aria-valuetext", before)
+    tuner.page.wait_for_timeout(1500)  # an echo would have come by then, and rested
+    tuner.rest()
+    notebook.run(7)
+    notebook.wait(7)
+
+
+def test_the_last_position_wins_at_the_end_of_the_slider(tuner: TunerPage, notebook: Notebook) -> None:
+    start = tuner.handle.bounding_box()
+    x, y = tuner.hold()
+    tuner.page.mouse.move(x + 400, y, steps=6)
+    expect(tuner.handle).to_have_attribute("aria-valuenow", "0.0")
+    tuner.page.wait_for_timeout(400)  # the hand rests there, and the model begins
+    end = tuner.handle.bounding_box()
+    assert start and end
+    tuner.page.mouse.move(end["x"] + end["width"] / 2 - 4, y)
+    tuner.page.mouse.up()
+    tuner.rest()
+    stands = round(float(tuner.handle.get_attribute("aria-valuetext") or "nan"), 2)
+    notebook.run(8)
+    notebook.wait(8)
+    assert stands < 0 and notebook.printed(8) == f"{stands} {stands}\n"
+    tuner.drag(start["x"] - end["x"] + 4)  # the tests after this one need room on the right
+    tuner.rest()
 
 
 def test_a_click_on_a_point_brings_its_state_back(tuner: TunerPage) -> None:
