@@ -331,7 +331,7 @@ def test_blocks_of_a_skipping_run_are_drawn_as_skipped(show: Show) -> None:
 
 def test_another_policy_is_named_and_its_mask_is_drawn(show: Show) -> None:
     shown = show(policy=RandomFFN(0.25, seed=1))
-    expect(shown.page.locator(".sx-cosine")).to_have_text("random FFN, 25%")
+    expect(shown.page.locator(".sx-cosine")).to_have_text("random FFN, 25%, seed 1")
     expect(shown.page.locator(".sx-threshold input")).to_be_disabled()
     row, layer = (int(place) for place in np.argwhere(replay(RandomFFN(0.25, seed=1), TRACE).skipped)[9])
     shown.page.mouse.move(*shown.at(row, layer))
