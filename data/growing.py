@@ -1,6 +1,6 @@
-"""When saturation appears: ``python -m data.growing data/demo-model`` draws and tabulates what training measured.
+"""When saturation appears: ``python -m data.growing data/demo-model`` tabulates what training measured.
 
-``--write`` puts the table into data/README.md.
+``--write`` puts the table into data/README.md, ``--picture FILE`` draws it, as training itself does at its end.
 """
 
 from __future__ import annotations
@@ -74,12 +74,15 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m data.growing", description=__doc__)
     parser.add_argument("folder", type=Path, help="a trained model with its dynamics.csv")
     parser.add_argument("--write", action="store_true", help="put the table into data/README.md")
+    parser.add_argument("--picture", type=Path, help="PNG file for the curves")
     options = parser.parse_args(argv)
     found = pd.read_csv(options.folder / "dynamics.csv")
     lines = "\n".join(table(dict.fromkeys(HEADS, ">"), rows_of(found)))
     print(lines)
     if options.write:
         put("dynamics", lines)
+    if options.picture:
+        draw(found, options.picture)
 
 
 if __name__ == "__main__":
