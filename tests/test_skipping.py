@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import copy
 import gc
 import signal
+from contextvars import copy_context
 from functools import cache
 from threading import Barrier, Thread
 
@@ -394,27 +394,19 @@ def test_threads_that_record_and_skip_in_one_model_take_turns():
 
 
 def test_another_task_of_the_same_thread_is_refused():
-    model = build("llama")
-
-    async def watching(begun):
-        with st.recording.watch(model):
-            begun.set()
-            await asyncio.sleep(0.05)
-
-    async def both():
-        begun = asyncio.Event()
-        first = asyncio.create_task(watching(begun))
-        await begun.wait()
-        with st.skip(model, POLICIES["static"]):
-            pass
-        await first
-
+    model, task, watching = build("llama"), copy_context(), st.recording.watch(build("llama"))
+    before = forwards_and_hooks(model)
+    task.run(watching.__enter__)
     expected = (
         "expected a model that no other task of this thread holds, but one watches or skips in it; let that one end "
         "first, or run the two in threads of their own, which take turns"
     )
-    with pytest.raises(RuntimeError, match=sentence(expected)):
-        asyncio.run(both())
+    with pytest.raises(RuntimeError, match=sentence(expected)), st.skip(model, POLICIES["static"]):
+        pass
+    task.run(watching.__exit__, None, None, None)
+    assert forwards_and_hooks(model) == before
+    with st.skip(model, POLICIES["static"]), torch.no_grad():
+        model(ids())
 
 
 def test_an_inner_patch_that_ends_late_puts_nothing_back():
