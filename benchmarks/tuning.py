@@ -94,7 +94,7 @@ class TunerPage:
 
     def hold(self) -> tuple[float, float]:
         """Put the mouse on the threshold's handle and press; where that is."""
-        self.handle.scroll_into_view_if_needed()
+        self.handle.hover()  # waits until it stands still and nothing lies over it
         box = self.handle.bounding_box()
         assert box, "the threshold has no handle to hold"
         x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
@@ -103,17 +103,21 @@ class TunerPage:
         return x, y
 
     def drag(self, by: float) -> None:
-        """Move the threshold so many pixels to the right, and let it go."""
-        x, y = self.hold()
-        self.page.mouse.move(x + by, y, steps=6)
-        self.page.mouse.up()
+        """Move the threshold so many pixels to the right, and let it go; once more where the page moved it away."""
+        before = self.handle.get_attribute("aria-valuetext")
+        for _ in range(5):
+            x, y = self.hold()
+            self.page.mouse.move(x + by, y, steps=6)
+            self.page.mouse.up()
+            if self.handle.get_attribute("aria-valuetext") != before:
+                return
 
     def slide(self, by: float) -> None:
         """Drag to a state not visited before, and wait for its text and its numbers."""
         self.rest()
         visited = self.points.count()
         self.drag(by)
-        expect(self.points).to_have_count(visited + 1, timeout=PATIENCE)
+        expect(self.points).to_have_count(visited + 1)
         self.rest()
 
 
