@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
-import platform
 import shutil
 import tempfile
 from dataclasses import asdict
@@ -13,13 +12,13 @@ from pathlib import Path
 
 import pandas as pd
 import torch
-import transformers
 from huggingface_hub import split_torch_state_dict_into_shards
 from safetensors.torch import save_file
 from torch import nn
 from transformers import GenerationConfig, PreTrainedTokenizerFast
 
 from data import dynamics, growing, loss_curve
+from data.machine import machine
 from data.state import Row, Run, Settings
 
 KINDS = ["entry", "story", "problem", "article", "conversation", "entailment", "question"]
@@ -41,7 +40,7 @@ def export(
         _table(folder / "training_log.csv", COLUMNS, run.lines)
         _table(folder / "dynamics.csv", dynamics.COLUMNS, run.dynamics)
         about = {"settings": asdict(settings), "tokens_seen": run.tokens, "seconds": round(run.seconds, 1)}
-        about["made_with"] = _machine(model)
+        about["made_with"] = machine(next(model.parameters()).device)
         (folder / "training.json").write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
         loss_curve.draw(folder / "training_log.csv", folder / "loss_curve.png")
         growing.draw(pd.DataFrame(run.dynamics), folder / "dynamics.png")
@@ -74,19 +73,6 @@ def _table(path: Path, columns: list[str], lines: list[Row]) -> None:
         writer.writeheader()
         for line in lines:
             writer.writerow({key: f"{value:.6g}" if isinstance(value, float) else value for key, value in line.items()})
-
-
-def _machine(model: nn.Module) -> dict[str, object]:
-    device = next(model.parameters()).device
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
-    return {
-        "device": device.type,
-        "device_name": name,
-        "threads": torch.get_num_threads(),
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "transformers": transformers.__version__,
-    }
 
 
 def write_checksums(folder: Path) -> None:

@@ -11,7 +11,6 @@ import argparse
 import importlib.util
 import json
 import os
-import platform
 import subprocess
 import sys
 import time
@@ -19,7 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-import transformers
+
+from data.machine import machine
 
 ROOT = Path(__file__).resolve().parents[1]
 MINUTES = {"tests": 1.0, "benchmarks": 1.75, "training": 5.25, "tables": 1.75}  # limits; together under ten
@@ -71,13 +71,6 @@ def run(step: Step, out: Path) -> dict[str, object]:
     return {"step": step.name, "ended": ended, "seconds": round(time.perf_counter() - started, 1)}
 
 
-def machine(device: str) -> dict[str, str]:
-    """What it ran on."""
-    name = torch.cuda.get_device_name(device) if torch.device(device).type == "cuda" else platform.machine()
-    versions = {"python": platform.python_version(), "torch": torch.__version__, "cuda": str(torch.version.cuda)}
-    return {"device": device, "name": name, **versions, "transformers": transformers.__version__}
-
-
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m data.gpu", description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("out/gpu"), help="folder for logs, tables and the model")
@@ -94,7 +87,7 @@ def main(argv: list[str] | None = None) -> None:
     for step in steps(out, options.device, options.tokens, options.minutes, options.workers):
         ended.append(run(step, out))
         print(f"{step.name}: ended {ended[-1]['ended']} after {ended[-1]['seconds']} s", flush=True)
-        about = {"machine": machine(options.device), "steps": ended}
+        about = {"machine": machine(torch.device(options.device)) | {"cuda": torch.version.cuda}, "steps": ended}
         (out / "gpu.json").write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
     sys.exit(any(one["ended"] != "well" for one in ended))
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from ..policies import Steps
 from ..skipping import Ledger
 
 COUNTS = ("skipped", "skippable", "blocks", "all_skipped", "all_blocks")
@@ -38,9 +37,8 @@ def counted(ledger: Ledger | None, texts: int, *, until: np.ndarray | None = Non
     """
     if ledger is None:
         return pd.DataFrame(0, index=range(texts), columns=COUNTS)
-    tokens, layers = ledger.tokens, ledger.skipped.shape[1]
-    steps = Steps(*(tokens[name].to_numpy() for name in ("sequence", "position", "generated")))
-    kept = np.ones(len(tokens), dtype=bool) if until is None else steps.generated < until[steps.sequence]
+    steps, layers = ledger.steps, ledger.skipped.shape[1]
+    kept = np.ones(len(ledger.skipped), dtype=bool) if until is None else steps.generated < until[steps.sequence]
     kept |= ~steps.decode
     decode = kept & steps.decode
     per_token = ledger.skipped.sum(axis=1)  # [token]

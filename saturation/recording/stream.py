@@ -175,10 +175,10 @@ class Stream:
             )
 
 
-def by_name(model: nn.Module, args: tuple[Any, ...], named: Mapping[str, Any]) -> dict[str, Any]:
+def by_name(model: nn.Module, args: tuple[Any, ...], named: Mapping[str, Any]) -> Mapping[str, Any]:
     """The arguments of a forward pass by their names, those given by position too."""
     if not args:
-        return dict(named)
+        return named
     return dict(zip(inspect.signature(model.forward).parameters, args, strict=False)) | dict(named)
 
 

@@ -60,6 +60,12 @@ class Ledger:
         return Steps(*(self.tokens[name].to_numpy() for name in ("sequence", "position", "generated")))
 
     @property
+    def idle(self) -> bool:
+        """Whether the policy could skip at none of the tokens that were read; asks no device for their ids."""
+        seen = (Steps(rows.sequence, rows.position, rows.generated) for rows in self._rows)
+        return not any(self.policy.eligible(steps).any() for steps in seen)
+
+    @property
     def ratios(self) -> SkipRatios:
         """The three skip ratios: nominal, decode and total."""
         return skip_ratios(self.skipped, self.steps, self.policy, len(self.blocks))

@@ -88,12 +88,14 @@ def _only(session: _Session) -> Iterator[None]:
 
 def _say_if_idle(ledger: Ledger) -> None:
     """Say what is easily taken for a policy without effect."""
+    if not ledger.idle:
+        return
     if ledger.tokens.empty:
         _LOG.warning(
             "no forward pass was seen while skipping: the model was not called, or was called in another thread or as "
             "model.forward(...), where it runs dense; call model(...) or model.generate(...) inside the block"
         )
-    elif not ledger.policy.eligible(ledger.steps).any():
+    else:
         _LOG.warning(
             "nothing was skipped: of the %d tokens read none was decoded and past the policy's warm-up (%s); use a "
             "smaller warm-up or more new tokens, or for given text start=",
