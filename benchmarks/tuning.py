@@ -93,24 +93,24 @@ class TunerPage:
         expect(self.button("Cancel")).to_be_disabled(timeout=PATIENCE)
 
     def hold(self) -> tuple[float, float]:
-        """Put the mouse on the threshold's handle and press; where that is."""
-        self.handle.hover()  # waits until it stands still and nothing lies over it
-        box = self.handle.bounding_box()
-        assert box, "the threshold has no handle to hold"
-        x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
-        self.page.mouse.move(x, y)
-        self.page.mouse.down()
-        return x, y
+        """Press the mouse on the threshold's handle; where that is."""
+        for _ in range(5):  # what is still being drawn above may move the page under the mouse
+            self.handle.hover()
+            box = self.handle.bounding_box()
+            assert box, "the threshold has no handle to hold"
+            x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+            self.page.mouse.move(x, y)
+            self.page.mouse.down()
+            if "noUi-active" in (self.handle.get_attribute("class") or ""):
+                return x, y
+            self.page.mouse.up()
+        raise AssertionError("the threshold's handle does not take the mouse")
 
     def drag(self, by: float) -> None:
-        """Move the threshold so many pixels to the right, and let it go; once more where the page moved it away."""
-        before = self.handle.get_attribute("aria-valuetext")
-        for _ in range(5):
-            x, y = self.hold()
-            self.page.mouse.move(x + by, y, steps=6)
-            self.page.mouse.up()
-            if self.handle.get_attribute("aria-valuetext") != before:
-                return
+        """Move the threshold so many pixels to the right, and let it go."""
+        x, y = self.hold()
+        self.page.mouse.move(x + by, y, steps=6)
+        self.page.mouse.up()
 
     def slide(self, by: float) -> None:
         """Drag to a state not visited before, and wait for its text and its numbers."""

@@ -31,8 +31,4 @@ def test_notebook_runs_and_shows_its_pictures(page: Page, lab: Lab, name: str) -
     complaints = "".join("".join(out["text"]) for out in notebook.outputs() if out.get("name") == "stderr")
     assert not re.search(r"[a-z]Warning:|Traceback", complaints), complaints  # what the library itself logs may stand
     for tuner in notebook.root.locator(".st-tuner").all():
-        shown = TunerPage(tuner)
-        shown.rest()
-        shown.drag(10)
-        shown.rest()
-        expect(shown.points.nth(1)).to_be_visible()
+        TunerPage(tuner).slide(10)
