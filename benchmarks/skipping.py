@@ -28,7 +28,7 @@ import saturation as st
 from .interleave import interleave, quartiles
 from .models import CPU, prompt, random
 
-STEPS, PROMPT = 64, 8  # new tokens, tokens of the prompt
+STEPS, PROMPT = 32, 8  # new tokens, tokens of the prompt
 
 
 class Numbers:
@@ -95,7 +95,7 @@ def without(model: PreTrainedModel, skipped: int) -> Iterator[None]:
 
 
 def shares(
-    rounds: int = 9, device: torch.device = CPU, *, layers: int = 12, hidden: int = 1024, skipped: int = 3
+    rounds: int = 15, device: torch.device = CPU, *, layers: int = 12, hidden: int = 1024, skipped: int = 3
 ) -> pd.DataFrame:
     """Realised against ideal speed-up, for the FFN widths of LLaMA-2 and of LLaMA-3."""
     parts, notes = [], []

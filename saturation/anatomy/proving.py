@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -77,13 +78,10 @@ def collapsed(
             x = first(forward(x))
         return originals[-1](x, *extra, **named)
 
-    def end(x: Tensor, *extra: Any, **named: Any) -> Any:
-        return replacement(x, *extra, run=run, **named)
-
     def gated(inside: Callable[..., Any], outside: Callable[..., Any]) -> Callable[..., Any]:
         return lambda *args, **named: (inside if scope else outside)(*args, **named)
 
-    insides = [_pass_on] * (len(originals) - 1) + [end]
+    insides: list[Callable[..., Any]] = [*[_pass_on] * (len(originals) - 1), partial(replacement, run=run)]
     return dict(zip(block.chain, map(gated, insides, originals), strict=True))
 
 
