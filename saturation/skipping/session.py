@@ -217,19 +217,19 @@ class _Session:
 
 
 Sums = Tensor | np.ndarray  # a, b, c and p of `similarity.sums`, [4, token]
-_TURNS = 0.05  # least share of |f|^2 across h at which a float32 Gram matrix keeps p to a relative 1e-5
+_TURNS = 0.05  # least share of |f|^2 across h at which float32 dot products keep p to a relative 1e-4
 
 
 def _sums(block: Block, rows: Rows, x: Tensor, delta: Tensor) -> Sums:
     """Sums of the tokens that are no padding; for a single token on the CPU by the shortest way."""
     hidden = x.shape[-1]
-    x, delta = x.detach().reshape(-1, hidden), delta.detach().reshape(-1, hidden)
-    if len(rows) == 1 and len(x) == 1 and x.device.type == "cpu" and x.dtype == delta.dtype == torch.float32:
-        pair = torch.cat((x, delta))  # [2, hidden]
-        (a, b), (_, c) = (pair @ pair.T).tolist()
+    if len(rows) == 1 and x.numel() == hidden and x.device.type == "cpu" and x.dtype == delta.dtype == torch.float32:
+        h, f = x.reshape(-1), delta.reshape(-1)  # [hidden]
+        a, b, c = (torch.dot(*pair).item() for pair in ((h, h), (h, f), (f, f)))
         b, c = b * block.multiplier, c * block.multiplier**2
         if a and a * c - b * b > _TURNS * a * c:
             return np.array([[a], [b], [c], [c - b * b / a]])
+    x, delta = x.detach().reshape(-1, hidden), delta.detach().reshape(-1, hidden)
     if rows.index is not None:
         index = torch.from_numpy(rows.index).to(x.device)
         x, delta = x[index], delta[index]
