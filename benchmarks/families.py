@@ -27,6 +27,7 @@ from saturation.anatomy import UnsupportedModel, find_blocks
 
 TABLE = Path(__file__).resolve().parents[1] / "data" / "families.md"
 SECONDS, PARAMETERS = 60, 30_000_000  # most that one type may take
+PADDING = 1e-4  # most that left padding may move a distance; float32 moves it by 1e-7
 
 TINY: dict[str, Any] = {  # whichever of these a configuration has; heads x head_dim = hidden
     **dict.fromkeys(["hidden_size", "n_embd", "d_model", "dim", "embedding_size", "word_embed_proj_dim"], 32),
@@ -156,7 +157,17 @@ def _checked(model: PreTrainedModel) -> tuple[str, str]:
         return "wrong", "; ".join(broken)
     names = {id(child): name for name, child in blocks[middle].layer.named_children()}
     chain = ", ".join(f"`{names[id(module)]}`" for module in blocks[middle].chain)
-    return "works", ("parallel: " if blocks[middle].parallel else "") + chain
+    said = ("parallel: " if blocks[middle].parallel else "") + chain
+    return "works", said if _padded_alike(model) else said + "; **not left-padded**"
+
+
+def _padded_alike(model: PreTrainedModel) -> bool:
+    """Law 9: prompts of two lengths, written on in one batch, are measured as each by itself."""
+    texts = ["a b c", "d e f g h"]
+    together, alone = (
+        st.record(model, Letters(), texts, max_new_tokens=4, batch_size=size, progress=False) for size in (2, 1)
+    )
+    return np.allclose(together.distance, alone.distance, rtol=0, atol=PADDING)
 
 
 @contextmanager
@@ -192,6 +203,9 @@ def page(verdicts: dict[str, tuple[str, str]]) -> str:
             "- **works**: recording and a policy that never skips leave the logits bit-identical, skipping one FFN "
             "equals a model whose FFN there adds zero, and the replay of a skipping run in padded batches reproduces "
             "it. Named are the modules of a middle layer that make up its FFN.",
+            "- **not left-padded**: works, but transformers' own model gives a prompt that is padded on the left other "
+            "values than the prompt alone, so prompts of unequal length are written on with `batch_size=1`. Given "
+            "texts are padded on the right and may be batched.",
             "- **refused**: `find_blocks` says why; nothing is measured rather than something wrong.",
             "- **not built**: no tiny random model could be made from its configuration by this script, so that "
             "nothing is known.",

@@ -50,7 +50,8 @@ def record(
     also
         More to record, as for `watch`: "attention", "block", "naive".
     batch_size
-        Texts per forward pass; the numbers do not depend on it.
+        Texts per forward pass; the numbers do not depend on it, but for new tokens of the few types of models that
+        data/families.md calls "not left-padded".
     progress
         Show a bar where there is a terminal or a notebook.
 
