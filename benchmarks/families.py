@@ -26,7 +26,7 @@ import saturation as st
 from saturation.anatomy import UnsupportedModel, find_blocks
 
 TABLE = Path(__file__).resolve().parents[1] / "data" / "families.md"
-SECONDS, PARAMETERS = 60, 30_000_000  # most that one type may take
+SECONDS, PARAMETERS = 60, 150_000_000  # most that one type may take
 PADDING = 1e-4  # most that left padding may move a distance; float32 moves it by 1e-7
 
 TINY: dict[str, Any] = {  # whichever of these a configuration has; heads x head_dim = hidden
@@ -55,6 +55,18 @@ TINY: dict[str, Any] = {  # whichever of these a configuration has; heads x head
     "eos_token_id": 2,
     "is_decoder": True,
 }
+OWN: dict[str, dict[str, Any]] = {  # what single types need besides
+    "bailing_hybrid": {"layer_group_size": 2},
+    "bamba": {"mamba_n_heads": 4, "mamba_d_head": 16, "attn_layer_indices": [0, 2]},
+    "granitemoehybrid": {"mamba_n_heads": 4, "mamba_d_head": 16, "layer_types": ["attention", "mamba"] * 2},
+    "kimi_linear": {"layer_types": ["linear_attention", "full_attention"] * 2},
+    "mamba2": {"num_heads": 4, "head_dim": 16},
+    "ernie4_5_moe": {"moe_k": 2},
+    "gemma3n_text": {"num_kv_shared_layers": 0, "layer_types": ["sliding_attention", "full_attention"] * 2},
+    "lfm2_moe": {"layer_types": ["conv", "full_attention"] * 2},
+    "zaya": {"num_experts_per_tok": 1},
+    "reformer": {"axial_pos_embds_dim": [16, 16]},
+}
 
 
 class Letters:
@@ -79,7 +91,7 @@ def build(kind: str) -> PreTrainedModel:
     """A tiny model of the type with weights large enough that every block matters."""
     known = CONFIG_MAPPING[kind]
     default = known()
-    config = known(**_fitting(default, default.get_text_config()))
+    config = known(**_fitting(default, default.get_text_config()) | OWN.get(kind, {}))
     with torch.device("meta"):
         size = sum(p.numel() for p in AutoModelForCausalLM.from_config(config).parameters())
     if size > PARAMETERS:

@@ -28,6 +28,20 @@ def test_no_family_is_wrong_and_the_tested_ones_work():
     assert [kind for kind in FAMILIES if ROWS[kind][0] != "works"] == []
 
 
-@pytest.mark.parametrize("kind", ["llama", "gpt_neox", "olmo2", "gpt_oss", "mamba", "xglm", "nemotron_h"])
+KINDS = [
+    "llama",
+    "gpt_neox",
+    "olmo2",
+    "gpt_oss",
+    "mamba",
+    "xglm",
+    "nemotron_h",
+    "recurrent_gemma",
+    "zaya",
+    "deepseek_v4",
+]
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_a_row_is_what_the_script_gives(kind):
     assert verdict(kind) == ROWS[kind]
