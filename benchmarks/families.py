@@ -41,6 +41,7 @@ TINY: dict[str, Any] = {  # whichever of these a configuration has; heads x head
     **dict.fromkeys(["num_experts_per_tok", "top_k_experts", "moe_topk"], 2),
     **dict.fromkeys(["q_lora_rank", "kv_lora_rank", "qk_nope_head_dim", "v_head_dim"], 16),
     **dict.fromkeys(["n_group", "topk_group", "n_shared_experts"], 1),
+    "hidden_size_per_layer_input": 8,
     **dict.fromkeys(["vocab_size", "vocab_size_per_layer_input"], 99),
     "attn_layer_offset": 1,
     "attn_layer_period": 2,
@@ -101,6 +102,9 @@ def build(kind: str) -> PreTrainedModel:
     for parameter in model.parameters():
         if parameter.ndim > 1:
             torch.nn.init.normal_(parameter, std=0.6 / parameter.shape[-1] ** 0.5)
+    for name, number in model.named_buffers():
+        if name.endswith("layer_scalar"):  # Gemma 4's, 1 until it is trained
+            number.fill_(0.6)
     model.eval().requires_grad_(False)
     with torch.no_grad():
         model(torch.tensor([[5, 6, 7, 8]]))  # a type that cannot do these says nothing about us

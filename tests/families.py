@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
+from typing import Any
 
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
@@ -25,6 +26,15 @@ FAMILIES: dict[str, dict] = {
     "qwen2": _LLAMA,
     "qwen3": {**_LLAMA, "head_dim": 8},
     "gemma2": {**_LLAMA, "head_dim": 8, "sliding_window": 16},
+    "gemma4_text": {  # reads the sum of stream and FFN on inside the layer, and scales it at the end
+        **_LLAMA,
+        "head_dim": 8,
+        "global_head_dim": 8,
+        "sliding_window": 16,
+        "layer_types": ["full_attention", "sliding_attention", "full_attention"],
+        "vocab_size_per_layer_input": VOCABULARY,
+        "hidden_size_per_layer_input": 6,
+    },
     "phi": _LLAMA,
     "phi3": {**_LLAMA, "pad_token_id": 0},
     "gpt2": _GPT,
@@ -55,10 +65,10 @@ FAMILIES: dict[str, dict] = {
 
 
 @cache
-def build(family: str, dtype: torch.dtype = torch.float32, seed: int = 0) -> PreTrainedModel:
+def build(family: str, dtype: torch.dtype = torch.float32, seed: int = 0, **changed: Any) -> PreTrainedModel:
     """A tiny random model in eval mode; shared between tests, so leave it as it was."""
     config = AutoConfig.for_model(
-        family, **{"vocab_size": VOCABULARY, "bos_token_id": 1, "eos_token_id": 2, **FAMILIES[family]}
+        family, **{"vocab_size": VOCABULARY, "bos_token_id": 1, "eos_token_id": 2, **FAMILIES[family], **changed}
     )
     with torch.random.fork_rng():
         torch.manual_seed(seed)
@@ -66,4 +76,7 @@ def build(family: str, dtype: torch.dtype = torch.float32, seed: int = 0) -> Pre
         for parameter in model.parameters():  # larger than usual weights: every layer must matter
             if parameter.ndim > 1:
                 torch.nn.init.normal_(parameter, std=0.3 / parameter.shape[-1] ** 0.5 * 2)
+        for name, buffer in model.named_buffers():
+            if name.endswith("layer_scalar"):
+                buffer.fill_(0.7)
     return model.to(dtype).eval()

@@ -207,6 +207,46 @@ def test_bfloat16_is_measured_in_float32():
     assert similarity.distance(x, f).item() == pytest.approx(exact.item(), rel=1e-5)
 
 
+def test_a_layer_that_reads_the_sum_on_is_measured_where_it_is_formed():
+    """Gemma 4 goes on inside the layer, with inputs per layer, and scales the residual stream at its end."""
+    model, seen = build("gemma4_text"), {}
+    layer = model.model.layers[1]
+    handles = [
+        layer.pre_feedforward_layernorm.register_forward_hook(lambda m, a, o: seen.update(x=a[0].double())),
+        layer.post_feedforward_layernorm.register_forward_hook(lambda m, a, o: seen.update(f=o.double())),
+    ]
+    try:
+        trace = read(model, ids())
+    finally:
+        for handle in handles:
+            handle.remove()
+    expected = 1 - torch.cosine_similarity(seen["x"], seen["x"] + seen["f"], dim=-1)[0]
+    np.testing.assert_allclose(trace.distance[:, 1], expected.numpy(), rtol=1e-5)
+    assert float(layer.layer_scalar) != 1
+
+
+def test_layers_that_share_keys_read_the_whole_prompt_in_our_loop():
+    """transformers leaves all but the last token out of them in prefill: then the model's generate is refused."""
+    model = build("gemma4_text", num_kv_shared_layers=1)
+    trace = st.record(model, Words(), ["a b c", "d e f g h"], max_new_tokens=4)
+    assert trace.distance.shape == (len(trace), LAYERS) and np.isfinite(trace.distance).all()
+    runs = st.generate(model, Words(), ["a b c", "d e f g h"], policy=st.StaticFFN((1,)), max_new_tokens=4)
+    assert runs.ledger.skipped.any()
+    expected = (
+        "expected every layer to read all 7 tokens of a pass, but layer 2 reads 1: this model leaves tokens out of its "
+        "last layers where only the last logits are asked for; ask for all of them (logits_to_keep=0, which generate "
+        "takes too), or use saturation.record and saturation.generate"
+    )
+    before = forwards_and_hooks(model)
+    options = {"max_new_tokens": 3, "do_sample": False, "pad_token_id": 0}
+    for entered in (lambda: st.recording.watch(model), lambda: st.skip(model, st.StaticFFN((1,)))):
+        with pytest.raises(ValueError, match=sentence(expected)), entered():
+            model.generate(ids(), **options)
+        assert forwards_and_hooks(model) == before
+        with entered():
+            model.generate(ids(), logits_to_keep=0, **options)
+
+
 def test_large_and_small_passes_measure_the_same(monkeypatch):
     model = build("phi")
     small = read(model, ids(2), also=ALSO)

@@ -18,42 +18,61 @@ from .calls import Call, same, watched
 
 def prove(model: PreTrainedModel, block: Block, call: Call, output: Tensor) -> Block:
     """Complete the block from the layer's behaviour on the traced input, or refuse it."""
+    inside = {part for module in block.chain for part in module.modules()}
+    outside = [module for module in block.layer.modules() if module not in inside]
 
-    def layer(replacement: Callable[..., Any]) -> Tensor:
-        with patched(collapsed(block, replacement)):
-            return first(block.layer(*call.args, **call.named))
+    def layer(block: Block, replacement: Callable[..., Any]) -> tuple[Tensor, list[Call]]:
+        with patched(collapsed(block, replacement)), watched(outside) as calls:
+            return first(block.layer(*call.args, **call.named)), calls
 
-    seen: dict[str, Any] = {}
-
-    def spy(x: Tensor, *extra: Any, run: Callable[..., Any], **named: Any) -> Any:
-        with watched([*block.chain[-1].modules()]) as parts:
-            seen["added"] = run(x, *extra, **named)
-        seen.update(x=x, parts=parts, copy=first(seen["added"]).clone())
-        seen["residual"] = any(same(argument, x) for argument in (*extra, *named.values()))
-        return seen["added"]
-
-    if not torch.equal(layer(spy), output):
+    seen = _Seen()
+    again, running = layer(block, partial(seen.spy, block))
+    if not torch.equal(again, output):
         raise refusal(model, block.index, "running its feed-forward part as one piece changes its output")
-    x, delta, source = seen["x"], seen["copy"], block.chain[-1]
-    if seen["residual"]:
-        found = [part for part in seen["parts"] if part.module is not source and _adds(x, part.output, delta)]
-        if not found:
-            raise refusal(model, block.index, "its feed-forward part adds the residual stream by itself")
-        source, delta = found[-1].module, found[-1].output
-    added = seen["added"]
+    source, delta = (block.chain[-1], seen.copy) if not seen.residual else seen.inner(model, block)
     block = replace(
         block,
         source=source,
-        adds_residual=seen["residual"],
-        overwritten=not torch.equal(first(added), seen["copy"]),
-        outputs=len(added) if isinstance(added, tuple | list) else 0,
+        adds_residual=seen.residual,
+        overwritten=not torch.equal(first(seen.added), seen.copy),
+        outputs=len(seen.added) if isinstance(seen.added, tuple | list) else 0,
     )
-    without = layer(lambda x, *_, run, **__: block.nothing(x))
-    parallel = not torch.equal(without.reshape(x.shape), x)
-    multiplier = _multiplier(block.layer, without, output, delta)
-    if multiplier is None or (parallel and not _reads_layer_input(call, x, block)):
+    without, silent = layer(block, lambda x, *_, run, **__: block.nothing(x))
+    if without.numel() != seen.x.numel():
+        raise refusal(model, block.index, "it hands on more than one residual stream")
+    scale = next((s for s in _scales(block.layer) if torch.equal(without.reshape(seen.x.shape), seen.x * s)), None)
+    if scale is None and (multiplier := _read_on(block.layer, seen.x, delta, running, silent)):
+        return replace(block, multiplier=multiplier)
+    multiplier = _multiplier(block.layer, without, output, delta, scale or 1.0)
+    if multiplier is None or (scale is None and not _reads_layer_input(call, seen.x, block)):
         raise refusal(model, block.index, "its feed-forward output is not simply added to the residual stream")
-    return replace(block, multiplier=multiplier, parallel=parallel)
+    return replace(block, multiplier=multiplier, parallel=scale is None)
+
+
+class _Seen:
+    """What an FFN read and gave while its layer ran."""
+
+    x: Tensor
+    added: Any  # its output as it was handed on
+    copy: Tensor  # the same before the layer could change it in place
+    residual: bool  # whether it was handed the residual stream besides
+    parts: list[Call]
+
+    def spy(self, block: Block, x: Tensor, *extra: Any, run: Callable[..., Any], **named: Any) -> Any:
+        """Run the FFN and keep what it does."""
+        with watched([*block.chain[-1].modules()]) as self.parts:
+            self.added = run(x, *extra, **named)
+        self.x, self.copy = x, first(self.added).clone()
+        self.residual = any(same(argument, x) for argument in (*extra, *named.values()))
+        return self.added
+
+    def inner(self, model: PreTrainedModel, block: Block) -> tuple[nn.Module, Tensor]:
+        """The part whose output is what a last module, that returns the sum, adds to the residual stream."""
+        last = block.chain[-1]
+        found = [part for part in self.parts if part.module is not last and _adds(self.x, part.output, self.copy)]
+        if not found:
+            raise refusal(model, block.index, "its feed-forward part adds the residual stream by itself")
+        return found[-1].module, found[-1].output
 
 
 def collapsed(
@@ -89,9 +108,25 @@ def _pass_on(x: Tensor, *_: Any, **__: Any) -> Tensor:
     return x
 
 
-def _multiplier(layer: nn.Module, without: Tensor, output: Tensor, delta: Tensor) -> float | None:
-    """The factor m of output = without + m * delta, or None where there is none."""
-    delta, moved = delta.flatten().double(), (output.double() - without.double()).flatten()
+def _scales(layer: nn.Module) -> list[float]:
+    """Factors by which a layer may multiply the whole residual stream at its end: 1, or a number it holds (Gemma 4)."""
+    held = [*layer.parameters(recurse=False), *layer.buffers(recurse=False)]
+    return [1.0, *(float(number) for number in held if number.numel() == 1 and not number.is_meta)]
+
+
+def _read_on(layer: nn.Module, x: Tensor, delta: Tensor, running: list[Call], silent: list[Call]) -> float | None:
+    """The multiplier, where the layer itself reads the sum again before it ends (Gemma 4's per-layer inputs)."""
+    for one, other in zip(running, silent, strict=False):
+        if one.module is not other.module or not torch.is_tensor(one.input) or one.input.shape != x.shape:
+            continue
+        if torch.equal(other.input, x) and not torch.equal(one.input, x):
+            return _multiplier(layer, x, one.input, delta)
+    return None
+
+
+def _multiplier(layer: nn.Module, without: Tensor, output: Tensor, delta: Tensor, scale: float = 1.0) -> float | None:
+    """The factor m of output = without + scale * m * delta, or None where there is none."""
+    delta, moved = delta.flatten().double() * scale, (output.double() - without.double()).flatten()
     if not delta.any():
         return 1.0 if not moved.any() else None
     factor = float(moved @ delta / (delta @ delta))

@@ -33,13 +33,15 @@ def steps(
     ragged = not bool(mask.all())
     cache = DynamicCache(config=model.config)
     positions = "position_ids" in inspect.signature(model.forward).parameters
+    # as an index: told a number, Gemma 4 leaves the prompt's other tokens out of the layers that share keys and values
+    last: Any = torch.tensor([-1]) if getattr(model.config.get_text_config(), "num_kv_shared_layers", 0) else 1
     while True:
         inputs: dict[str, Any] = {"input_ids": ids, "past_key_values": cache, "use_cache": True}
         if ragged:
             inputs["attention_mask"] = mask
             if positions:
                 inputs["position_ids"] = (mask.cumsum(-1) - 1).clamp(min=0)[:, -ids.shape[1] :]
-        logits = model(**inputs, logits_to_keep=1).logits[:, -1]  # [batch, vocabulary]
+        logits = model(**inputs, logits_to_keep=last).logits[:, -1]  # [batch, vocabulary]
         tokens = choose(logits)
         if tokens.device.type != "cpu":
             tokens = tokens.cpu()  # waits for the device, so that whoever takes the time is right

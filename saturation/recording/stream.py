@@ -33,6 +33,8 @@ class Rows:
         n >= 1 where this pass consumes generated token number n, 0 in prefill, [token].
     stepped
         True for a decode step of one token per sequence, False for a pass over given text.
+    read
+        Tokens of the pass, padding included: batch * width.
     """
 
     ids: Tensor | None
@@ -41,6 +43,7 @@ class Rows:
     position: np.ndarray
     generated: np.ndarray
     stepped: bool
+    read: int
 
     def __len__(self) -> int:
         return len(self.sequence)
@@ -51,6 +54,15 @@ class Rows:
             return np.full(len(self), -1)
         flat = self.ids.reshape(-1).cpu().numpy()
         return flat if self.index is None else flat[self.index]
+
+    def check(self, x: Tensor, layer: int) -> None:
+        """Raise ValueError where a layer's x [..., hidden] is not of all the tokens."""
+        if (count := x.numel() // x.shape[-1]) != self.read:
+            raise ValueError(
+                f"expected every layer to read all {self.read} tokens of a pass, but layer {layer} reads {count}: this "
+                "model leaves tokens out of its last layers where only the last logits are asked for; ask for all of "
+                "them (logits_to_keep=0, which generate takes too), or use saturation.record and saturation.generate"
+            )
 
 
 @dataclass(eq=False)
@@ -142,7 +154,7 @@ class Stream:
         now.length = position + 1
         now.start = np.minimum(now.start, position)
         sequence = np.arange(now.begun, now.begun + len(now))
-        return Rows(ids, None, sequence, position, position - now.start + 1, True)
+        return Rows(ids, None, sequence, position, position - now.start + 1, True, len(now))
 
     def _text(self, ids: Tensor | None, real: np.ndarray | None, width: int) -> Rows:
         now = self._now
@@ -160,7 +172,7 @@ class Stream:
             row, position = row[index], position[index]
         start = now.start[row]
         generated = np.where(position >= start, position - start + 1, 0)
-        return Rows(ids, index, now.begun + row, position, generated, False)
+        return Rows(ids, index, now.begun + row, position, generated, False, len(now) * width)
 
     def _say_if_read_again(self, ids: Tensor | None) -> None:
         """Say that a text grows token by token without a KV cache: every pass counts as new given text."""

@@ -275,6 +275,9 @@ def _pair(measure: str, passes: Sequence[_Pass], blocks: Sequence[Block]) -> tup
 def _stacked(role: str, passes: Sequence[_Pass], blocks: Sequence[Block]) -> Tensor:
     """What was kept under a role, [pass * layer, token, hidden], real tokens only."""
     tensors = [now.kept[role][block.index] for now in passes for block in blocks]
+    if not passes[0].rows.stepped:
+        for tensor, block in zip(tensors, blocks, strict=True):  # passes over text are summed one by one
+            passes[0].rows.check(tensor, block.index)
     if tensors[0].device != tensors[-1].device:
         tensors = [tensor.to(tensors[0].device) for tensor in tensors]
     flat = torch.stack(tensors).flatten(1, -2)  # [pass * layer, batch * width, hidden]

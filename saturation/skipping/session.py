@@ -155,6 +155,8 @@ class _Session:
 
     def _ffn(self, block: Block, rows: Rows, x: Tensor, run: Callable[..., Any], extra: tuple, named: dict) -> Any:
         """The FFN for those tokens that the policy lets run."""
+        if not rows.stepped:
+            rows.check(x, block.index)
         mask = self.policy.skips(self._state, block.index)  # [token]
         some = np.count_nonzero(mask)
         self._needed = self.policy.needs(self._state, block.index)
