@@ -419,6 +419,7 @@ def test_an_inner_patch_that_ends_late_puts_nothing_back():
     assert "forward" not in vars(module)
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # Python loses one in a finaliser
 def test_two_hundred_interrupts_leave_the_model_clean():
     model = build("llama")
     before = forwards_and_hooks(model)
