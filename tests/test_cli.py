@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 import saturation as st
 from saturation import loading
 from saturation.cli import app, doctor, given
-from saturation.cli.app import SKIPPED
+from saturation.cli.app import SKIPPED_ANSWER
 from saturation.recording import texts
 from saturation.tasks import bundled as task
 from tests.families import build
@@ -75,7 +75,7 @@ def test_replay_prints_and_keeps_a_table(trace, tmp_path):
     table = pd.read_csv(tmp_path / "table.csv")
     expected = st.policies.replay_thresholds(st.FFNSkip(None, warmup=0, cold_end=2), st.Trace.load(trace), [0.9, 0.99])
     pd.testing.assert_frame_equal(table, expected)
-    assert code == 0 and "nominal" in out and out.endswith(f"\n{SKIPPED}\n")
+    assert code == 0 and "nominal" in out and out.endswith(f"\n{SKIPPED_ANSWER}\n")
     code, out, _ = run("replay", trace, "--policy", STATIC)
     assert code == 0 and "0.1250" in out
 
@@ -87,7 +87,7 @@ def test_sweep_scores_policies_beside_the_dense_model(tmp_path):
     words = ["sweep", "demo", "-t", "factoid", "-t", own, "--policy", STATIC]
     code, out, _ = run(*words, "--examples", 5, "-o", tmp_path / "runs")
     rows, summary = (pd.read_csv(tmp_path / "runs" / f"{name}.csv") for name in ("rows", "summary"))
-    assert code == 0 and len(rows) == 12 and "static FFN, layers 3, 4" in out and out.endswith(f"\n{SKIPPED}\n")
+    assert code == 0 and len(rows) == 12 and "static FFN, layers 3, 4" in out and out.endswith(f"\n{SKIPPED_ANSWER}\n")
     correct = summary[summary["score"] == "correct"].set_index(["task", "policy"])["mean"]
     assert correct["factoid", "dense"] == 1 and correct["own", "dense"] == 0
     assert summary.loc[summary["policy"] != "dense", "decode"].eq(0.125).all()

@@ -41,9 +41,9 @@ R = TypeVar("R")
 
 SKIPPED = (
     "share of FFN blocks skipped: nominal, of those that the policy may skip, past its warm-up; decode, of all at "
-    "decoded\ntokens; total, of all, the prompt's included; answer, of all at the decode steps that wrote the scored "
-    "answer"
+    "decoded\ntokens; total, of all, the prompt's included"
 )
+SKIPPED_ANSWER = f"{SKIPPED}; answer, of all at the decode steps that wrote the scored answer"
 
 
 def plainly(command: Callable[P, R]) -> Callable[P, R]:

@@ -16,7 +16,7 @@ from ..recording import record
 from ..sweeps import sweep
 from ..tasks import bundled
 from ..trace import Trace
-from .app import SKIPPED, as_text
+from .app import SKIPPED_ANSWER, as_text
 
 RATIOS = (0.05, 0.15, 0.25, 0.35)  # of all FFN blocks, as in Table 3 of the paper
 SEEDS = (0, 1, 2)  # of the random baseline
@@ -80,7 +80,7 @@ def demonstrate(out: Path, say: Callable[[str], None]) -> list[Path]:
     files.table("answers", answers)
     said = _with_intervals(answers)
     say(as_text(said[["task", "policy", "decode", "score", "n", "mean", INTERVAL, "nominal", "total", "answer"]]))
-    say(f"target: share on the calibration texts; what an adaptive rule skips on a task is its own.\n{SKIPPED}")
+    say(f"target: share on the calibration texts; what an adaptive rule skips on a task is its own.\n{SKIPPED_ANSWER}")
 
     say("5/5 drawing, PDF and PNG at the width of an ACL column or page")
     pair = {"trained": read, "untrained": before}

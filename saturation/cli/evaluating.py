@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from . import options
-from .app import SKIPPED, app, as_text, plainly
+from .app import SKIPPED_ANSWER, app, as_text, plainly
 from .given import open_model, read_policy, read_tasks, writable
 
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ def _said(rows: pd.DataFrame) -> Iterator[str]:
     summary = summarise(rows)
     skipped = summary[["task", "policy", "nominal", "decode", "total", "answer"]].drop_duplicates(["task", "policy"])
     if (skipped["policy"] != "dense").any():
-        yield f"{SKIPPED}\n{as_text(skipped[skipped['policy'] != 'dense'])}"
+        yield f"{SKIPPED_ANSWER}\n{as_text(skipped[skipped['policy'] != 'dense'])}"
     yield f"{SCORED}\n{as_text(_scored(rows, summary))}"
 
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from . import options
-from .app import SKIPPED, app, as_text, plainly
+from .app import SKIPPED_ANSWER, app, as_text, plainly
 from .given import open_model, read_policy, read_tasks, writable_folder
 
 
@@ -45,4 +45,4 @@ def sweep(
     for name, table in {"rows": rows, "summary": summary}.items():
         with writing(out / f"{name}.csv", "the table") as part:
             table.to_csv(part, index=False)
-    typer.echo(f"{as_text(summary)}\n{SKIPPED}")
+    typer.echo(f"{as_text(summary)}\n{SKIPPED_ANSWER}")
