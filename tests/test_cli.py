@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 import saturation as st
 from saturation import loading
 from saturation.cli import app, doctor, given
-from saturation.cli.app import SKIPPED_ANSWER
+from saturation.cli.app import SKIPPED, SKIPPED_ANSWER
 from saturation.recording import texts
 from saturation.tasks import bundled as task
 from tests.families import build
@@ -75,7 +75,7 @@ def test_replay_prints_and_keeps_a_table(trace, tmp_path):
     table = pd.read_csv(tmp_path / "table.csv")
     expected = st.policies.replay_thresholds(st.FFNSkip(None, warmup=0, cold_end=2), st.Trace.load(trace), [0.9, 0.99])
     pd.testing.assert_frame_equal(table, expected)
-    assert code == 0 and "nominal" in out and out.endswith(f"\n{SKIPPED_ANSWER}\n")
+    assert code == 0 and "nominal" in out and out.endswith(f"\n{SKIPPED}\n")
     code, out, _ = run("replay", trace, "--policy", STATIC)
     assert code == 0 and "0.1250" in out
 
