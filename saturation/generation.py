@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from numbers import Integral
 from typing import Any
 
 import torch
@@ -61,7 +62,7 @@ class Sampling:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.temperature < 0 or not 0 < self.top_p <= 1:
+        if not self.temperature >= 0 or not 0 < self.top_p <= 1:
             raise ValueError(
                 f"expected temperature >= 0 and 0 < top_p <= 1, got {self.temperature} and {self.top_p}; "
                 "temperature 0 is greedy decoding"
@@ -123,8 +124,10 @@ def generate(
     KeyboardInterrupt
         As it came; the model is as it was.
     """
-    if max_new_tokens < 1 or batch_size < 1:
-        raise ValueError(f"expected max_new_tokens and batch_size of at least 1, got {max_new_tokens} and {batch_size}")
+    if not all(isinstance(number, Integral) and number >= 1 for number in (max_new_tokens, batch_size)):
+        raise ValueError(
+            f"expected max_new_tokens and batch_size to be whole numbers from 1, got {max_new_tokens} and {batch_size}"
+        )
     rows, _ = encode(model, tokenizer, prompts, chat=chat, room=max_new_tokens)
     loop = _Loop(model, max_new_tokens, sampling, on_token or (lambda prompt, token: None))
     bar = tqdm(total=len(rows), desc="generating", disable=None if progress else True, leave=False)

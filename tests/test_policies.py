@@ -435,6 +435,14 @@ def test_no_two_rules_have_one_name(rules):
             lambda: StaticFFN.fit(made(), ratio=0.2, count=1),
             "expected either ratio= or count=, got 0.2 and 1; give one of them",
         ),
+        *(
+            (
+                lambda given=given: StaticFFN.fit(made(), **given),
+                "expected a ratio in [0, 1] and cold regions of at least 0 layers, got "
+                f"{given['ratio']}, {given.get('cold_start', 0)} and 0; 0.25 takes a quarter of all layers",
+            )
+            for given in ({"ratio": float("nan")}, {"ratio": 0.2, "cold_start": -1})
+        ),
         (
             lambda: StaticFFN.fit(made(), count=9, cold_end=2),
             "expected to choose between 0 and 7 layers, those that the cold regions leave of 9, got 9; choose fewer",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import re
+from types import MethodType
 
 import numpy as np
 import pytest
@@ -233,9 +234,10 @@ def test_layers_that_share_keys_read_the_whole_prompt_in_our_loop():
     runs = st.generate(model, Words(), ["a b c", "d e f g h"], policy=st.StaticFFN((1,)), max_new_tokens=4)
     assert runs.ledger.skipped.any()
     expected = (
-        "expected every layer to read all 7 tokens of a pass, but layer 2 reads 1: this model leaves tokens out of its "
-        "last layers where only the last logits are asked for; ask for all of them (logits_to_keep=0, which generate "
-        "takes too), or use saturation.record and saturation.generate"
+        "expected every feed-forward block to read all 7 tokens of a pass at once, but that of layer 2 reads 1; if the "
+        "model leaves out tokens whose logits are not asked for, ask for all (logits_to_keep=0, which generate takes "
+        "too) or use saturation.record and saturation.generate; if it reads in chunks, load it with "
+        "chunk_size_feed_forward=0"
     )
     before = forwards_and_hooks(model)
     options = {"max_new_tokens": 3, "do_sample": False, "pad_token_id": 0}
@@ -342,12 +344,68 @@ def test_an_unsupported_family_is_refused_with_the_layer():
         find_blocks(AutoModelForCausalLM.from_config(config).eval())
 
 
+def reworked(ending):
+    """A llama whose layers end otherwise: `ending` takes the layer, the residual stream h and the FFN's output."""
+
+    def forward(self, hidden_states, **named):
+        h = hidden_states + self.self_attn(hidden_states=self.input_layernorm(hidden_states), **named)[0]
+        return ending(self, h, self.mlp(self.post_attention_layernorm(h)))
+
+    model = copy.deepcopy(build("llama"))
+    for layer in model.model.layers:
+        layer.more, layer.norm = torch.nn.Linear(HIDDEN, HIDDEN), torch.nn.LayerNorm(HIDDEN)
+        layer.forward = MethodType(forward, layer)
+    return model.eval()
+
+
+def test_a_layer_that_reads_the_sum_on_is_accepted_where_it_carries_it_on():
+    blocks = find_blocks(reworked(lambda layer, h, f: (total := h + 0.5 * f) + layer.more(layer.norm(total))))
+    assert [(round(block.multiplier, 5), block.parallel) for block in blocks] == [(0.5, False)] * LAYERS
+
+
+@pytest.mark.parametrize(
+    "ending",
+    [
+        lambda layer, h, f: layer.norm(h + f),
+        lambda layer, h, f: h + layer.more(layer.norm(h + f)),
+        lambda layer, h, f: layer.more(h + f) + 3 * f * f,
+        lambda layer, h, f: (layer.norm(h + f), h + f * layer.more(h).sigmoid())[1],
+    ],
+    ids=["normed", "only read", "used again", "gated"],
+)
+def test_a_layer_that_does_not_carry_the_sum_on_is_refused(ending):
+    expected = (
+        "expected decoder layers whose feed-forward output is added to the residual stream, but in layer 0 of "
+        "LlamaForCausalLM ('llama'): its feed-forward output is not simply added to the residual stream; this family "
+        "is not supported"
+    )
+    with pytest.raises(UnsupportedModel, match=sentence(expected)):
+        find_blocks(reworked(ending))
+
+
+def test_a_device_that_is_full_is_no_unsupported_family():
+    model, calls = copy.deepcopy(build("llama")), []
+    layer = model.model.layers[1]
+    own = layer.forward
+
+    def full(*args, **named):
+        calls.append(1)
+        if len(calls) > 2:  # by itself
+            raise torch.OutOfMemoryError("out of memory")
+        return own(*args, **named)
+
+    layer.forward = full
+    with pytest.raises(torch.OutOfMemoryError, match=sentence("out of memory")):
+        find_blocks(model)
+
+
 def test_a_base_model_without_a_head_is_refused():
     with pytest.raises(UnsupportedModel, match="got 'llama' \\(LlamaModel\\)"):
         find_blocks(AutoModel.from_config(build("llama").config).eval())
 
 
-def test_a_model_that_sees_later_tokens_is_refused():
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_a_model_that_sees_later_tokens_is_refused(dtype):
     from transformers import AutoModelForCausalLM
 
     config = AutoConfig.for_model(
@@ -361,7 +419,7 @@ def test_a_model_that_sees_later_tokens_is_refused():
             "(is_decoder=True where its configuration knows that), or another model"
         ),
     ):
-        find_blocks(AutoModelForCausalLM.from_config(config).eval())
+        find_blocks(AutoModelForCausalLM.from_config(config, dtype=dtype).eval())
 
 
 def test_a_model_that_lost_layers_is_looked_at_anew():
@@ -411,7 +469,8 @@ def test_training_mode_is_refused():
         (
             "a",
             {"batch_size": 0},
-            "expected max_new_tokens >= 0 and batch_size >= 1, got 0 and 0; 0 new tokens reads the texts as they are",
+            "expected whole numbers max_new_tokens >= 0 and batch_size >= 1, got 0 and 0; 0 new tokens reads the texts "
+            "as they are",
         ),
         (
             [("a", " b")],

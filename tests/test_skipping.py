@@ -16,8 +16,12 @@ import torch
 from transformers import AutoModelForCausalLM, DynamicCache, LlamaConfig, pipeline
 
 import saturation as st
+from saturation import similarity
+from saturation.anatomy import find_blocks
 from saturation.patching import patched
 from saturation.policies import previous_token
+from saturation.recording import Stream
+from saturation.skipping.session import _distance, _sums
 from tests.families import FAMILIES, LAYERS, TOKENS, VOCABULARY, build
 from tests.test_recording import forwards_and_hooks, ids, sentence
 from tests.tokens import Words
@@ -133,6 +137,7 @@ def test_rows_that_disagree_equal_rows_alone(family):
 
 def test_a_skipped_block_and_its_norm_do_not_run():
     model = build("llama")
+    find_blocks(model)  # the trace that finds them runs them
     layer = model.model.layers[1]
     ran = []
     handles = [
@@ -153,6 +158,22 @@ def test_a_skipped_block_and_its_norm_do_not_run():
         type(norm).forward = original
         for handle in handles:
             handle.remove()
+
+
+@pytest.mark.parametrize("along", [0.0, 0.9, 1 - 1e-6])
+def test_law_6_the_short_way_of_one_token_equals_the_reference(along):
+    """Also where one channel is nearly all of the residual stream, and where the FFN only lengthens it."""
+    draws = torch.Generator().manual_seed(0)
+    block, rows = find_blocks(build("llama"))[0], Stream().read({"input_ids": torch.tensor([[5]])})
+    for hidden in (32, 1024):
+        for _ in range(200):
+            x, across = torch.randn(2, hidden, generator=draws)
+            x[3] = 100 * hidden**0.5
+            across = across - (across @ x) / (x @ x) * x
+            delta = along * x / x.norm() * across.norm() + (1 - along) * across
+            exact = similarity.distance(x.double(), delta.double())
+            found = _distance(_sums(block, rows, x[None, None], delta[None, None]))
+            assert found == pytest.approx(exact.item(), rel=1e-4)
 
 
 # --- inside transformers' own generate ----------------------------------------------------------------------------
@@ -549,6 +570,28 @@ def test_previous_token_carries_over_passes():
     second = previous_token(np.array([4.0, 5.0]), np.array([0, 1]), carry)
     assert np.array_equal(first, [np.nan, 1.0, np.nan], equal_nan=True)
     assert second.tolist() == [2.0, 3.0]
+
+
+@pytest.mark.parametrize("given", [st.FFNSkip, '{"policy": "StaticFFN"}', None])
+def test_what_is_no_policy_is_refused(given):
+    expected = f"expected a policy such as FFNSkip(0.999), got {given!r}; make one, or read one with policies.from_json"
+    with pytest.raises(ValueError, match=sentence(expected)), st.skip(build("llama"), given):
+        pass
+
+
+@pytest.mark.parametrize("numbers", [(2.5, 8), (0, 8), (4, 1.0), (None, 1)])
+def test_numbers_that_are_not_whole_are_refused(numbers):
+    new, batch = numbers
+    expected = f"expected max_new_tokens and batch_size to be whole numbers from 1, got {new} and {batch}"
+    with pytest.raises(ValueError, match=sentence(expected)):
+        st.generate(build("llama"), Words(), "a", max_new_tokens=new, batch_size=batch, progress=False)
+
+
+@pytest.mark.parametrize("start", [-3, [2, -1]])
+def test_a_negative_start_is_refused(start):
+    expected = f"expected start= to be a position from 0, got {start}; text before it counts as prefill"
+    with pytest.raises(ValueError, match=sentence(expected)), st.skip(build("llama"), st.StaticFFN((1,)), start=start):
+        pass
 
 
 # --- an independent model, and independent numbers ----------------------------------------------------------------

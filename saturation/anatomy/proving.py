@@ -18,7 +18,7 @@ from .calls import Call, same, watched
 
 def prove(model: PreTrainedModel, block: Block, call: Call, output: Tensor) -> Block:
     """Complete the block from the layer's behaviour on the traced input, or refuse it."""
-    inside = {part for module in block.chain for part in module.modules()}
+    inside = {block.layer, *(part for module in block.chain for part in module.modules())}
     outside = [module for module in block.layer.modules() if module not in inside]
 
     def layer(block: Block, replacement: Callable[..., Any]) -> tuple[Tensor, list[Call]]:
@@ -42,7 +42,9 @@ def prove(model: PreTrainedModel, block: Block, call: Call, output: Tensor) -> B
         raise refusal(model, block.index, "it hands on more than one residual stream")
     scale = next((s for s in _scales(block.layer) if torch.equal(without.reshape(seen.x.shape), seen.x * s)), None)
     if scale is None and (multiplier := _read_on(block.layer, seen.x, delta, running, silent)):
-        return replace(block, multiplier=multiplier)
+        ends_in_module = any(same(call.output, again) for call in running)  # a norm of the sum, say
+        if not ends_in_module and _near(_carried(block, partial(layer, block), multiplier * delta), output):
+            return replace(block, multiplier=multiplier)
     multiplier = _multiplier(block.layer, without, output, delta, scale or 1.0)
     if multiplier is None or (scale is None and not _reads_layer_input(call, seen.x, block)):
         raise refusal(model, block.index, "its feed-forward output is not simply added to the residual stream")
@@ -122,6 +124,28 @@ def _read_on(layer: nn.Module, x: Tensor, delta: Tensor, running: list[Call], si
         if torch.equal(other.input, x) and not torch.equal(one.input, x):
             return _multiplier(layer, x, one.input, delta)
     return None
+
+
+def _carried(block: Block, layer: Callable[..., tuple[Tensor, list[Call]]], added: Tensor) -> Tensor:
+    """The layer's output where the FFN gives nothing, and the residual stream that the layer holds had it before."""
+    held: list[tuple[Tensor, Tensor]] = []
+
+    def replacement(x: Tensor, *_: Any, run: Callable[..., Any], **__: Any) -> Any:
+        held.append((x, x.clone()))
+        x += added
+        return block.nothing(x)
+
+    try:
+        return layer(replacement)[0].clone()
+    finally:
+        for x, before in held:
+            x.copy_(before)
+
+
+def _near(one: Tensor, other: Tensor) -> bool:
+    """Whether two tensors are the same but for rounding."""
+    slack = 8 * torch.finfo(other.dtype).eps * float(other.double().abs().max())
+    return float((one.double() - other.double()).abs().max()) <= slack
 
 
 def _multiplier(layer: nn.Module, without: Tensor, output: Tensor, delta: Tensor, scale: float = 1.0) -> float | None:

@@ -176,6 +176,11 @@ class StaticFFN(Policy):
         """
         if (ratio is None) == (count is None):
             raise ValueError(f"expected either ratio= or count=, got {ratio} and {count}; give one of them")
+        if not 0 <= (ratio or 0) <= 1 or min(cold_start, cold_end) < 0:
+            raise ValueError(
+                f"expected a ratio in [0, 1] and cold regions of at least 0 layers, got {ratio}, {cold_start} and "
+                f"{cold_end}; 0.25 takes a quarter of all layers"
+            )
         dense(trace)
         count = round((ratio or 0) * trace.layers) if count is None else count
         allowed = np.arange(cold_start, trace.layers - cold_end)

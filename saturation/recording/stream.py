@@ -59,9 +59,10 @@ class Rows:
         """Raise ValueError where a layer's x [..., hidden] is not of all the tokens."""
         if (count := x.numel() // x.shape[-1]) != self.read:
             raise ValueError(
-                f"expected every layer to read all {self.read} tokens of a pass, but layer {layer} reads {count}: this "
-                "model leaves tokens out of its last layers where only the last logits are asked for; ask for all of "
-                "them (logits_to_keep=0, which generate takes too), or use saturation.record and saturation.generate"
+                f"expected every feed-forward block to read all {self.read} tokens of a pass at once, but that of "
+                f"layer {layer} reads {count}; if the model leaves out tokens whose logits are not asked for, ask for "
+                "all (logits_to_keep=0, which generate takes too) or use saturation.record and saturation.generate; if "
+                "it reads in chunks, load it with chunk_size_feed_forward=0"
             )
 
 
@@ -93,6 +94,8 @@ class Stream:
     """
 
     def __init__(self, start: int | Sequence[int] | None = None) -> None:
+        if start is not None and np.min(start, initial=0) < 0:
+            raise ValueError(f"expected start= to be a position from 0, got {start}; text before it counts as prefill")
         self._asked = start
         self._begun = 0
         self._now = _Batch(0, np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64))

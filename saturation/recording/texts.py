@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
+from numbers import Integral
 from typing import Any
 
 import torch
@@ -70,9 +71,9 @@ def record(
     KeyboardInterrupt
         As it came, with the partial trace as its attribute `trace`.
     """
-    if max_new_tokens < 0 or batch_size < 1:
+    if not all(isinstance(n, Integral) and n >= low for n, low in ((max_new_tokens, 0), (batch_size, 1))):
         raise ValueError(
-            f"expected max_new_tokens >= 0 and batch_size >= 1, got {max_new_tokens} and {batch_size}; "
+            f"expected whole numbers max_new_tokens >= 0 and batch_size >= 1, got {max_new_tokens} and {batch_size}; "
             "0 new tokens reads the texts as they are"
         )
     if not max_new_tokens and isinstance(prompts, tuple) and [type(one) for one in prompts] == [str, str]:

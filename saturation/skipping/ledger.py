@@ -23,7 +23,8 @@ class Ledger:
     policy
         The policy that decided.
     probes
-        How often a distance was measured to decide, over tokens and layers.
+        How many distances were measured to decide, over tokens and layers; where one token of a pass probes, those
+        of all its tokens that run are measured.
     """
 
     def __init__(self, model: PreTrainedModel, blocks: Sequence[Block], policy: Policy) -> None:

@@ -51,7 +51,7 @@ def skip(model: PreTrainedModel, policy: Policy, *, start: int | Sequence[int] |
     Raises
     ------
     ValueError
-        Where the policy does not fit the model's number of layers.
+        For what is no policy, or one that does not fit the model's number of layers; for a negative start.
     RuntimeError
         Where another `skip` of the same thread holds the model.
     UnsupportedModel
@@ -61,8 +61,9 @@ def skip(model: PreTrainedModel, policy: Policy, *, start: int | Sequence[int] |
     -----
     FFN-SkipLLM (Jaiswal et al., EMNLP 2024). The layer that crosses the threshold has been computed already: the
     probe is part of the method's cost. What follows an end token that the model's generation config names is left out
-    of the ledger; one that is only an argument of `generate` is not known here. A compiled forward does not see the
-    patch; give `generate` ``disable_compile=True`` where it would compile (a static cache on a GPU).
+    of the ledger; one that is only an argument of `generate` is not known here. With beams a causal policy goes on in
+    the row of the batch where it measured, while its beam may have moved to another. A compiled forward does not see
+    the patch; give `generate` ``disable_compile=True`` where it would compile (a static cache on a GPU).
     """
     session = _Session(model, policy, start)
     scope, hooks = session.scope, Hooks()
@@ -108,6 +109,11 @@ class _Session:
     """One run of `skip`: the stream of tokens, the policy's state in the pass under way, and the ledger."""
 
     def __init__(self, model: PreTrainedModel, policy: Policy, start: int | Sequence[int] | None) -> None:
+        if not isinstance(policy, Policy):
+            raise ValueError(
+                f"expected a policy such as FFNSkip(0.999), got {policy!r}; make one, or read one with "
+                "policies.from_json"
+            )
         self.model, self.policy, self.scope = model, policy, Scope()
         self.blocks = find_blocks(model)
         policy.check(len(self.blocks))
