@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -134,15 +135,8 @@ class _Session:
 
     def forwards(self) -> dict[nn.Module, Callable[..., Any]]:
         """The forwards that stand in for those of the blocks' modules."""
-        return {module: forward for block in self.blocks for module, forward in self._forwards(block).items()}
-
-    def _forwards(self, block: Block) -> dict[nn.Module, Callable[..., Any]]:
-        def ffn(x: Tensor, *extra: Any, run: Callable[..., Any], **named: Any) -> Any:
-            if self._rows is None:  # a layer called by itself, outside a pass of the whole model
-                return run(x, *extra, **named)
-            return self._ffn(block, self._rows, x, run, extra, named)
-
-        return collapsed(block, ffn, self.scope)
+        each = (collapsed(block, partial(self._ffn, block), self.scope) for block in self.blocks)
+        return {module: forward for own in each for module, forward in own.items()}
 
     def _begin(self, module: nn.Module, args: tuple[Any, ...], named: dict[str, Any]) -> None:
         if self.scope:
@@ -159,8 +153,10 @@ class _Session:
             self.ledger.add(self._rows, self._skipped)
             self._rows = None
 
-    def _ffn(self, block: Block, rows: Rows, x: Tensor, run: Callable[..., Any], extra: tuple, named: dict) -> Any:
+    def _ffn(self, block: Block, x: Tensor, *extra: Any, run: Callable[..., Any], **named: Any) -> Any:
         """The FFN for those tokens that the policy lets run."""
+        if (rows := self._rows) is None:  # a layer called by itself, outside a pass of the whole model
+            return run(x, *extra, **named)
         if not rows.stepped:
             rows.check(x, block.index)
         mask = self.policy.skips(self._state, block.index)  # [token]
