@@ -241,12 +241,15 @@ def test_layers_that_share_keys_read_the_whole_prompt_in_our_loop():
     )
     before = forwards_and_hooks(model)
     options = {"max_new_tokens": 3, "do_sample": False, "pad_token_id": 0}
-    for entered in (lambda: st.recording.watch(model), lambda: st.skip(model, st.StaticFFN((1,)))):
+    for entered in (lambda: st.recording.watch(model), lambda: st.skip(model, st.StaticFFN((2,)))):
         with pytest.raises(ValueError, match=sentence(expected)), entered():
             model.generate(ids(), **options)
         assert forwards_and_hooks(model) == before
         with entered():
             model.generate(ids(), logits_to_keep=0, **options)
+    with st.skip(model, st.StaticFFN((1,))) as ledger:  # the layers before them have the whole prompt
+        model.generate(ids(), **options)
+    assert ledger.skipped.any()
 
 
 def test_large_and_small_passes_measure_the_same(monkeypatch):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import gc
 import signal
+from contextlib import ExitStack
 from contextvars import copy_context
 from functools import cache
 from threading import Barrier, Thread
@@ -21,6 +22,7 @@ from saturation.anatomy import find_blocks
 from saturation.patching import patched
 from saturation.policies import previous_token
 from saturation.recording import Stream
+from saturation.recording.watching import LARGE
 from saturation.skipping.session import _distance, _sums
 from tests.families import FAMILIES, LAYERS, TOKENS, VOCABULARY, build
 from tests.test_recording import forwards_and_hooks, ids, sentence
@@ -174,6 +176,27 @@ def test_law_6_the_short_way_of_one_token_equals_the_reference(along):
             exact = similarity.distance(x.double(), delta.double())
             found = _distance(_sums(block, rows, x[None, None], delta[None, None]))
             assert found == pytest.approx(exact.item(), rel=1e-4)
+
+
+@pytest.mark.parametrize("policy", ["positions", "random", "static"])
+@EVERY_FAMILY
+def test_watching_inside_and_around_a_skip_measure_the_same(family, policy, monkeypatch):
+    """Also where some rows of a pass skip, and where activations are summed layer by layer."""
+    model, (tokens, mask) = build(family), st.recording.padded([[5, 6, 7], [8, 9, 10, 11, 12]], "left", "cpu")
+    traces = []
+    for large in (LARGE, 1):
+        monkeypatch.setattr("saturation.recording.watching.LARGE", large)
+        for around in (True, False):
+            with ExitStack() as stack, torch.no_grad():
+                recorder = stack.enter_context(st.recording.watch(model)) if around else None
+                ledger = stack.enter_context(st.skip(model, POLICIES[policy]))
+                recorder = recorder or stack.enter_context(st.recording.watch(model))
+                model(tokens, attention_mask=mask)
+                model.generate(tokens, attention_mask=mask, max_new_tokens=4, do_sample=False, pad_token_id=0)
+            traces.append(recorder.trace())
+            assert np.array_equal(traces[-1].skipped, ledger.skipped) and ledger.skipped.any()
+    for trace in traces[1:]:
+        np.testing.assert_allclose(trace.distance, traces[0].distance, rtol=1e-4, atol=1e-6)
 
 
 # --- inside transformers' own generate ----------------------------------------------------------------------------
@@ -585,13 +608,6 @@ def test_numbers_that_are_not_whole_are_refused(numbers):
     expected = f"expected max_new_tokens and batch_size to be whole numbers from 1, got {new} and {batch}"
     with pytest.raises(ValueError, match=sentence(expected)):
         st.generate(build("llama"), Words(), "a", max_new_tokens=new, batch_size=batch, progress=False)
-
-
-@pytest.mark.parametrize("start", [-3, [2, -1]])
-def test_a_negative_start_is_refused(start):
-    expected = f"expected start= to be a position from 0, got {start}; text before it counts as prefill"
-    with pytest.raises(ValueError, match=sentence(expected)), st.skip(build("llama"), st.StaticFFN((1,)), start=start):
-        pass
 
 
 # --- an independent model, and independent numbers ----------------------------------------------------------------

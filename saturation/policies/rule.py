@@ -60,7 +60,7 @@ class Policy(ABC):
 
         policy.check(layers)
         state = policy.start(steps, layers)
-        for layer in range(layers):
+        for layer in range(layers):  # those before the first and behind the last skippable one may be left out
             skip = policy.skips(state, layer)  # [token]
             # the block runs where it is not skipped; if policy.needs(state, layer), its distance is measured
             state = policy.step(state, layer, distance)  # [token], NaN where skipped or not measured

@@ -89,13 +89,12 @@ class Stream:
     Parameters
     ----------
     start
-        Position from which given text counts as decode: one for all sequences, or one per sequence in the order
-        they are read. None: given text is prefill, and decoding starts with the first decode step.
+        Position from which given text counts as decode: one for all sequences, or one per sequence in the order they
+        are read; negative where so many decoded tokens came before the given ones. None: given text is prefill, and
+        decoding starts with the first decode step.
     """
 
     def __init__(self, start: int | Sequence[int] | None = None) -> None:
-        if start is not None and np.min(start, initial=0) < 0:
-            raise ValueError(f"expected start= to be a position from 0, got {start}; text before it counts as prefill")
         self._asked = start
         self._begun = 0
         self._now = _Batch(0, np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64))

@@ -197,6 +197,9 @@ class Recorder:
 
     def _settle(self, now: _Pass, layer: int) -> None:
         """Sum a large activation at once, so that no pass holds those of all layers."""
+        kept = [tensors[layer] for tensors in now.kept.values() if tensors[layer] is not None]
+        if any(tensor.numel() // tensor.shape[-1] != now.rows.read for tensor in kept):
+            return  # the FFN of some tokens alone, which the skipping run sums
         for measure in self.measures:
             done = now.summed.setdefault(measure, {})
             if layer not in done:
@@ -241,12 +244,12 @@ class Recorder:
 
     def _gather(self, measure: str, now: _Pass) -> Tensor:
         """The sums of one measure in all layers of one pass, [4, layer, token]."""
-        done = now.summed.get(measure)
-        if not done:
-            return sums(*_pair(measure, [now], self.blocks))
-        for layer, block in enumerate(self.blocks):
-            if layer not in done:
-                done[layer] = sums(*_pair(measure, [now], (block,)))[:, 0]
+        done = now.summed.get(measure, {})
+        if missing := [block for block in self.blocks if block.index not in done]:
+            rest = sums(*_pair(measure, [now], missing))  # [4, layer, token]
+            if not done:
+                return rest
+            done.update(zip((block.index for block in missing), rest.unbind(1), strict=True))
         device = done[0].device
         return torch.stack([done[layer].to(device) for layer in range(len(self.blocks))], dim=1)
 

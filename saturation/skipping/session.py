@@ -52,7 +52,7 @@ def skip(model: PreTrainedModel, policy: Policy, *, start: int | Sequence[int] |
     Raises
     ------
     ValueError
-        For what is no policy, or one that does not fit the model's number of layers; for a negative start.
+        For what is no policy, or one that does not fit the model's number of layers.
     RuntimeError
         Where another `skip` of the same thread holds the model.
     UnsupportedModel
@@ -118,6 +118,8 @@ class _Session:
         self.model, self.policy, self.scope = model, policy, Scope()
         self.blocks = find_blocks(model)
         policy.check(len(self.blocks))
+        acting = policy.skippable(len(self.blocks)) or (0, -1)
+        self._acting = self.blocks[min(acting) : max(acting) + 1]  # the others are left as they are
         self.ledger = Ledger(model, self.blocks, policy)
         self._stream = Stream(start)
         self._carry: list[dict[int, Any]] = [{} for _ in self.blocks]  # per layer: sequence -> last distance
@@ -128,14 +130,14 @@ class _Session:
     def register(self, hooks: Hooks) -> None:
         """Hooks that open and close each pass, and those that parallel blocks need."""
         hooks.before(self.model, self._begin)
-        for block in self.blocks:
+        for block in self._acting:
             if block.parallel:
                 hooks.after(block.layer, self._leaving(block))
         hooks.after(self.model, self._end)
 
     def forwards(self) -> dict[nn.Module, Callable[..., Any]]:
         """The forwards that stand in for those of the blocks' modules."""
-        each = (collapsed(block, partial(self._ffn, block), self.scope) for block in self.blocks)
+        each = (collapsed(block, partial(self._ffn, block), self.scope) for block in self._acting)
         return {module: forward for own in each for module, forward in own.items()}
 
     def _begin(self, module: nn.Module, args: tuple[Any, ...], named: dict[str, Any]) -> None:
@@ -162,7 +164,7 @@ class _Session:
         mask = self.policy.skips(self._state, block.index)  # [token]
         some = np.count_nonzero(mask)
         self._needed = self.policy.needs(self._state, block.index)
-        measure = self._needed or bool(self._recorders)
+        measure = self._needed or bool(some and self._recorders)  # a recorder measures by itself what runs whole
         if some:
             self._skipped[:, block.index] = mask
         if some and some == len(mask):
@@ -198,7 +200,7 @@ class _Session:
         return hook
 
     def _measured(self, block: Block, rows: Rows, mask: np.ndarray, abcp: Sums | None) -> None:
-        """Hand a layer's sums [4, token] to whoever records and its distances to the policy; None: nothing ran."""
+        """Hand a layer's sums [4, token] to whoever records, and its distances to the policy; None: nothing ran."""
         layer = block.index
         if self._recorders:
             given = torch.full((4, len(rows)), torch.nan) if abcp is None else torch.as_tensor(abcp)
