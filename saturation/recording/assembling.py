@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from importlib.metadata import version
 from typing import Any
 
@@ -132,5 +133,6 @@ def _columns(measured: dict[str, np.ndarray], skipped: np.ndarray) -> dict[str, 
     return {name: np.ascontiguousarray(array, dtype=np.float32) for name, array in columns.items()}
 
 
+@cache
 def _versions() -> dict[str, str]:
     return {name: version(name) for name in ("torch", "transformers")}

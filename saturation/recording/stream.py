@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -193,7 +194,13 @@ def by_name(model: nn.Module, args: tuple[Any, ...], named: Mapping[str, Any]) -
     """The arguments of a forward pass by their names, those given by position too."""
     if not args:
         return named
-    return dict(zip(inspect.signature(model.forward).parameters, args, strict=False)) | dict(named)
+    return dict(zip(_parameters(type(model).forward), args, strict=False)) | dict(named)
+
+
+@cache
+def _parameters(forward: Callable[..., Any]) -> tuple[str, ...]:
+    """Names of what a forward takes, itself left out."""
+    return tuple(inspect.signature(forward).parameters)[1:]
 
 
 def real_tokens(mask: Any, batch: int, width: int, past: int) -> np.ndarray | None:

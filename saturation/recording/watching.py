@@ -181,12 +181,12 @@ class Recorder:
             result = forward(*args, **named)
             now = self._now
             if now is not None and now.thread == get_ident():  # else someone else calls the model meanwhile
-                for eye in eyes:
-                    given = first(result) if eye.output else args[0] if args else named["hidden_states"]
+                for block, role, output, last in eyes:
+                    given = first(result) if output else args[0] if args else named["hidden_states"]
                     given = given.detach() if given.requires_grad else given
-                    now.kept[eye.role][eye.block.index] = given.clone() if eye.block.overwritten else given
-                    if eye.last and given.numel() > LARGE:
-                        self._settle(now, eye.block.index)
+                    now.kept[role][block.index] = given.clone() if block.overwritten else given
+                    if last and given.numel() > LARGE:
+                        self._settle(now, block.index)
             return result
 
         return look
