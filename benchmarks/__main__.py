@@ -48,7 +48,7 @@ TABLES: dict[str, tuple[str, Table]] = {
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Speed as ratios within one run.")
     parser.add_argument("--out", type=Path, default=Path("runs/bench.md"))
-    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--device", type=torch.device, default=torch.device("cpu"), help="of recording and skipping")
     parser.add_argument("--hidden", type=int, default=1024, help="width of the models of the table on skipping")
     parser.add_argument("--only", nargs="+", choices=TABLES, default=list(TABLES), help="tables to measure")
