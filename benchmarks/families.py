@@ -57,11 +57,8 @@ TINY: dict[str, Any] = {  # whichever of these a configuration has; heads x head
     "is_decoder": True,
 }
 OWN: dict[str, dict[str, Any]] = {  # what single types need besides
-    "bailing_hybrid": {"layer_group_size": 2},
     "bamba": {"mamba_n_heads": 4, "mamba_d_head": 16, "attn_layer_indices": [0, 2]},
     "granitemoehybrid": {"mamba_n_heads": 4, "mamba_d_head": 16, "layer_types": ["attention", "mamba"] * 2},
-    "kimi_linear": {"layer_types": ["linear_attention", "full_attention"] * 2},
-    "mamba2": {"num_heads": 4, "head_dim": 16},
     "ernie4_5_moe": {"moe_k": 2},
     "gemma3n_text": {"num_kv_shared_layers": 0, "layer_types": ["sliding_attention", "full_attention"] * 2},
     "lfm2_moe": {"layer_types": ["conv", "full_attention"] * 2},

@@ -154,8 +154,7 @@ def _multiplier(layer: nn.Module, without: Tensor, output: Tensor, delta: Tensor
     if not delta.any():
         return 1.0 if not moved.any() else None
     factor = float(moved @ delta / (delta @ delta))
-    slack = 8 * torch.finfo(output.dtype).eps * float(output.double().abs().max())
-    if float((moved - factor * delta).abs().max()) > slack:
+    if not _near(without.double().flatten() + factor * delta, output.flatten()):
         return None
     known = [1.0, *(value for value in vars(layer).values() if isinstance(value, float))]
     nearest = min(known, key=lambda value: abs(value - factor))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -11,6 +10,7 @@ from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 
 from ..anatomy import input_device
+from .stream import parameters
 
 
 def steps(
@@ -32,7 +32,7 @@ def steps(
     ids, mask = padded(rows, "left", input_device(model))
     ragged = not bool(mask.all())
     cache = DynamicCache(config=model.config)
-    positions = "position_ids" in inspect.signature(model.forward).parameters
+    positions = "position_ids" in parameters(model)
     # as an index: told a number, Gemma 4 leaves the prompt's other tokens out of the layers that share keys and values
     last: Any = torch.tensor([-1]) if getattr(model.config.get_text_config(), "num_kv_shared_layers", 0) else 1
     while True:

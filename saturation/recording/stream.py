@@ -14,6 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ..policies import Steps
+
 _LOG = logging.getLogger(__name__)
 _NEVER = np.iinfo(np.int64).max
 
@@ -49,6 +51,11 @@ class Rows:
     def __len__(self) -> int:
         return len(self.sequence)
 
+    @property
+    def steps(self) -> Steps:
+        """The tokens as a policy sees them."""
+        return Steps(self.sequence, self.position, self.generated)
+
     def token_ids(self) -> np.ndarray:
         """Ids of the real tokens, [token]; -1 where the model was given embeddings."""
         if self.ids is None:
@@ -56,14 +63,18 @@ class Rows:
         flat = self.ids.reshape(-1).cpu().numpy()
         return flat if self.index is None else flat[self.index]
 
+    def whole(self, x: Tensor) -> bool:
+        """Whether x [..., hidden] is of all the tokens."""
+        return x.numel() == self.read * x.shape[-1]
+
     def check(self, x: Tensor, layer: int) -> None:
         """Raise ValueError where a layer's x [..., hidden] is not of all the tokens."""
-        if (count := x.numel() // x.shape[-1]) != self.read:
+        if not self.whole(x):
             raise ValueError(
                 f"expected every feed-forward block to read all {self.read} tokens of a pass at once, but that of "
-                f"layer {layer} reads {count}; if the model leaves out tokens whose logits are not asked for, ask for "
-                "all (logits_to_keep=0, which generate takes too) or use saturation.record and saturation.generate; if "
-                "it reads in chunks, load it with chunk_size_feed_forward=0"
+                f"layer {layer} reads {x.numel() // x.shape[-1]}; if the model leaves out tokens whose logits are not "
+                "asked for, ask for all (logits_to_keep=0, which generate takes too) or use saturation.record and "
+                "saturation.generate; if it reads in chunks, load it with chunk_size_feed_forward=0"
             )
 
 
@@ -194,7 +205,12 @@ def by_name(model: nn.Module, args: tuple[Any, ...], named: Mapping[str, Any]) -
     """The arguments of a forward pass by their names, those given by position too."""
     if not args:
         return named
-    return dict(zip(_parameters(type(model).forward), args, strict=False)) | dict(named)
+    return dict(zip(parameters(model), args, strict=False)) | dict(named)
+
+
+def parameters(model: nn.Module) -> tuple[str, ...]:
+    """Names of what a model's forward takes."""
+    return _parameters(type(model).forward)
 
 
 @cache

@@ -198,7 +198,7 @@ class Recorder:
     def _settle(self, now: _Pass, layer: int) -> None:
         """Sum a large activation at once, so that no pass holds those of all layers."""
         kept = [tensors[layer] for tensors in now.kept.values() if tensors[layer] is not None]
-        if any(tensor.numel() // tensor.shape[-1] != now.rows.read for tensor in kept):
+        if not all(map(now.rows.whole, kept)):
             return  # the FFN of some tokens alone, which the skipping run sums
         for measure in self.measures:
             done = now.summed.setdefault(measure, {})

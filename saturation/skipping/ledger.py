@@ -63,8 +63,7 @@ class Ledger:
     @property
     def idle(self) -> bool:
         """Whether the policy could skip at none of the tokens that were read; asks no device for their ids."""
-        seen = (Steps(rows.sequence, rows.position, rows.generated) for rows in self._rows)
-        return not any(self.policy.eligible(steps).any() for steps in seen)
+        return not any(self.policy.eligible(rows.steps).any() for rows in self._rows)
 
     @property
     def ratios(self) -> SkipRatios:

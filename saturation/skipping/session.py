@@ -16,7 +16,7 @@ from transformers import PreTrainedModel
 
 from ..anatomy import Block, collapsed, find_blocks, first
 from ..patching import Hooks, Scope, alone, ensured, patched
-from ..policies import Policy, Steps, previous_token
+from ..policies import Policy, previous_token
 from ..recording import Recorder, Rows, Stream, by_name, listeners
 from ..similarity import distance_and_growth, sums
 from .ledger import Ledger
@@ -143,8 +143,7 @@ class _Session:
     def _begin(self, module: nn.Module, args: tuple[Any, ...], named: dict[str, Any]) -> None:
         if self.scope:
             rows = self._rows = self._stream.read(by_name(self.model, args, named))
-            steps = Steps(rows.sequence, rows.position, rows.generated)
-            self._state = self.policy.start(steps, len(self.blocks))
+            self._state = self.policy.start(rows.steps, len(self.blocks))
             self._skipped = np.zeros((len(rows), len(self.blocks)), dtype=bool)
             self._recorders = listeners(self.model)
             self._unknown = np.full(len(rows), np.nan, dtype=np.float32)
