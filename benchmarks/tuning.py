@@ -29,10 +29,11 @@ tuner
 # Seconds from the slider's last event to a text that is neither the one before nor marked as stale.
 WATCH = """([handle, pane]) => {
     const before = pane.textContent;
-    let rested = NaN, value = handle.getAttribute('aria-valuetext');
+    const place = () => handle.closest('.noUi-target').noUiSlider.get();
+    let rested = NaN, value = place();
     const moved = new MutationObserver(() => {
-        if (value === handle.getAttribute('aria-valuetext')) return;  // the kernel's echo
-        [rested, value] = [performance.now(), handle.getAttribute('aria-valuetext')];
+        if (value === place()) return;  // the kernel's echo
+        [rested, value] = [performance.now(), place()];
     });
     moved.observe(handle, {attributes: true, attributeFilter: ['aria-valuetext']});
     window.words = new Promise((done, fail) => {
@@ -63,6 +64,11 @@ class TunerPage:
     def handle(self) -> Locator:
         """Of the threshold slider."""
         return self.root.locator(".widget-hslider", has_text="skip more").locator(".noUi-handle")
+
+    @property
+    def place(self) -> str:
+        """Of that handle, log10(1 - cosine), to the last digit."""
+        return self.handle.evaluate("handle => String(handle.closest('.noUi-target').noUiSlider.get())")
 
     @property
     def dense(self) -> Locator:

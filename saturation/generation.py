@@ -11,10 +11,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from tqdm.auto import tqdm
 from transformers import LogitsProcessorList, PreTrainedModel, TemperatureLogitsWarper, TopPLogitsWarper
 
 from .policies import Policy
+from .progress import bar
 from .recording import Text, encode, end_ids, greedy, steps, watch
 from .skipping import Ledger, skip
 from .trace import Trace
@@ -130,8 +130,7 @@ def generate(
         )
     rows, _ = encode(model, tokenizer, prompts, chat=chat, room=max_new_tokens)
     loop = _Loop(model, max_new_tokens, sampling, on_token or (lambda prompt, token: None))
-    bar = tqdm(total=len(rows), desc="generating", disable=None if progress else True, leave=False)
-    with ExitStack() as stack, torch.no_grad(), bar:
+    with ExitStack() as stack, torch.no_grad(), bar(total=len(rows), desc="generating", progress=progress) as going:
         ledger = stack.enter_context(skip(model, policy)) if policy is not None else None
         recorder = stack.enter_context(watch(model, tokenizer=tokenizer)) if record else None
         if recorder is not None:
@@ -139,7 +138,7 @@ def generate(
         for first in range(0, len(rows), batch_size):
             if not loop.run(rows[first : first + batch_size]):
                 break
-            bar.update(min(batch_size, len(rows) - first))
+            going.update(min(batch_size, len(rows) - first))
     loop.ids += [[] for _ in rows[len(loop.ids) :]]
     return Runs(
         texts=[tokenizer.decode(ids, skip_special_tokens=True) for ids in loop.ids],

@@ -7,6 +7,8 @@ it alone, since the changes of two would not come off in the order they went on.
 
 from __future__ import annotations
 
+import logging
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -15,10 +17,12 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakSet
 
+import torch
 from torch import nn
 
+_LOG = logging.getLogger(__name__)
 _MISSING = object()
 
 
@@ -127,6 +131,56 @@ def _whole(hook: Callable[..., None], count: int) -> Callable[..., None]:
     return called
 
 
+_UNCOMPILED: set[object] = set()  # blocks under way in which nothing runs compiled
+_STANCE: list[Any] = []  # what undoes the stance that they gave torch's compiler
+_TURNING = threading.Lock()
+_SAID: WeakSet[nn.Module] = WeakSet()  # models of which it was said that they are compiled
+
+
+def compiled(model: nn.Module) -> list[str]:
+    """Classes of the parts of a model that torch.compile made or marked."""
+    return [type(part).__name__ for part in model.modules() if _is_compiled(part)]
+
+
+def _is_compiled(part: nn.Module) -> bool:
+    forward = vars(part).get("forward")
+    return part._compiled_call_impl is not None or hasattr(forward, "_torchdynamo_orig_callable")
+
+
+@contextmanager
+def uncompiled(model: nn.Module | None = None) -> Iterator[None]:
+    """Run what was compiled as it was written, in every thread, until the last such block ends.
+
+    A hook or a patch inside a compiled region is not seen, or breaks its graph at every layer. Where nothing has
+    loaded torch's compiler there is nothing to do. Of the model, where one is given, it is said once that it was
+    compiled.
+    """
+    block = object()
+    if model is not None and "torch._dynamo" in sys.modules and model not in _SAID and (parts := compiled(model)):
+        _SAID.add(model)
+        _LOG.warning(
+            "%d parts of the model are compiled (%s): inside watch and skip they run as they were written, since a "
+            "compiled forward sees no hook or breaks its graph at every layer; numbers are the same, speed is that of "
+            "the model without torch.compile, and behind the block it runs compiled again",
+            len(parts),
+            ", ".join(sorted(set(parts))),
+        )
+    with ensured(partial(_compile_again, block)):
+        if "torch._dynamo" in sys.modules:
+            with _TURNING:
+                _UNCOMPILED.add(block)
+                if not _STANCE:
+                    _STANCE.append(torch.compiler.set_stance("force_eager"))
+        yield
+
+
+def _compile_again(block: object) -> None:
+    with _TURNING:
+        _UNCOMPILED.discard(block)
+        if _STANCE and not _UNCOMPILED:
+            _STANCE.pop().__exit__(None, None, None)
+
+
 _ENTERED: ContextVar[tuple[object, ...]] = ContextVar("saturation_entered", default=())
 
 
@@ -185,6 +239,11 @@ def alone(model: nn.Module, scope: Scope) -> Iterator[None]:
                 )
             free(model)
         yield
+
+
+def held(model: nn.Module) -> bool:
+    """Whether somebody holds a model now."""
+    return model in _HELD
 
 
 def free(model: nn.Module, timeout: float | None = None) -> bool:

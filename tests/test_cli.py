@@ -17,6 +17,7 @@ import saturation as st
 from saturation import loading
 from saturation.cli import app, doctor, given
 from saturation.cli.app import SKIPPED, SKIPPED_ANSWER
+from saturation.loading import bundled
 from saturation.recording import texts
 from saturation.tasks import bundled as task
 from tests.families import build
@@ -224,7 +225,8 @@ def test_the_doctor_says_why_a_model_cannot_be_skipped(monkeypatch):
         ),
         (
             ["eval", "demo", "-t", "factoid", "--policy", "nowhere.json"],
-            "expected a policy as JSON or a file of it, got 'nowhere.json', and there is no such file",
+            "expected a policy such as ffnskip:threshold=0.999,warmup=0, JSON or a file of it, got 'nowhere.json', and "
+            "there is no such file",
         ),
         (
             ["eval", "demo", "-t", "factoid", "-o", "rows.txt"],
@@ -298,7 +300,7 @@ def test_the_doctor_says_why_a_model_cannot_be_skipped(monkeypatch):
         (
             ["generate", "demo", "-p", "a", "--policy", '{"policy": '],
             'expected a policy as JSON, got \'{"policy": \'; write it like \'{"policy": "FFNSkip", "threshold": '
-            "0.999}'",
+            "0.999}', or as ffnskip:threshold=0.999,warmup=0",
         ),
     ],
 )
@@ -307,7 +309,7 @@ def test_an_error_is_one_sentence_and_leaves_nothing(words, expected, tmp_path, 
     for name, text in FILES.items():
         Path(name).write_text(text, encoding="latin-1")
     Path("folder.csv").mkdir()
-    monkeypatch.setattr(loading, "verify", lambda folder: pytest.fail("a model is loaded before the error is known"))
+    monkeypatch.setattr(bundled, "verify", lambda folder: pytest.fail("a model is loaded before the error is known"))
     code, out, err = run(*words)
     assert (code, out, err) == (1, "", f"saturation: {expected}\n")
     assert {path.name for path in Path().iterdir()} == {*FILES, "folder.csv"}
@@ -330,7 +332,7 @@ def test_a_place_that_cannot_be_written_is_found_before_the_work(command, tmp_pa
         raise PermissionError(13, "Permission denied", dir)
 
     monkeypatch.setattr(given, "TemporaryFile", refused)  # a superuser may write anywhere
-    monkeypatch.setattr(loading, "verify", lambda folder: pytest.fail("a model is loaded before the error is known"))
+    monkeypatch.setattr(bundled, "verify", lambda folder: pytest.fail("a model is loaded before the error is known"))
     words = [word.format(tmp_path) for word in OUT[command]]
     assert run(command, *words) == (
         1,

@@ -63,7 +63,7 @@ def test_a_skipped_block_leaves_its_input_as_it_is(device):
     model, tokenizer = st.load("demo", device=device, dtype=torch.float32)
     layer = 5
     with torch.no_grad():
-        with st.skip(model, st.StaticFFN((layer,), decode_only=False)):
+        with st.skip(model, st.StaticFFN((layer,), sink=0)):
             skipping = model(ids(tokenizer, device)).logits
         for weight in model.model.layers[layer].mlp.down_proj.parameters():
             weight.zero_()  # an FFN that adds nothing

@@ -14,7 +14,7 @@ import pytest
 import traces
 from traitlets import TraitError
 
-from saturation.policies import FFNSkip, RandomFFN, StaticFFN, replay
+from saturation.policies import SINK, FFNSkip, RandomFFN, StaticFFN, replay
 from saturation.policies.ffnskip import cosines
 from saturation.trace import Trace
 from saturation.widgets import SaturationExplorer, logarithm, page
@@ -129,6 +129,8 @@ def test_the_profile_is_of_the_selection_in_the_phase_shown() -> None:
 
 def test_without_a_selection_the_profile_is_of_the_view(explorer: SaturationExplorer) -> None:
     explorer.view = (0, 10)
+    np.testing.assert_allclose(explorer.profile["similarity"], TRACE.similarity[SINK:10].mean(axis=0), rtol=1e-6)
+    explorer.sink = 0
     np.testing.assert_allclose(explorer.profile["similarity"], TRACE.similarity[:10].mean(axis=0), rtol=1e-6)
 
 
@@ -277,12 +279,32 @@ def test_a_readable_threshold_has_a_readable_place(cosine: float) -> None:
 def test_scripts_and_style_lie_in_the_package_and_ask_for_nothing_else() -> None:
     canvas = files("saturation.widgets") / "canvas"
     names = {entry.name for entry in canvas.iterdir()}
-    assert {f"{name}.js" for name in page._FILES} | {f"{name}.css" for name in page._STYLES} == names
-    text = page.module() + page.style()
+    assert {f"{name}.js" for name in (*page.EXPLORER, *page.FRAME)} | {f"{name}.css" for name in page._STYLES} == names
+    text = page.module(*page.EXPLORER) + page.style()
+    assert "export default" in page.module(*page.FRAME)
     assert "export default" in text
     assert not [line for line in text.splitlines() if line.startswith("import")]
     for foreign in ("http:", "https:", "innerHTML", "eval(", "url("):
         assert foreign not in text
+
+
+def test_cold_regions_that_cross_under_a_hand_are_no_error(explorer: SaturationExplorer) -> None:
+    explorer.set_state({"cold_start": 4})
+    explorer.set_state({"cold_end": 7, "limit": -2.5})  # a slider on its way, and another that has arrived
+    assert (explorer.cold_start, explorer.cold_end, explorer.limit) == (4, 0, -2.5)
+    explorer.set_state({"cold_start": 1, "cold_end": 7})
+    assert (explorer.cold_start, explorer.cold_end) == (1, 7)
+    with pytest.raises(
+        TraitError, match="expected cold regions that leave layers to skip, but cold_start=2 and cold_e"
+    ):
+        explorer.cold_start = 2  # in a cell it is one
+
+
+def test_a_trace_on_which_no_ratio_can_be_met_is_shown_without_a_word(caplog: pytest.LogCaptureFixture) -> None:
+    first = SaturationExplorer(traces.trace(sequences=1, length=SINK + 2, prefill=SINK + 1, layers=LAYERS))
+    assert isinstance(first.policy, FFNSkip) and first.policy.warmup == 0
+    SaturationExplorer(traces.trace(sequences=1, length=1, prefill=0, layers=LAYERS))
+    assert caplog.messages == []
 
 
 def test_importing_the_room_loads_no_widget(root: Path) -> None:

@@ -116,14 +116,14 @@ def test_drawing_twice_in_one_place_keeps_one_axis_at_the_right(trained: Trace, 
 def test_an_axis_over_many_decades_is_labelled_at_powers_of_ten() -> None:
     distance = np.logspace(-7, 0, 16, dtype=np.float32)[None, :].repeat(4, 0)
     trace = Trace(traces.tokens(1, 4, 2), distance, distance, np.zeros(distance.shape, bool))
-    texts = tick_texts(figures.layers(trace).axes[0].yaxis)
+    texts = tick_texts(figures.layers(trace, sink=0).axes[0].yaxis)
     assert sorted(texts) == ["0", "0.9", "0.99", "0.999", "0.9999", "0.99999", "0.999999", "0.9999999"]
 
 
 def test_a_block_that_turns_nothing_is_drawn_at_the_floor() -> None:
-    zero = np.zeros((4, 3), np.float32)
-    trace = Trace(traces.tokens(1, 4, 2), zero, zero, zero.astype(bool))
-    (line,) = lines(figures.layers(trace).axes[0])
+    zero = np.zeros((8, 3), np.float32)
+    trace = Trace(traces.tokens(1, 8, 2), zero, zero, zero.astype(bool))
+    (line,) = lines(figures.layers(trace, sink=0).axes[0])
     np.testing.assert_array_equal(line.get_ydata(), [scales.FLOOR] * 3)
     for draw in (figures.tokens, figures.distribution, figures.growth):
         draw(trace).draw_without_rendering()
@@ -134,7 +134,7 @@ def test_a_block_that_turns_nothing_is_drawn_at_the_floor() -> None:
 
 def test_layers_draws_means_and_quantiles(skipping: Trace) -> None:
     """Over the blocks that ran."""
-    ax = figures.layers(skipping, quantiles=(0.25, 0.75)).axes[0]
+    ax = figures.layers(skipping, quantiles=(0.25, 0.75), sink=0).axes[0]
     (line,) = lines(ax)
     np.testing.assert_array_equal(line.get_xdata(), range(16))
     np.testing.assert_allclose(line.get_ydata(), means(skipping), rtol=1e-6)
@@ -147,13 +147,13 @@ def test_layers_draws_means_and_quantiles(skipping: Trace) -> None:
 
 
 def test_a_distances_mean_is_that_of_the_cosine(trained: Trace) -> None:
-    (line,) = lines(figures.layers(trained, quantiles=None).axes[0])
+    (line,) = lines(figures.layers(trained, quantiles=None, sink=0).axes[0])
     np.testing.assert_allclose(1 - line.get_ydata(), trained.similarity.mean(axis=0), rtol=1e-12)
 
 
 def test_layers_overlays_traces_of_any_depth(trained: Trace) -> None:
     deep = traces.trace(layers=24)
-    ax = figures.layers({"trained": trained, "a deeper one": deep}).axes[0]
+    ax = figures.layers({"trained": trained, "a deeper one": deep}, sink=0).axes[0]
     one, two = lines(ax)
     np.testing.assert_allclose(one.get_ydata(), means(trained), rtol=1e-6)
     np.testing.assert_array_equal(two.get_xdata(), range(24))
@@ -169,12 +169,12 @@ def test_traces_are_told_apart_without_colour() -> None:
 
 @pytest.mark.parametrize("phase", ["prefill", "decode"])
 def test_layers_of_one_phase(trained: Trace, phase: Any) -> None:
-    (line,) = lines(figures.layers(trained, phase=phase).axes[0])
+    (line,) = lines(figures.layers(trained, phase=phase, sink=0).axes[0])
     np.testing.assert_allclose(line.get_ydata(), means(trained.select(phase=phase)), rtol=1e-6)
 
 
 def test_layers_of_another_metric(trained: Trace) -> None:
-    ax = figures.layers(trained, metric="growth").axes[0]
+    ax = figures.layers(trained, metric="growth", sink=0).axes[0]
     np.testing.assert_allclose(lines(ax)[0].get_ydata(), means(trained, "growth"), rtol=1e-6)
     assert ax.get_ylabel() == "mean ρ = |FFN| / |h|"
     assert ax.get_yscale() == "log"
@@ -183,7 +183,7 @@ def test_layers_of_another_metric(trained: Trace) -> None:
 
 
 def test_selected_layers_keep_their_numbers(trained: Trace) -> None:
-    (line,) = lines(figures.layers(trained.select(layers=[3, 4, 9])).axes[0])
+    (line,) = lines(figures.layers(trained.select(layers=[3, 4, 9]), sink=0).axes[0])
     assert line.get_xdata().tolist() == [3, 4, 9]
 
 
@@ -209,7 +209,7 @@ def test_a_layer_that_never_ran_leaves_a_gap(trained: Trace) -> None:
     skipped[:, 5] = True
     holes = {name: np.where(skipped, np.float32(np.nan), array) for name, array in trained.groups.items()}
     trace = replace(trained, skipped=skipped, **holes)
-    (line,) = lines(figures.layers(trace).axes[0])
+    (line,) = lines(figures.layers(trace, sink=0).axes[0])
     assert np.isnan(line.get_ydata()).nonzero()[0].tolist() == [5]
     for draw in (figures.distribution, figures.growth, figures.tokens):
         draw(trace).draw_without_rendering()
@@ -225,7 +225,9 @@ def test_tokens_draws_one_column_for_each_token(trained: Trace) -> None:
     np.testing.assert_allclose(image.get_array(), trained.distance[rows].T, rtol=1e-6)
     assert image.origin == "lower"
     assert list(image.get_extent()) == [-0.5, 12.5, -0.5, 15.5]
-    assert figure.axes[0].get_xlabel() == "tokens 2 to 14 of sequence 1"
+    assert figure.axes[0].get_xlabel() == "tokens 2 to 14 of sequence 1\ndotted: end of the attention sink"
+    assert [1.5, 1.5] in [line.get_xdata() for line in figure.axes[0].get_lines()]  # behind the fourth, 2 drawn
+    assert figures.tokens(trained, start=4).axes[0].get_xlabel() == "tokens 4 to 19 of sequence 0"
 
 
 def test_the_text_stands_along_the_axis(trained: Trace) -> None:
@@ -264,7 +266,7 @@ def test_figures_can_share_limits(trained: Trace) -> None:
 
 def test_a_line_stands_where_decoding_starts(trained: Trace) -> None:
     ax = figures.tokens(trained, start=3).axes[0]
-    (boundary,) = ax.get_lines()
+    (boundary, _) = ax.get_lines()
     assert boundary.get_xdata() == [4.5, 4.5]  # before the ninth token, the sixth drawn
     (name,) = ax.texts
     assert (name.get_text(), name.xy) == ("↓ decoding starts", (4.5, 1)) and ax.get_legend() is None
@@ -290,7 +292,7 @@ def test_a_long_text_is_broken_into_lines() -> None:
     rows = [ax for ax in figure.axes if ax.images]
     assert [ax.images[0].get_array().shape for ax in rows] == [(16, 25), (16, 25), (16, 14)]  # 64 by default
     assert {ax.get_xlim() for ax in rows} == {(-0.5, 24.5)}
-    assert [len(ax.get_lines()) for ax in rows] == [0, 1, 0]
+    assert [len(ax.get_lines()) for ax in rows] == [1, 1, 0]  # the sink, decoding
     assert len({ax.images[0].norm for ax in rows}) == 1
 
 
@@ -309,7 +311,7 @@ def test_cells_are_one_image_in_a_vector_file(trained: Trace, tmp_path: Path) ->
 
 
 def test_distribution_marks_each_layers_median_and_spread(skipping: Trace) -> None:
-    ax = figures.distribution(skipping).axes[0]
+    ax = figures.distribution(skipping, sink=0).axes[0]
     dots = {
         float(line.get_xdata()[0]): float(line.get_ydata()[0]) for line in ax.get_lines() if len(line.get_xdata()) == 1
     }
@@ -343,7 +345,7 @@ def test_two_traces_share_a_violin_and_more_stand_beside_each_other(trained: Tra
 
 
 def test_the_legend_of_distributions_shows_their_markers(trained: Trace, untrained: Trace) -> None:
-    ax = figures.distribution({"trained": trained, "untrained": untrained}).axes[0]
+    ax = figures.distribution({"trained": trained, "untrained": untrained}, sink=0).axes[0]
     assert legend_texts(ax) == ["trained", "untrained", "median, 10–90 %"]
     assert [handle.get_marker() for handle in ax.get_legend().legend_handles][:2] == ["o", "s"]
 
@@ -358,7 +360,7 @@ def test_distribution_of_some_layers(trained: Trace) -> None:
 
 
 def test_growth_stands_beside_the_cosine(trained: Trace, untrained: Trace) -> None:
-    figure = figures.growth({"trained": trained, "untrained": untrained})
+    figure = figures.growth({"trained": trained, "untrained": untrained}, sink=0)
     cosine, rho, both = figure.axes
     assert [ax.get_ylabel() for ax in figure.axes] == ["cos(h, h + FFN)", "ρ = |FFN| / |h|", "cosine"]
     for ax, metric in ((cosine, "distance"), (rho, "growth")):
@@ -380,9 +382,64 @@ def test_a_right_angle_gives_what_trigonometry_says(trained: Trace) -> None:
     growth = np.array([0.0, 1e-6, 0.01, 0.5, 1.0, 30.0])
     np.testing.assert_allclose(panels.right_angle(growth), 1 - np.cos(np.arctan(growth)), atol=1e-15)
     assert panels.right_angle(np.array([1e-6]))[0] == pytest.approx(5e-13, rel=1e-6)
-    dotted = lines(figures.growth(trained).axes[0])[1].get_ydata()
+    dotted = lines(figures.growth(trained, sink=0).axes[0])[1].get_ydata()
     expected = (1 - np.cos(np.arctan(trained.growth.astype(float)))).mean(axis=0)
     np.testing.assert_allclose(dotted, expected, rtol=1e-9)
+
+
+# ---- the attention sink
+
+
+@pytest.fixture(scope="module")
+def odd(trained: Trace) -> Trace:
+    """The first position of each sequence turns the stream ten times less than all others."""
+    first = trained.tokens["position"].eq(0).to_numpy()[:, None]
+    return replace(trained, distance=np.where(first, trained.distance / 10, trained.distance))
+
+
+@pytest.mark.parametrize("sink", [1, 4])
+def test_means_per_layer_leave_the_sink_out_and_draw_it_apart(odd: Trace, sink: int) -> None:
+    ax = figures.layers(odd, sink=sink).axes[0]
+    mean, apart = lines(ax)
+    np.testing.assert_allclose(mean.get_ydata(), means(odd.select(start=sink)), rtol=1e-6)
+    np.testing.assert_allclose(apart.get_ydata(), means(odd.select(stop=sink)), rtol=1e-6)
+    words = {1: "first token (attention sink)", 4: "first 4 tokens (attention sink)"}[sink]
+    assert legend_texts(ax) == ["made-up", "10–90 % of tokens", words]
+
+
+def test_the_sink_is_four_positions_unless_told_otherwise(odd: Trace) -> None:
+    assert legend_texts(figures.layers(odd).axes[0])[-1] == "first 4 tokens (attention sink)"
+
+
+def test_growth_draws_the_sink_apart_too(odd: Trace) -> None:
+    cosine, rho = figures.growth(odd).axes[:2]
+    for ax, metric in ((cosine, "distance"), (rho, "growth")):
+        there = [line.get_ydata() for line in lines(ax)]
+        for part in (odd.select(start=4), odd.select(stop=4)):
+            wanted = means(part, metric)
+            assert any(np.allclose(line, wanted, rtol=1e-6) for line in there)
+
+
+def test_distributions_leave_the_sink_out_and_say_so(odd: Trace) -> None:
+    ax = figures.distribution(odd, sink=1).axes[0]
+    dots = [float(line.get_ydata()[0]) for line in ax.get_lines() if len(line.get_xdata()) == 1]
+    np.testing.assert_allclose(dots, np.median(odd.select(start=1).distance, axis=0), rtol=1e-5)
+    assert any("without the first token" in text for text in legend_texts(ax))
+
+
+def test_tokens_marked_decode_have_no_sink_to_leave_out(trained: Trace) -> None:
+    assert len(lines(figures.layers(trained, phase="decode").axes[0])) == 1  # they stand past it
+
+
+@pytest.mark.parametrize("draw", [figures.layers, figures.growth, figures.distribution])
+def test_texts_that_are_all_sink_are_said(draw: Callable[..., Figure]) -> None:
+    with refused(
+        "nothing to draw: the trace 'made-up' has no tokens past the attention sink, the first 20 positions of each "
+        "sequence; record longer texts, or give sink=0"
+    ):
+        draw(traces.trace(), sink=20)
+    with refused("expected sink to be a whole number of positions from 0, got -1; 4 is usual"):
+        draw(traces.trace(), sink=-1)
 
 
 # ---- what is refused
@@ -430,7 +487,7 @@ def test_a_metric_that_is_not_there() -> None:
         figures.layers(traces.trace(), metric="naive_cosine")
     with refused(
         "expected a metric among distance, growth, attention_distance, attention_growth, block_distance, "
-        "block_growth, naive_cosine, got 'cosine'"
+        "block_growth, naive_cosine, magnitude, median, got 'cosine'"
     ):
         figures.layers(traces.trace(), metric="cosine")
     with refused("expected up to 4 traces and a metric with a logarithmic axis, got 1 and naive_cosine"):

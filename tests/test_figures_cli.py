@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from saturation import figures
 from saturation.cli import app, paper
+from saturation.trace import Harm
 
 
 def run(*words: str | Path) -> tuple[int, str, str]:
@@ -190,7 +191,7 @@ def test_figure_draws_every_kind(kind: str, folder: Path, tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        (["layers"], "expected a kind, traces and --out FILE, or --all FOLDER; give one or the other"),
+        (["layers"], "expected files to draw, perhaps a kind before them, or --all FOLDER; give one or the other"),
         (["layers", "--all", "."], "expected either --all FOLDER or a kind and traces, got both; leave one out"),
         (
             ["skipped", "a"],
@@ -211,3 +212,30 @@ def test_what_the_command_refuses(words: list[str], expected: str, tmp_path: Pat
     out = ["-o", tmp_path / "figure.pdf"] if len(words) > 1 else []
     assert run(*given, *out) == (1, "", f"saturation: {expected}\n")
     assert not (tmp_path / "figure.pdf").exists()
+
+
+@pytest.mark.parametrize(
+    ("names", "kind"),
+    [(["dense"], "layers"), (["sparse"], "skipped"), (["dense", "sparse"], "layers"), (["harm", "dense"], "harm")],
+)
+def test_the_kind_of_a_figure_is_guessed(names: list[str], kind: str, tmp_path: Path) -> None:
+    traces.trace().save(tmp_path / "dense.parquet")
+    traces.trace(skip=0.2).save(tmp_path / "sparse.parquet")
+    kl = traces.distances(60, seed=1)
+    Harm(tokens=traces.tokens(), kl=kl, model="made-up", dtype="float32").save(tmp_path / "harm.parquet")
+    code, out, err = run(*(tmp_path / f"{name}.parquet" for name in names))
+    others = "layers, tokens, skipped, distribution, growth, harm"
+    assert (code, err) == (0, f"drawn as {kind}; name another kind before the file: {others}\n")
+    picture = tmp_path / f"{names[0]}.{kind}.pdf"
+    assert out.splitlines()[0] == str(picture) and figures.measure(picture).fonts
+    told = json.loads(picture.with_suffix(".manifest.json").read_text())
+    assert told["figure"] == ("harm_against" if kind == "harm" else kind)
+
+
+def test_a_kind_that_is_none_is_told(tmp_path: Path) -> None:
+    traces.trace().save(tmp_path / "a.parquet")
+    expected = "expected a kind among layers, tokens, skipped, distribution, growth, harm, or a file, got 'layrs'"
+    assert run("layrs", tmp_path / "a.parquet") == (1, "", f"saturation: {expected}; correct it\n")
+    pd.DataFrame({"a": [1]}).to_parquet(tmp_path / "other.parquet")
+    code, out, err = run(tmp_path / "other.parquet")
+    assert (code, out) == (1, "") and "which is neither; make one with saturation record" in err

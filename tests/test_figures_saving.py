@@ -17,7 +17,8 @@ import pytest
 import traces
 from matplotlib.figure import Figure
 from PIL import Image
-from pypdf import PdfReader
+from pypdf import PdfReader, PdfWriter
+from pypdf.generic import NameObject
 
 import saturation
 from saturation import figures
@@ -133,7 +134,8 @@ def test_what_a_reader_would_miss_is_named(trained: Trace, tmp_path: Path, caplo
     figure.set_figwidth(3)
     figure.text(0.99, 0.5, "far too long for its place", fontsize=5)
     figures.save(figure, tmp_path / "a.pdf", height=2)
-    assert caplog.messages == [
+    said = [record.getMessage() for record in caplog.records if record.name == "saturation.figures.saving"]
+    assert said == [
         f"{tmp_path / 'a.pdf'}: 1 texts are under 6 points, 'far too long for its place' among them",
         f"{tmp_path / 'a.pdf'}: 1 texts are cut off at the edge of the page, 'far too long for its place' among them; "
         "make the figure larger or the text shorter",
@@ -192,17 +194,19 @@ def test_its_data_and_a_manifest_lie_beside_a_picture(trained: Trace, tmp_path: 
     assert [path.name for path in written] == ["fig2.png", "fig2.pdf", "fig2.data.csv", "fig2.manifest.json"]
     assert sorted(tmp_path.iterdir()) == sorted(written)
     data = pd.read_csv(tmp_path / "fig2.data.csv")
-    assert list(data.columns) == ["trace", "metric", "layer", "blocks", "mean", "10 %", "90 %"]
-    np.testing.assert_allclose(data["mean"], trained.distance.mean(axis=0, dtype=float))
+    assert list(data.columns) == ["trace", "metric", "layer", "blocks", "mean", "10 %", "90 %", "tokens"]
+    drawn, apart = data[data["tokens"].isna()], data[data["tokens"] == "first 4 tokens (attention sink)"]
+    for rows, part in ((drawn, trained.select(start=4)), (apart, trained.select(stop=4))):
+        np.testing.assert_allclose(rows["mean"], part.distance.mean(axis=0, dtype=float))
     assert data["metric"].unique().tolist() == ["1 - cos(h, h + FFN)"] and data["trace"].unique().tolist() == ["tales"]
     told = json.loads((tmp_path / "fig2.manifest.json").read_text())
     assert told["figure"] == "layers" and told["files"] == [path.name for path in written]
     assert told["asked"] == {"venue": "icml", "width": "column", "inches": [3.25, style.HEIGHT]}
     assert told["read back"]["fig2.pdf"]["fonts"][0] == {"name": "DejaVuSans", "kind": "TrueType", "embedded": True}
     digest = hashlib.sha256((tmp_path / "fig2.data.csv").read_bytes()).hexdigest()
-    assert told["data"] == {"rows": 16, "sha256": digest}
+    assert told["data"] == {"rows": 32, "sha256": digest}
     assert told["about"]["seed"] == 3 and told["about"]["traces"][0] == {
-        "label": "tales", "model": "made-up", "revision": "abc123", "dtype": "float32", "tokens": 60, "layers": 16,
+        "label": "tales", "model": "made-up", "revision": "abc123", "dtype": "float32", "tokens": 48, "layers": 16,
         "provenance": {"seed": 7},
     }  # fmt: skip
     assert "pytest" in told["command"] and told["versions"]["matplotlib"] == matplotlib.__version__
@@ -231,11 +235,13 @@ def test_the_numbers_beside_each_figure_are_those_drawn(tmp_path: Path) -> None:
     np.testing.assert_allclose(read["tokens"][named], trace.distance[:20], rtol=1e-6)
     np.testing.assert_array_equal(read["skipped"][named], trace.skipped[:20])
     assert read["tokens"]["text"].fillna("").tolist() == trace.tokens["text"][:20].tolist()
-    middle = [np.nanmedian(column.astype(float)) for column in trace.distance.T]
+    middle = [np.nanmedian(column.astype(float)) for column in trace.select(start=4).distance.T]
     np.testing.assert_allclose(read["distribution"]["50 %"], middle)
     metrics = ["1 - cos(h, h + FFN)", "ρ = |FFN| / |h|", "cos(norm h, FFN(norm h))"]
     assert read["growth"]["metric"].unique().tolist() == metrics
-    np.testing.assert_allclose(read["growth"]["mean"][16:32], np.nanmean(trace.growth.astype(float), axis=0))
+    np.testing.assert_allclose(
+        read["growth"]["mean"][16:32], np.nanmean(trace.select(start=4).growth.astype(float), axis=0)
+    )
 
 
 def test_a_figure_of_ones_own_brings_its_data(tmp_path: Path) -> None:
@@ -316,23 +322,38 @@ def test_another_width_in_the_file_is_refused(tmp_path: Path, suffix: str) -> No
     assert said and list(tmp_path.iterdir()) == []
 
 
+class Unembedded(Figure):
+    """A figure whose PDF names Helvetica and carries no program for it."""
+
+    def savefig(self, path: Any, **options: Any) -> None:
+        super().savefig(path, **options)
+        book = PdfWriter(clone_from=path)
+        for font in book.pages[0]["/Resources"]["/Font"].values():
+            plain = {"/Type": "/Font", "/Subtype": "/Type1", "/BaseFont": "/Helvetica"}
+            font.get_object().clear()
+            font.get_object().update({NameObject(key): NameObject(value) for key, value in plain.items()})
+        book.write(path)
+
+
 @pytest.mark.parametrize(
-    ("settings", "what"),
+    ("kind", "settings", "what"),
     [
-        ({"pdf.fonttype": 3}, "DejaVuSans is Type 3"),
-        ({"pdf.use14corefonts": True}, "Helvetica is Type 1 and not embedded"),
+        (Figure, {"pdf.fonttype": 3}, "DejaVuSans is Type 3"),
+        (Unembedded, {}, "Helvetica is Type 1 and not embedded"),
     ],
 )
 def test_fonts_that_a_publisher_refuses(
-    settings: dict[str, Any], what: str, trained: Trace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    kind: type[Figure], settings: dict[str, Any], what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(figures.saving, "_SETTINGS", figures.saving._SETTINGS | settings)
+    figure = kind(figsize=(3, 2))
+    figure.add_subplot().set_title("words")
     with refused(
         f"expected a.pdf to embed every font as TrueType, but {what}; set the text in a TrueType font such as DejaVu "
         "Sans",
         figures.Misprint,
     ):
-        figures.save(figures.layers(trained), tmp_path / "a.pdf")
+        figures.save(figure, tmp_path / "a.pdf")
     assert list(tmp_path.iterdir()) == []
 
 

@@ -26,7 +26,7 @@ from lm_eval.models.huggingface import HFLM  # noqa: E402
 from lm_eval.tasks import TaskManager  # noqa: E402
 
 NEVER = st.FFNSkip(threshold=None)
-STATIC = st.StaticFFN(layers=(5, 6), decode_only=True)
+STATIC = st.StaticFFN(layers=(5, 6), decode_only=True, sink=0)
 HEAVY = st.StaticFFN(layers=tuple(range(2, 9)), decode_only=True)
 FIRST = st.StaticFFN(layers=(0,))  # without it the model is often wrong
 RULE = st.FFNSkip(threshold=0.98, cold_start=2, cold_end=2, warmup=0)
@@ -443,3 +443,75 @@ def test_the_command_runs_tasks_of_the_harness(folder, tmp_path, static):
     expected = static.loc[sparse.index]
     np.testing.assert_allclose(sparse["value"], expected["value"], rtol=1e-12)
     assert "bits_per_byte" in done.stdout
+
+
+@pytest.mark.parametrize("policy", [None, STATIC], ids=["dense", "static"])
+def test_the_harness_finds_its_batch_size_itself(demo, folder, policy):
+    """As its users ask for it; its trial passes are dense and not counted, and the numbers do not change."""
+    manager, found, ratios = TaskManager(include_path=str(folder), include_defaults=False), [], []
+    for batch_size in ("auto", 2):
+        model = harness.lm(*demo, policy, batch_size=batch_size, progress=False)
+        model.max_batch_size, model._max_length = 2, 80  # else five trials of 64 whole contexts
+        names = ["own_choice", "own_answer"]
+        done = lm_eval.simple_evaluate(model, tasks=names, task_manager=manager, limit=2, log_samples=False)
+        found.append(done["results"])
+        ratios.append(model.ratios())
+    assert found[0] == found[1]
+    assert ratios[0] == ratios[1] and (policy is None or ratios[0].decode > 0)
+
+
+@pytest.mark.parametrize("given", [0, -1, 2.5, True, "largest", "auto:0"])
+def test_a_batch_size_that_is_none_is_refused(demo, given):
+    sentence = f"expected batch_size to be a whole number from 1, 'auto' or such as 'auto:4', got {given!r}; name one"
+    with pytest.raises(ValueError, match=f"^{re.escape(sentence)}$"):
+        harness.evaluate(*demo, "any", batch_size=given)
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (
+            {"log_samples": True},
+            "expected options of lm_eval.simple_evaluate that are not set here, got log_samples=True; for samples call "
+            "lm_eval.simple_evaluate with the model that saturation.harness.lm gives",
+        ),
+        ({"limit": 0}, "expected limit to be more than 0, got 0; leave it out for all examples"),
+        (
+            {"num_fewshot": -1},
+            "expected num_fewshot to be a whole number from 0, got -1; leave it out for the task's own",
+        ),
+        (
+            {"num_fewshot": 500},
+            "expected tasks with at least num_fewshot=500 examples to put before a question, but lm-eval said: Sample "
+            "larger than population or is negative; ask for fewer",
+        ),
+    ],
+    ids=lambda given: "" if isinstance(given, str) else next(iter(given)),
+)
+def test_options_of_the_harness_are_refused_in_a_sentence(demo, folder, options, sentence):
+    with pytest.raises(ValueError, match=f"^{re.escape(sentence)}$"):
+        harness.evaluate(*demo, "own_choice", include_path=folder, progress=False, **({"limit": 2} | options))
+
+
+def test_skip_says_that_likelihoods_were_left_dense(demo, folder, plain, caplog):
+    """Around the harness's own call all of a likelihood is prefill; its numbers are the dense ones."""
+    manager = TaskManager(include_path=str(folder), include_defaults=False)
+    model = HFLM(pretrained=demo[0], tokenizer=demo[1], batch_size=8)
+    names = ["own_answer", "own_stories"]
+    with st.skip(demo[0], STATIC) as ledger:
+        found = lm_eval.simple_evaluate(model, tasks=names, task_manager=manager, log_samples=False)
+    stories = found["results"]["own_stories"]
+    assert stories["word_perplexity,none"] == plain["results"]["own_stories"]["word_perplexity,none"]
+    assert ledger.ratios.decode > 0 and 0 < ledger.idle_passes < ledger.passes
+    assert [record.getMessage() for record in caplog.records if record.name.startswith("saturation")] == [
+        f"in {ledger.idle_passes} of {ledger.passes} forward passes nothing could be skipped: they read text that "
+        "nothing was decoded after, as tasks of likelihood do, and the policy leaves prefill alone "
+        f"({STATIC.describe()}); give skip their start=, or run tasks of lm-evaluation-harness with "
+        "saturation.harness.evaluate"
+    ]
+
+
+def test_nothing_is_said_of_text_whose_start_is_given(demo, folder, caplog):
+    """A continuation of one token is predicted and never read: nothing could be skipped, and nothing is amiss."""
+    run(demo, folder, STATIC, ["own_choice"])
+    assert [record.getMessage() for record in caplog.records if record.name.startswith("saturation")] == []

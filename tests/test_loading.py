@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenize
 
 import saturation as st
 from saturation import loading
-from saturation.loading import LoadingError
+from saturation.loading import LoadingError, bundled
 from tests.families import FAMILIES, VOCABULARY, build
 
 
@@ -63,13 +63,20 @@ def test_a_damaged_bundled_model_is_named(tmp_path, monkeypatch):
     weights = bytearray((damaged / "model.safetensors").read_bytes())
     weights[-7] ^= 1
     (damaged / "model.safetensors").write_bytes(weights)
-    monkeypatch.setattr(loading, "DEMO", damaged)
+    monkeypatch.setattr(bundled, "DEMO", damaged)
     expected = (
         f"expected the bundled model as it was committed, but {damaged / 'model.safetensors'} differs from its "
         "checksum in SHA256SUMS; restore it with 'git checkout -- data/demo-model'"
     )
     with pytest.raises(LoadingError, match=sentence(expected)):
         st.load("demo")
+
+
+def test_a_configuration_needs_no_weights(tmp_path):
+    shutil.copy(loading.DEMO / "config.json", tmp_path)
+    config = loading.config_of(tmp_path)
+    assert config.to_dict() | {"_name_or_path": ""} == loading.config_of("demo").to_dict() | {"_name_or_path": ""}
+    assert (config.num_hidden_layers, config._name_or_path) == (16, str(tmp_path))
 
 
 # --- the control --------------------------------------------------------------------------------------------------
@@ -100,7 +107,7 @@ def test_untrained_leaves_the_model_it_is_made_from_alone():
 
 
 def test_demo_outside_a_clone_says_how_to_get_it(tmp_path, monkeypatch):
-    monkeypatch.setattr(loading, "DEMO", tmp_path / "nowhere")
+    monkeypatch.setattr(bundled, "DEMO", tmp_path / "nowhere")
     expected = (
         f"expected the bundled model in {tmp_path / 'nowhere'}, but it is not there: it comes with a clone of the "
         "repository, not with the installed package; clone the repository and install it with 'pip install -e .', or "
@@ -112,13 +119,16 @@ def test_demo_outside_a_clone_says_how_to_get_it(tmp_path, monkeypatch):
 
 def test_an_unknown_model():
     expected = (
-        "expected 'demo', a folder, or the id of a model on the hub, got 'nobody/nothing', which is none of them or "
-        "cannot be reached: check the spelling, the network, and for a private model HF_TOKEN"
+        "expected 'demo', a named model (smollm2, gemma3-270m), a folder, a GGUF file, or the id of a model on the "
+        "hub, got 'nobody/nothing', which is none of them or cannot be reached: check the spelling, the network, and "
+        "for a private model HF_TOKEN"
     )
     with pytest.raises(LoadingError, match=sentence(expected)):
         st.load("nobody/nothing")
     with pytest.raises(LoadingError, match=sentence(expected)):
         st.untrained("nobody/nothing")
+    with pytest.raises(LoadingError, match=sentence(expected)):
+        loading.config_of("nobody/nothing")
 
 
 def test_a_gated_model(monkeypatch):
@@ -252,3 +262,15 @@ def test_an_unknown_architecture(copy):
     (copy / "config.json").write_text(text.replace('"model_type": "llama"', '"model_type": "nonsense"'))
     with pytest.raises(LoadingError, match=r"^expected a causal language model that this transformers knows, but .*"):
         st.load(copy)
+
+
+def test_a_folder_at_home(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "models").symlink_to(bundled.DEMO.parent)
+    name = f"~/models/{bundled.DEMO.name}"
+    assert loading.config_of(name)._name_or_path == name
+    with pytest.raises(
+        LoadingError,
+        match=sentence(r"expected a path that a file can have, got 'a\x00b' (embedded null byte); name another"),
+    ):
+        loading.config_of("a\0b")

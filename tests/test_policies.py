@@ -22,6 +22,7 @@ from saturation.policies import (
     replay_thresholds,
 )
 from saturation.policies.replaying import critical
+from saturation.policies.rule import SINK
 from saturation.trace import Trace
 
 LAYERS = 9
@@ -32,6 +33,7 @@ OPTIONS = {
     "horizon": [None, 1, 3],
     "prefill": [False, True],
     "causal": [False, True],
+    "sink": [0, 3],
 }
 
 
@@ -61,8 +63,9 @@ def rules() -> list[FFNSkip]:
             horizon=horizon,
             prefill=prefill,
             causal=causal,
+            sink=sink,
         )
-        for threshold, cold, warmup, horizon, prefill, causal in itertools.product(*OPTIONS.values())
+        for threshold, cold, warmup, horizon, prefill, causal, sink in itertools.product(*OPTIONS.values())
     ]
 
 
@@ -74,7 +77,7 @@ def by_hand(rule: FFNSkip, trace: Trace) -> np.ndarray:
         n, source = int(trace.generated[row]), row
         if rule.causal:
             source = row - 1 if row and sequences[row - 1] == sequences[row] else None
-        if n == 0 and not rule.prefill:
+        if (n == 0 and not rule.prefill) or positions[row] < rule.sink:
             continue
         if rule.warmup_on == "position" and positions[row] + 1 <= rule.warmup:
             continue
@@ -107,11 +110,11 @@ def test_replay_equals_the_rule_by_hand(seed):
 def test_a_cosine_that_equals_the_threshold_reaches_it():
     trace = made(sequences=1, length=3, prefill=1)
     level = replace(trace, distance=np.full_like(trace.distance, 0.0625))  # exact in binary, and so is 1 - 0.0625
-    assert replay(FFNSkip(0.9375, warmup=0), level).skipped[1:, 1:].all()
-    assert not replay(FFNSkip(np.nextafter(0.9375, 1), warmup=0), level).skipped.any()
+    assert replay(FFNSkip(0.9375, warmup=0, sink=0), level).skipped[1:, 1:].all()
+    assert not replay(FFNSkip(np.nextafter(0.9375, 1), warmup=0, sink=0), level).skipped.any()
     same = replace(trace, distance=np.zeros_like(trace.distance))  # a cosine can reach 1, and None never skips
-    assert replay(FFNSkip(1.0, warmup=0), same).skipped.any()
-    assert not replay(FFNSkip(None, warmup=0), same).skipped.any()
+    assert replay(FFNSkip(1.0, warmup=0, sink=0), same).skipped.any()
+    assert not replay(FFNSkip(None, warmup=0, sink=0), same).skipped.any()
 
 
 # --- baselines ----------------------------------------------------------------------------------------------------
@@ -120,14 +123,14 @@ def test_a_cosine_that_equals_the_threshold_reaches_it():
 def test_random_skips_exactly_its_share_of_every_token():
     trace = ragged()
     for ratio, count in ((0.0, 0), (1 / 3, 3), (0.4, 4), (0.66, 6)):
-        mask = replay(RandomFFN(ratio, cold_start=2, cold_end=1), trace).skipped
+        mask = replay(RandomFFN(ratio, cold_start=2, cold_end=1, sink=0), trace).skipped
         assert (mask.sum(axis=1) == count).all() and not mask[:, [0, 1, 8]].any()
-    decoded = replay(RandomFFN(1 / 3, decode_only=True), trace).skipped
+    decoded = replay(RandomFFN(1 / 3, decode_only=True, sink=0), trace).skipped
     assert np.array_equal(decoded.sum(axis=1), np.where(trace.decoding, 3, 0))
 
 
 def test_random_is_uniform_and_seeded():
-    trace, rule = made(sequences=100, length=20), RandomFFN(1 / 3, seed=1, cold_start=2, cold_end=1)
+    trace, rule = made(sequences=100, length=20), RandomFFN(1 / 3, seed=1, cold_start=2, cold_end=1, sink=0)
     mask = replay(rule, trace).skipped[:, 2:8]
     assert np.abs(mask.mean(axis=0) - 0.5).max() < 0.04  # 2,000 draws: 3.6 standard errors
     together = (mask[:, :, None] & mask[:, None, :]).mean(axis=0)[~np.eye(6, dtype=bool)]
@@ -153,26 +156,75 @@ def test_random_depends_on_seed_sequence_and_position_alone():
 
 
 def test_random_per_run_draws_once():
-    once = replay(RandomFFN(1 / 3, seed=1, per="run"), ragged()).skipped
+    once = replay(RandomFFN(1 / 3, seed=1, per="run", sink=0), ragged()).skipped
     assert (once == once[0]).all() and once[0].sum() == 3
-    runs = {replay(RandomFFN(1 / 3, seed=seed, per="run"), ragged()).skipped[0].tobytes() for seed in range(20)}
+    runs = {replay(RandomFFN(1 / 3, seed=seed, per="run", sink=0), ragged()).skipped[0].tobytes() for seed in range(20)}
     assert len(runs) > 12  # of 84 choices
 
 
 def test_static_skips_its_layers_of_every_token():
     trace = ragged()
     expected = np.isin(np.arange(LAYERS), (1, 4))[None].repeat(len(trace), axis=0)
-    assert np.array_equal(replay(StaticFFN((4, 1)), trace).skipped, expected)
-    late = replay(StaticFFN((4, 1), decode_only=True), trace).skipped
+    assert np.array_equal(replay(StaticFFN((4, 1), sink=0), trace).skipped, expected)
+    late = replay(StaticFFN((4, 1), decode_only=True, sink=0), trace).skipped
     assert np.array_equal(late, expected & trace.decoding[:, None])
 
 
 def test_static_takes_the_most_similar_layers():
     trace = made()
-    chosen = StaticFFN.fit(trace, ratio=1 / 3, cold_start=1).layers
+    chosen = StaticFFN.fit(trace, ratio=1 / 3, cold_start=1, sink=0).layers
     mean = trace.distance[:, 1:].mean(axis=0)
     assert set(chosen) == set((np.argsort(mean)[:3] + 1).tolist())
-    assert StaticFFN.fit(trace, count=2).layers == tuple(sorted(np.argsort(trace.distance.mean(axis=0))[:2].tolist()))
+    assert StaticFFN.fit(trace, count=2, sink=0).layers == tuple(
+        sorted(np.argsort(trace.distance.mean(axis=0))[:2].tolist())
+    )
+
+
+# --- the attention sink -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("sink", [0, 1, 3, 50])
+def test_no_policy_skips_at_the_first_positions_of_a_sequence(sink):
+    trace = ragged()
+    positions = trace.tokens["position"].to_numpy()
+    every = [
+        StaticFFN((1, 4), sink=sink),
+        RandomFFN(0.4, sink=sink),
+        RandomFFN(0.4, per="run", sink=sink),
+        *(replace(rule, sink=sink) for rule in rules()[::3]),
+    ]
+    for policy in every:
+        mask, free = replay(policy, trace).skipped, replay(replace(policy, sink=0), trace).skipped
+        assert not mask[positions < sink].any()
+        if not policy.causal:  # past the sink nothing changes, but where a causal rule reads what the sink skipped
+            assert np.array_equal(mask[positions >= sink], free[positions >= sink])
+    assert sum(type(policy) is FFNSkip for policy in every) > 50
+
+
+def test_fits_leave_the_sink_out():
+    trace = made(cosines=[0.5, 0.9, 0.99, 0.99, 0.98, 0.99, 0.99, 0.98, 0.9])
+    positions = trace.tokens["position"].to_numpy()
+    distance = trace.distance.copy()
+    distance[positions < 2] = [1e-7, 1.9, 1.9, 1.9, 1e-7, 1.9, 1.9, 1.9, 1.9]  # the opposite of what the rest says
+    odd = replace(trace, distance=distance)
+    keep = positions >= 2
+    rest = replace(
+        odd,
+        tokens=odd.tokens[keep],
+        skipped=odd.skipped[keep],
+        **{name: array[keep] for name, array in odd.groups.items()},
+    )
+    assert StaticFFN.fit(odd, count=3, sink=2) == replace(StaticFFN.fit(rest, count=3, sink=0), sink=2)
+    assert StaticFFN.fit(odd, count=3, sink=0) != StaticFFN.fit(rest, count=3, sink=0)
+    read = replace(odd, tokens=odd.tokens.assign(phase="decode"))  # given text that counts as decode from its start
+    rest = replace(rest, tokens=rest.tokens.assign(phase="decode"))
+    assert cold_regions(read, sink=2) == cold_regions(rest, sink=0) != cold_regions(read, sink=0)
+    for fit in ({"percentile": 80}, {"ratio": 0.2}):
+        options = {"warmup": 0, "cold_start": 1, "cold_end": 1, **fit}
+        ours, theirs = FFNSkip.fit(read, sink=2, **options), FFNSkip.fit(rest, sink=0, **options)
+        if "percentile" in fit:
+            assert ours.threshold == theirs.threshold != FFNSkip.fit(read, sink=0, **options).threshold
+        assert ours.sink == 2 and not replay(ours, read).skipped[positions < 2].any()
 
 
 # --- fitting ------------------------------------------------------------------------------------------------------
@@ -189,7 +241,7 @@ FIT = [
 
 @pytest.mark.parametrize("options", FIT)
 def test_fit_comes_as_near_to_a_ratio_as_it_can_from_below(options):
-    trace, options = ragged(), {"cold_start": 0, "cold_end": 0, "warmup": 0, **options}
+    trace, options = ragged(), {"cold_start": 0, "cold_end": 0, "warmup": 0, "sink": 1, **options}
     never = FFNSkip(None, layers=LAYERS, **options)
     distances = np.unique(trace.distance).astype(np.float64)
     every = {replay(replace(never, threshold=max(1 - d - 1e-12, -1.0)), trace).ratios.decode for d in distances} | {0.0}
@@ -216,9 +268,9 @@ def test_fit_counts_distances_that_rounding_took_out_of_range():
     for distance in (-1e-6, 0.0, 1e-20, 2 + 5e-6):
         flat = replace(trace, distance=np.full_like(trace.distance, distance))
         for policy in (
-            FFNSkip.fit(flat, percentile=50, warmup=0, cold_start=0, cold_end=0),
-            FFNSkip.fit(flat, ratio=0.95, warmup=0, cold_start=0, cold_end=0),
-            FFNSkip.fit(flat, ratio=0.95, warmup=0, cold_start=0, cold_end=0, horizon=8),
+            FFNSkip.fit(flat, percentile=50, warmup=0, cold_start=0, cold_end=0, sink=0),
+            FFNSkip.fit(flat, ratio=0.95, warmup=0, cold_start=0, cold_end=0, sink=0),
+            FFNSkip.fit(flat, ratio=0.95, warmup=0, cold_start=0, cold_end=0, sink=0, horizon=8),
         ):
             assert replay(policy, flat).ratios.decode == (8 / 9 if distance < 2 else 0)
 
@@ -226,7 +278,7 @@ def test_fit_counts_distances_that_rounding_took_out_of_range():
 @pytest.mark.parametrize("percentile", [0, 37.5, 80, 100])
 def test_fit_to_a_percentile(percentile):
     trace = ragged()
-    policy = FFNSkip.fit(trace, percentile=percentile, warmup=2, cold_start=2, cold_end=1)
+    policy = FFNSkip.fit(trace, percentile=percentile, warmup=2, cold_start=2, cold_end=1, sink=0)
     cells = 1 - trace.distance[trace.generated > 2, 2:8].astype(np.float64)
     assert policy.threshold == pytest.approx(np.percentile(cells, percentile), abs=1e-12)
     assert replay(policy, trace).skipped.any() or percentile == 100
@@ -297,6 +349,10 @@ def test_legends_tell_policies_apart():
     assert RandomFFN(0.25).describe() == "random FFN, 25%"
     assert StaticFFN((5, 4)).describe() == "static FFN, layers 4, 5"
     assert StaticFFN((5,)).describe() == "static FFN, layer 5"
+    assert StaticFFN((5,), sink=SINK).describe() == "static FFN, layer 5"
+    assert StaticFFN((5,), sink=0).describe() == "static FFN, layer 5, sink 0"
+    assert RandomFFN(0.25, sink=1, seed=2).describe() == "random FFN, 25%, sink 1, seed 2"
+    assert FFNSkip(0.999, sink=8).describe() == "FFN-SkipLLM, cosine 0.999, sink 8, warm-up 25"
     rule = FFNSkip(0.99, prefill=True, cold_start=3, cold_end=2, warmup_on="position", causal=True, layers=16)
     assert rule.describe() == "FFN-SkipLLM, cosine 0.99, causal, prefill too, cold 3+2, warm-up 25, by position"
     drawn = RandomFFN(1 / 8, seed=3, cold_end=1, per="run", decode_only=True)
@@ -461,13 +517,30 @@ def test_no_two_rules_have_one_name(rules):
         ),
         (
             lambda: FFNSkip.fit(made(), ratio=0.2, warmup=50),
-            "expected decoded tokens past the warm-up of 50, but the trace has none; record more new tokens "
-            "(max_new_tokens), give a start position, or fit with a smaller warmup",
+            "expected decoded tokens past the warm-up of 50 and the sink of 4 positions, but the trace has none; "
+            "record more new tokens (max_new_tokens), give a start position, or fit with a smaller warmup",
+        ),
+        (
+            lambda: StaticFFN((1,), sink=-1),
+            "expected sink to be a number of positions from 0, got -1; 0 lets the first token be skipped",
+        ),
+        (lambda: FFNSkip(0.9, sink=1.5), "expected sink of FFNSkip to be a whole number, got 1.5; correct it"),
+        *(
+            (
+                make,
+                "expected tokens past the attention sink, which is the first 14 positions of each sequence, but the "
+                "longest has 14; record longer texts, or give a smaller sink",
+            )
+            for make in (
+                lambda: cold_regions(made(), sink=14),
+                lambda: StaticFFN.fit(made(), count=1, sink=14),
+                lambda: FFNSkip.fit(made(), ratio=0.2, warmup=0, sink=14),
+            )
         ),
         (
             lambda: from_json({"policy": "FFNSkip", "treshold": 0.9}),
-            "expected options of FFNSkip among threshold, cold_start, cold_end, warmup, warmup_on, horizon, prefill, "
-            "causal, layers, got 'treshold'; correct it",
+            "expected options of FFNSkip among sink, action, threshold, cold_start, cold_end, warmup, warmup_on, "
+            "horizon, prefill, causal, layers, got 'treshold'; correct it",
         ),
         (
             lambda: from_json('{"policy": "FFNSkip", "warmup": 0}'),

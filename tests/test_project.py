@@ -13,7 +13,7 @@ import pytest
 from benchmarks.lab import NEWS
 from tests.makefile import make
 
-TARGETS = ("demo", "test", "check", "browser", "lab", "bench", "gpu", "clean", "help")
+TARGETS = ("demo", "real", "study", "test", "check", "browser", "lab", "bench", "gpu", "clean", "help")
 IGNORED = (
     ".venv/bin/python",
     "runs/demo/table.parquet",
@@ -86,6 +86,19 @@ def test_make_knows_every_promised_target(root: Path, target: str) -> None:
     done = make(root, "--dry-run", target)
     assert done.returncode == 0, done.stderr
     assert "Nothing to be done" not in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "asked"),
+    [
+        ([], ""),
+        (["MODEL=smollm2"], "--model 'smollm2'"),
+        (["MODEL=my models/m.gguf", "TEXTS=own.txt"], "--model 'my models/m.gguf' --texts 'own.txt'"),
+    ],
+)
+def test_make_demo_hands_model_and_texts_on(set_up: Path, words: list[str], asked: str) -> None:
+    (line,) = (line for line in make(set_up, "--dry-run", "demo", *words).stdout.splitlines() if "saturation" in line)
+    assert line.split() == f".venv/bin/saturation demo {asked}".split()
 
 
 def test_make_help_lists_every_promised_target(root: Path) -> None:

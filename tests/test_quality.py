@@ -84,7 +84,7 @@ def test_long_texts_are_read_in_windows(family, stride, width):
 def test_a_text_longer_than_the_context_needs_a_stride():
     model = build("gpt2")
     text = " ".join("abcdefghij" * 7)  # 70 tokens, where 64 fit
-    sentence = "expected prompts that fit into the model's context of 64 tokens, but prompt 0 has 70 tokens"
+    sentence = "expected prompts that fit into the model's context of 64 tokens, but prompt 1 has 70 tokens"
     with pytest.raises(ValueError, match=re.escape(sentence)):
         losses(model, Words(), [text], progress=False)
     table = losses(model, Words(), [text], stride=32, progress=False)
@@ -92,15 +92,16 @@ def test_a_text_longer_than_the_context_needs_a_stride():
     assert table["nll"].item() == pytest.approx(by_hand(model, Words()(text).input_ids, 32, 64), rel=1e-5)
 
 
-def test_a_warm_up_is_counted_once_per_text_not_per_window():
-    """A policy that skips every block past its warm-up; the second window begins past it."""
-    model, policy = build("llama"), st.FFNSkip(threshold=-1.0, cold_start=1, cold_end=1, warmup=3)
+@pytest.mark.parametrize("sink", [0, 1])
+def test_a_warm_up_is_counted_once_per_text_not_per_window(sink):
+    """A policy that skips every block past its warm-up; the second window begins past it, with a sink of its own."""
+    model, policy = build("llama"), st.FFNSkip(threshold=-1.0, cold_start=1, cold_end=1, warmup=3, sink=sink)
     text = "a b c d e f g h i j k l m"
     table = losses(model, Words(), [text], policy=policy, stride=4, window=6, progress=False)
     assert table["nll"].item() == pytest.approx(by_hand(model, Words()(text).input_ids, 4, 6, policy), rel=1e-5)
     assert table["blocks"].item() == 3 * (6 + 6 + 5), "what is read again is counted again"
     warm = 3 + 0 + 0  # tokens inside the warm-up, window by window
-    assert table["skippable"].item() == 17 - warm
+    assert table["skippable"].item() == 17 - warm - 2 * sink, "what a window reads first is its attention sink"
 
 
 def test_of_a_long_pair_only_the_answer_is_scored():

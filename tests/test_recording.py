@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import re
+from contextlib import nullcontext
 from types import MethodType
 
 import numpy as np
@@ -13,13 +14,13 @@ from transformers import AutoConfig, AutoModel, AutoModelForMaskedLM
 
 import saturation as st
 from saturation import similarity
-from saturation.anatomy import UnsupportedModel, find_blocks
+from saturation.anatomy import UnsupportedModel, find_blocks, first
 from saturation.recording import encode
 from tests.families import FAMILIES, HIDDEN, LAYERS, TOKENS, VOCABULARY, build
 from tests.tokens import FIRST, Words
 
 EVERY_FAMILY = pytest.mark.parametrize("family", FAMILIES)
-ALSO = ("attention", "block", "naive")
+ALSO = ("attention", "block", "naive", "magnitude")
 
 
 def ids(batch: int = 1, seed: int = 1) -> torch.Tensor:
@@ -257,8 +258,34 @@ def test_large_and_small_passes_measure_the_same(monkeypatch):
     small = read(model, ids(2), also=ALSO)
     monkeypatch.setattr("saturation.recording.watching.LARGE", 1)
     large = read(model, ids(2), also=ALSO)
-    for name in ("distance", "growth", "attention_distance", "block_distance", "naive_cosine"):
+    for name in ("distance", "growth", "attention_distance", "block_distance", "naive_cosine", "magnitude", "median"):
         np.testing.assert_allclose(getattr(small, name), getattr(large, name), rtol=1e-5)
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt_neox", "falcon", "mixtral"])
+@pytest.mark.parametrize("policy", [None, st.StaticFFN((1,), sink=2)])
+def test_magnitudes_are_of_the_stream_behind_each_layer(family, policy):
+    model, expected = build(family), {}
+    layers = [block.layer for block in st.anatomy.find_blocks(model)]
+
+    def keep(number):
+        return lambda module, args, output: expected.update({number: first(output)})
+
+    handles = [layer.register_forward_hook(keep(number)) for number, layer in enumerate(layers)]
+    rows, mask = st.recording.padded([[5, 6, 7, 8, 9], [8, 9, 10]], "right", "cpu")
+    skipping = st.skip(model, policy) if policy else nullcontext()
+    try:
+        with skipping, st.recording.watch(model, also=("magnitude",)) as recorder, torch.no_grad():
+            model(input_ids=rows, attention_mask=mask)
+    finally:
+        for handle in handles:
+            handle.remove()
+    trace, real = recorder.trace(), mask.bool()
+    assert trace.skipped.any() == (policy is not None) and len(trace) == 8
+    for number, hidden in expected.items():
+        size = hidden.abs()[real]  # [token, hidden]
+        np.testing.assert_allclose(trace.magnitude[:, number], size.amax(-1), rtol=1e-6)
+        np.testing.assert_allclose(trace.median[:, number], size.median(-1).values, rtol=1e-6)
 
 
 def test_the_classic_mistake_is_recorded_as_such():
@@ -330,21 +357,6 @@ def test_a_model_without_decoder_layers_is_refused():
         ),
     ):
         find_blocks(model)
-
-
-def test_an_unsupported_family_is_refused_with_the_layer():
-    from transformers import AutoModelForCausalLM
-
-    config = AutoConfig.for_model("opt", do_layer_norm_before=False, vocab_size=VOCABULARY, **FAMILIES["opt"])
-    with pytest.raises(
-        UnsupportedModel,
-        match=sentence(
-            "expected decoder layers whose feed-forward output is added to the residual stream, but in layer 0 of "
-            "OPTForCausalLM ('opt'): running its feed-forward part as one piece changes its output; this family is not "
-            "supported"
-        ),
-    ):
-        find_blocks(AutoModelForCausalLM.from_config(config).eval())
 
 
 def reworked(ending):
@@ -447,15 +459,32 @@ def test_training_mode_is_refused():
         find_blocks(model)
 
 
+def test_a_character_in_several_tokens_is_the_text_of_the_last():
+    model, tokenizer = st.load("demo")
+    prompts = ["مرحبا بالعالم", "日本語のテキスト", "a 👩‍🚀 b", "plain words"]
+    tokens = st.record(model, tokenizer, prompts, max_new_tokens=0, progress=False).tokens
+    for number, prompt in enumerate(prompts):
+        ours = tokens[tokens["sequence"] == number]
+        assert "".join(ours["text"][1:]).strip() == prompt and not ours["text"].str.contains("\ufffd").any()
+    arabic = tokens[tokens["sequence"] == 0]["text"].tolist()
+    assert arabic[1:5] == ["", "م", "", "ر"]  # two bytes each
+
+
 @pytest.mark.parametrize(
     ("prompts", "options", "expected"),
     [
         ([], {}, "expected at least one prompt, got none; pass a text or a list of texts"),
-        (["a", "  "], {}, "expected prompts with text in them, but prompt 1 is empty; remove it"),
+        (["a", "  "], {}, "expected prompts with text in them, but prompt 2 is empty; remove it"),
+        (
+            ["a", ("b", "c\ud83d d")],
+            {},
+            "expected prompts of text that UTF-8 can hold, but prompt 2 has half of a character, '\\ud83d', at place "
+            "1; remove it",
+        ),
         (
             ["a", "b c d"],
             {"max_new_tokens": 62},
-            "expected prompts that fit into the model's context of 64 tokens, but prompt 1 has 3 tokens and 62 new "
+            "expected prompts that fit into the model's context of 64 tokens, but prompt 2 has 3 tokens and 62 new "
             "ones are asked for; shorten it or ask for fewer",
         ),
         (
@@ -467,7 +496,7 @@ def test_training_mode_is_refused():
         (
             "a",
             {"also": ("ffn",)},
-            "expected also= to name any of attention, block, naive, got 'ffn'; leave it out",
+            "expected also= to name any of attention, block, naive, magnitude, got 'ffn'; leave it out",
         ),
         (
             "a",
@@ -502,7 +531,7 @@ def test_training_mode_is_refused():
             (
                 ["a", wrong],
                 {},
-                "expected prompts that are texts, lists of token ids or pairs of these, but prompt 1 is "
+                "expected prompts that are texts, lists of token ids or pairs of these, but prompt 2 is "
                 f"{wrong!r}; correct it",
             )
             for wrong in (5, None, ["a", "b"], ("a", "b", "c"), ("a", 5))

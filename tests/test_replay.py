@@ -16,14 +16,14 @@ from saturation.trace import Trace
 
 POLICIES = [
     FFNSkip(0.98, cold_start=1, warmup=2),
-    FFNSkip(0.98, warmup=0, horizon=2),
+    FFNSkip(0.98, warmup=0, horizon=2, sink=0),
     FFNSkip((0.9, None, 0.99, 0.98, None, 0.95, 0.99, 0.9, 0.9), warmup=0, horizon=1, prefill=True),
     FFNSkip(0.98, cold_end=2, warmup=4, warmup_on="position", prefill=True),
-    FFNSkip(0.98, warmup=0, causal=True),
+    FFNSkip(0.98, warmup=0, causal=True, sink=2),
     FFNSkip(0.98, warmup=3, causal=True, prefill=True),
     FFNSkip(0.98, warmup=7, warmup_on="position", causal=True, horizon=2),
     FFNSkip(0.98, warmup=0, causal=True, horizon=1, cold_end=2),
-    RandomFFN(0.4, seed=5),
+    RandomFFN(0.4, seed=5, sink=0),
     RandomFFN(0.4, cold_start=2, per="run", decode_only=True),
     StaticFFN((1, 4), decode_only=True),
 ]
@@ -127,7 +127,7 @@ def test_law_5_a_higher_threshold_never_skips_more(horizon, causal):
         trace = ragged(seed)
         exact = 1 - np.unique(trace.distance.astype(np.float64))[::29]
         thresholds = sorted([-1.0, 1.0, *exact, *np.linspace(0.9, 1, 20)])
-        rule = FFNSkip(None, warmup=0, horizon=horizon, causal=causal)
+        rule = FFNSkip(None, warmup=0, horizon=horizon, causal=causal, sink=seed)
         masks = [replay(replace(rule, threshold=t), trace).skipped for t in thresholds]
         counts = np.stack([mask.sum(axis=1) for mask in masks])  # [threshold, token]
         assert (np.diff(counts, axis=0) <= 0).all() and counts[0].sum() > counts[-1].sum() == 0
@@ -135,11 +135,11 @@ def test_law_5_a_higher_threshold_never_skips_more(horizon, causal):
 
 def test_the_ratios_are_of_what_they_are_named_for():
     trace = ragged()
-    rule = FFNSkip(0.98, cold_start=2, cold_end=1, warmup=3, prefill=True)
+    rule = FFNSkip(0.98, cold_start=2, cold_end=1, warmup=3, prefill=True, sink=2)
     mask, decoded = replay(rule, trace).skipped, trace.decoding
     assert mask[decoded].any() and mask[~decoded].any()
     assert replay(rule, trace).ratios._asdict() == {
-        "nominal": mask[decoded].sum() / (6 * (trace.generated > 3).sum()),
+        "nominal": mask[decoded].sum() / (6 * ((trace.generated > 3) & (trace.tokens["position"] >= 2)).sum()),
         "decode": mask[decoded].sum() / (9 * decoded.sum()),
         "total": mask.sum() / (9 * len(trace)),
     }
@@ -198,7 +198,8 @@ def test_nothing_is_measured_that_cannot_matter():
     between = (layers >= 2) & (layers < 7)
     assert np.array_equal(probes(FFNSkip(1.0, **cold, warmup=4), trace), past & between)
     assert np.array_equal(
-        probes(FFNSkip(1.0, **cold, warmup=0, prefill=True), trace), np.broadcast_to(between, trace.distance.shape)
+        probes(FFNSkip(1.0, **cold, warmup=0, prefill=True, sink=0), trace),
+        np.broadcast_to(between, trace.distance.shape),
     )
     assert np.array_equal(probes(FFNSkip(-1.0, **cold, warmup=4), trace), past & (layers == 2))  # one hit decides all
     assert np.array_equal(probes(FFNSkip(-1.0, **cold, warmup=4, horizon=1), trace), past & np.isin(layers, (2, 4, 6)))
@@ -215,7 +216,7 @@ def test_a_causal_rule_measures_for_the_token_that_follows():
 
 
 def test_a_pass_measures_while_any_of_its_tokens_probes():
-    rule, trace = FFNSkip(0.9, warmup=0), made(sequences=2, length=1, prefill=0)
+    rule, trace = FFNSkip(0.9, warmup=0, sink=0), made(sequences=2, length=1, prefill=0)
     steps = Steps.of(trace)
     state = rule.step(rule.start(steps, LAYERS), 0, np.array([0.01, 0.5], dtype=np.float32))
     assert rule.skips(state, 1).tolist() == [True, False] and rule.needs(state, 1)

@@ -23,7 +23,7 @@ from saturation.patching import patched
 from saturation.policies import previous_token
 from saturation.recording import Stream
 from saturation.recording.watching import LARGE
-from saturation.skipping.session import _distance, _sums
+from saturation.skipping.partly import block_sums, distances
 from tests.families import FAMILIES, LAYERS, TOKENS, VOCABULARY, build
 from tests.test_recording import forwards_and_hooks, ids, sentence
 from tests.tokens import Words
@@ -31,12 +31,12 @@ from tests.tokens import Words
 EVERY_FAMILY = pytest.mark.parametrize("family", FAMILIES)
 PROMPTS = ["a b c", "d e f g h", "i"]
 POLICIES = {
-    "rule": st.FFNSkip(threshold=0.6, warmup=1),
+    "rule": st.FFNSkip(threshold=0.6, warmup=1, sink=1),
     "next": st.FFNSkip(threshold=0.6, warmup=0, horizon=1),
     "positions": st.FFNSkip(threshold=0.6, warmup=4, warmup_on="position", prefill=True),
-    "causal": st.FFNSkip(threshold=0.6, warmup=0, causal=True),
+    "causal": st.FFNSkip(threshold=0.6, warmup=0, causal=True, sink=2),
     "random": st.RandomFFN(ratio=1 / 3, seed=3),
-    "static": st.StaticFFN(layers=(1,)),
+    "static": st.StaticFFN(layers=(1,), sink=0),
 }
 
 
@@ -101,7 +101,7 @@ def test_law_4_replay_reproduces_the_ledger(family, name):
 
 @EVERY_FAMILY
 def test_law_4_holds_for_given_text_with_a_start(family):
-    model, policy = build(family), st.FFNSkip(threshold=0.6, warmup=1)
+    model, policy = build(family), st.FFNSkip(threshold=0.6, warmup=1, sink=1)
     with torch.no_grad(), st.skip(model, policy, start=2) as ledger, st.recording.watch(model, start=2) as recorder:
         model(ids(3))
     trace = recorder.trace()
@@ -120,7 +120,7 @@ def test_law_10_skipping_a_layer_equals_an_ffn_that_adds_zero(family, layer):
             parameter.data.zero_()
     with torch.no_grad():
         expected = silent(ids(2)).logits
-        with st.skip(model, st.StaticFFN(layers=(layer,))):
+        with st.skip(model, st.StaticFFN(layers=(layer,), sink=0)):
             skipped = model(ids(2)).logits
         dense = model(ids(2)).logits
     torch.testing.assert_close(skipped, expected, rtol=1e-5, atol=1e-5)
@@ -129,7 +129,7 @@ def test_law_10_skipping_a_layer_equals_an_ffn_that_adds_zero(family, layer):
 
 @EVERY_FAMILY
 def test_rows_that_disagree_equal_rows_alone(family):
-    model, policy = build(family), st.FFNSkip(threshold=0.75, warmup=0)
+    model, policy = build(family), st.FFNSkip(threshold=0.75, warmup=0, sink=0)
     alone = [st.generate(model, Words(), p, policy=policy, max_new_tokens=8) for p in PROMPTS]
     together = st.generate(model, Words(), PROMPTS, policy=policy, max_new_tokens=8)
     assert together.ids == [run.ids[0] for run in alone]
@@ -150,7 +150,7 @@ def test_a_skipped_block_and_its_norm_do_not_run():
     original = type(norm).forward
     try:
         type(norm).forward = lambda self, x: (ran.append("norm") if self is norm else None, original(self, x))[1]
-        with torch.no_grad(), st.skip(model, st.StaticFFN(layers=(1,))):
+        with torch.no_grad(), st.skip(model, st.StaticFFN(layers=(1,), sink=0)):
             model(ids())
         assert ran == []
         with torch.no_grad():
@@ -174,7 +174,7 @@ def test_law_6_the_short_way_of_one_token_equals_the_reference(along):
             across = across - (across @ x) / (x @ x) * x
             delta = along * x / x.norm() * across.norm() + (1 - along) * across
             exact = similarity.distance(x.double(), delta.double())
-            found = _distance(_sums(block, rows, x[None, None], delta[None, None]))
+            found = distances(block_sums(block, rows, x[None, None], delta[None, None]))
             assert found == pytest.approx(exact.item(), rel=1e-4)
 
 
@@ -505,7 +505,7 @@ def test_two_hundred_interrupts_leave_the_model_clean():
 
 def test_the_ledger_counts_bytes_and_probes():
     model = deep_llama()
-    policy = st.FFNSkip(threshold=-1.0, cold_start=2, cold_end=0, warmup=0)  # layer 2 is probed, 3, 4, 5 skipped
+    policy = st.FFNSkip(threshold=-1.0, cold_start=2, warmup=0, sink=0)  # layer 2 is probed, 3, 4, 5 skipped
     runs = st.generate(model, Words(), "a b c", policy=policy, max_new_tokens=5)
     assert runs.ledger.ratios == (3 / 4, 3 / 6, 4 * 3 / (7 * 6))
     assert runs.ledger.probes == 4
@@ -517,7 +517,7 @@ def test_the_ledger_counts_bytes_and_probes():
 def test_of_a_mixture_the_experts_that_a_token_reads_count():
     """Two of three experts, and the whole router and norm."""
     model = build("mixtral")
-    policy = st.StaticFFN(layers=(0, 1), decode_only=True)
+    policy = st.StaticFFN(layers=(0, 1), decode_only=True, sink=0)
     ideal = st.generate(model, Words(), "a b c", policy=policy, max_new_tokens=5, progress=False).ledger.ideal
     layer = model.model.layers[0]
     experts = sum(p.numel() for p in layer.mlp.experts.parameters())
@@ -626,7 +626,7 @@ def test_stories260k_rises_agree_with_published_facts(stories):
     dense = mean_loss(st.quality.losses(model, tokenizer, cut))[0]
     assert dense == pytest.approx(1.5342, rel=1e-3)
     for layer, expected in enumerate([0.7989, 0.8178, 0.5738, 0.6340, 0.7364]):
-        sparse = mean_loss(st.quality.losses(model, tokenizer, cut, policy=st.StaticFFN(layers=(layer,))))[0]
+        sparse = mean_loss(st.quality.losses(model, tokenizer, cut, policy=st.StaticFFN(layers=(layer,), sink=0)))[0]
         assert sparse - dense == pytest.approx(expected, rel=0.01)
 
 

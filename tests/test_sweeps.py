@@ -13,13 +13,14 @@ import accelerate
 import pandas as pd
 import pytest
 import torch
+from tqdm.std import tqdm
 
 import saturation as st
 from saturation import quality
 from saturation.sweeps import keys, sweeping
 from saturation.tasks import Example, Task, bundled
 
-POLICIES = {"dense": None, "static": st.StaticFFN(layers=(5, 6)), "random": st.RandomFFN(0.25)}
+POLICIES = {"dense": None, "static": st.StaticFFN(layers=(5, 6), sink=0), "random": st.RandomFFN(0.25)}
 
 
 @pytest.fixture(scope="module")
@@ -354,8 +355,8 @@ def test_the_bar_counts_what_is_there_already(demo, tasks, tmp_path, monkeypatch
     """So that the time left is judged by the cells that are really run."""
     bars, told = [], []
 
-    class Bar(sweeping.tqdm):
-        def __init__(self, **options):
+    class Bar(tqdm):
+        def __init__(self, *, progress, **options):
             super().__init__(**options)
             bars.append((options["initial"], options["total"]))
 
@@ -363,7 +364,7 @@ def test_the_bar_counts_what_is_there_already(demo, tasks, tmp_path, monkeypatch
             told.append(n)
             return super().update(n)
 
-    monkeypatch.setattr(sweeping, "tqdm", Bar)
+    monkeypatch.setattr(sweeping, "bar", Bar)
     run(demo, tasks[:1], tmp_path, policies=[None])
     run(demo, tasks[:1], tmp_path)
     assert bars == [(0, 6), (6, 18)] and told == [6, 0, 6, 6]
@@ -373,12 +374,15 @@ def test_the_bar_counts_what_is_there_already(demo, tasks, tmp_path, monkeypatch
 def test_a_notebook_has_one_bar_for_a_sweep(demo, tasks, tmp_path, monkeypatch, where, inner):
     """Each bar of a run inside it would leave an empty output, and a widget that is gone when it is opened again."""
 
-    class Bar(sweeping.tqdm):
+    class Bar(tqdm):
+        def __init__(self, *, progress, **options):
+            super().__init__(**options)
+
         if where == "a notebook":
             container = "as tqdm.notebook.tqdm has it"
 
     asked, evaluate, against = [], quality.evaluate, quality.against
-    monkeypatch.setattr(sweeping, "tqdm", Bar)
+    monkeypatch.setattr(sweeping, "bar", Bar)
     monkeypatch.setattr(quality, "evaluate", lambda *a, **o: asked.append(o["progress"]) or evaluate(*a, **o))
     monkeypatch.setattr(quality, "against", lambda *a, **o: asked.append(o["progress"]) or against(*a, **o))
     st.sweep(*demo, POLICIES, tasks[:1], out=tmp_path)

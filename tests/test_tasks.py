@@ -131,7 +131,9 @@ def test_a_template_that_is_none(tmp_path, template, reason):
 
 def test_a_template_of_a_published_set_names_its_fields(tmp_path):
     path = lines(tmp_path, {"question": "Who?", "answer": "#### 1"})
-    sentence = "expected field 'q' for the template of gsm8k, got id, question, answers; correct the template"
+    sentence = (
+        "expected field 'q' for the template of gsm8k, got id, question, answers, reasoning; correct the template"
+    )
     with pytest.raises(ValueError, match="^" + re.escape(sentence) + "$"):
         tasks.published("gsm8k", path, template="{q}")
 

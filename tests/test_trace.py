@@ -130,6 +130,37 @@ def test_selecting_what_is_not_there_lists_what_is(asked: dict[str, Any], senten
         traces.trace().select(**asked)
 
 
+def test_select_keeps_positions_of_every_sequence() -> None:
+    trace = traces.trace(sequences=3, length=7)
+    assert trace.select(start=4).tokens["position"].tolist() == [4, 5, 6] * 3
+    assert trace.select(stop=2).tokens["position"].tolist() == [0, 1] * 3
+    assert trace.select(start=1, stop=3, sequence=2).tokens["position"].tolist() == [1, 2]
+    assert len(trace.select(start=7)) == 0
+
+
+def test_massive_activations_are_named_with_their_layers() -> None:
+    made = traces.trace(sequences=2, length=3, layers=4)
+    median = np.full_like(made.distance, 0.5)
+    magnitude = np.full_like(made.distance, 99.0)  # 198 medians: neither large enough nor far enough from the median
+    magnitude[0] = [90, 700, 800, 149]  # from layer 1 to 2; at layer 3 too few medians
+    magnitude[4, 3] = 150  # exactly 300 medians
+    median[2], magnitude[2] = 0.01, 99  # 9,900 medians, but small
+    found = replace(made, magnitude=magnitude, median=median).massive()
+    assert found[["sequence", "position", "first", "last", "layer"]].to_numpy().tolist() == [
+        [0, 0, 1, 2, 2],
+        [1, 1, 3, 3, 3],
+    ]
+    assert found["magnitude"].tolist() == [800, 150] and found["ratio"].tolist() == [1600, 300]
+    assert found["text"].tolist() == made.tokens["text"].iloc[[0, 4]].tolist()
+    assert len(replace(made, magnitude=magnitude, median=median).massive(magnitude=801)) == 0
+    expected = (
+        "expected a trace with the magnitudes of the residual stream, but this one has none; record it with "
+        "also=('magnitude',)"
+    )
+    with pytest.raises(ValueError, match=f"^{re.escape(expected)}$"):
+        made.massive()
+
+
 def test_concat_renumbers_sequences_unless_told_not_to() -> None:
     one, two = traces.trace(seed=1), traces.trace(seed=2, provenance={"complete": False})
     both = Trace.concat([one, two])

@@ -1,5 +1,6 @@
 """The tuner without a browser: what each control stands for, what the background does, and what is kept."""
 
+import base64
 import gc
 import html
 import json
@@ -11,6 +12,8 @@ import threading
 import time
 import weakref
 from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -21,12 +24,12 @@ from transformers import PreTrainedTokenizerFast
 
 import saturation as st
 from saturation.policies import FFNSkip, RandomFFN, StaticFFN, from_json
+from saturation.recording.pieces import Pieces
 from saturation.tasks import bundled
 from saturation.widgets import ThresholdTuner
 from saturation.widgets.controls import PolicyControls
 from saturation.widgets.logarithm import cosine
 from saturation.widgets.marking import pane, ranges
-from saturation.widgets.pieces import Pieces
 from saturation.widgets.predicting import Predictor
 from saturation.widgets.running import _Stream
 from saturation.widgets.states import CAUSAL, DENSE, FFN, RANDOM, RULES, STATIC, Passage, State
@@ -246,6 +249,7 @@ def test_controls_stand_for_the_policy_that_was_put_on_them(controls, policy):
         ("threshold", -2.0, "threshold", 0.99),
         ("cold_start", 4, "cold_start", 4),
         ("cold_end", 3, "cold_end", 3),
+        ("sink", 7, "sink", 7),
         ("warmup", 11, "warmup", 11),
         ("warmup_on", "position", "warmup_on", "position"),
         ("horizon", 2, "horizon", 2),
@@ -268,6 +272,8 @@ def test_each_control_is_an_option_of_the_rule(controls, control, value, option,
         (RANDOM, "per", "run", "per", "run"),
         (RANDOM, "seed", 9, "seed", 9),
         (RANDOM, "cold_end", 4, "cold_end", 4),
+        (RANDOM, "sink", 0, "sink", 0),
+        (STATIC, "sink", 2, "sink", 2),
     ],
 )
 def test_each_control_is_an_option_of_a_baseline(controls, rule, control, value, option, expected):
@@ -356,7 +362,7 @@ def test_a_cell_may_put_a_slider_between_two_steps(controls, control, value):
 def test_a_target_that_cannot_be_met_is_said(controls):
     controls.by.value = "ratio"
     controls.warmup.value = 64
-    with pytest.raises(ValueError, match="expected decoded tokens past the warm-up of 64, but the trace has none; rec"):
+    with pytest.raises(ValueError, match="expected decoded tokens past the warm-up of 64 and the sink"):
         controls.policy()
     controls.by.value = "cosine"
     assert controls.policy().warmup == 64
@@ -849,6 +855,10 @@ def test_nothing_to_tune_on_is_refused(demo):
         ThresholdTuner(*demo)
     with pytest.raises(ValueError, match="expected at least one prompt to tune on, got none; name a text, several, or"):
         ThresholdTuner(*demo, [])
+    with pytest.raises(
+        ValueError, match=re.escape("prompt 2 has half of a character, '\\ud83d', at place 1; remove it")
+    ):
+        ThresholdTuner(*demo, ["a", "b\ud83d"])
 
 
 # Others on the same model ----------------------------------------------------------------------------------------
@@ -864,6 +874,38 @@ def test_a_closed_tuner_lets_go_of_everything(demo, measured, session):
     del tuner
     gc.collect()
     assert not any(one() for one in gone)
+
+
+def test_a_cell_that_runs_again_holds_one_tuner_and_one_model(measured, session, monkeypatch):
+    held, models = [], []  # as a notebook's Out holds what its cells have shown
+
+    def run(cell, message):
+        parent = {"metadata": {"cellId": cell}, "header": {"msg_id": message}}
+        kernel = SimpleNamespace(get_parent=lambda: parent)
+        monkeypatch.setattr("IPython.get_ipython", lambda: SimpleNamespace(kernel=kernel))
+        model, tokenizer = st.load("demo")
+        models.append(weakref.ref(model))
+        held.append(ThresholdTuner(model, tokenizer, trace=measured.trace, session=session))
+        assert held[-1].settle(PATIENCE)
+
+    try:
+        run("first", "1")
+        run("second", "2")
+        run("first", "3")
+        assert [tuner.comm is not None for tuner in held] == [False, True, True]
+        gc.collect()
+        assert [model() is not None for model in models] == [False, True, True]
+        run("first", "3")  # two of one run may stand beside each other
+        assert [tuner.comm is not None for tuner in held] == [False, True, True, True]
+    finally:
+        for tuner in held:
+            tuner.close()
+    gc.collect()
+    assert not any(model() for model in models)
+
+
+def test_a_tuner_is_named_in_one_line(tuner):
+    assert repr(tuner) == "<ThresholdTuner of 'demo': 2 states>"
 
 
 def test_a_tuner_that_was_refused_leaves_nothing(demo, task):
@@ -1154,9 +1196,90 @@ def test_a_folder_that_cannot_be_written_is_said(measured, tmp_path):
         assert f"cannot write into the folder {tmp_path / 'file'}: " in measured.view.said.value
 
 
+def told(button, view):
+    """What a button says, as a person reads it."""
+    view.said.value = ""
+    button.click()
+    return html.unescape(re.sub("<[^>]*>", "", view.said.value))
+
+
+@pytest.mark.parametrize(
+    ("typed", "name"),
+    [
+        ("~/paper/best", "home/paper/best"),
+        ("here/best", "work/here/best"),
+        ("best.pdf", "work/best"),
+        ("best.PNG", "work/best"),
+        ("best.policy.json", "work/best"),
+        ("best.v2", "work/best.v2"),
+        (".pdf", "work/.pdf"),
+        ("", "work/tuner"),
+    ],
+)
+def test_a_path_is_what_a_person_means(measured, tmp_path, monkeypatch, typed, name):
+    for folder in ("home", "work"):
+        (tmp_path / folder).mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    view = measured.view
+    view.path.value, view.what.value, view.form.value = typed, "Pareto", "pdf"
+    for button, suffix in (
+        (view.keep_policy, "policy.json"),
+        (view.keep_session, "session.json"),
+        (view.export, "pdf"),
+    ):
+        assert f"{tmp_path / name}.{suffix}" in told(button, view), "the full path is said"
+        assert (tmp_path / f"{name}.{suffix}").is_file()
+    assert not (tmp_path / "work" / "~").exists()
+
+
+@pytest.mark.parametrize("typed", [".", "..", "~", "new/", "new/..", "/"])
+def test_a_path_without_a_name_is_refused(measured, tmp_path, monkeypatch, typed):
+    monkeypatch.chdir(tmp_path)
+    measured.view.path.value = typed
+    place = Path(typed).expanduser().absolute()
+    for button in (measured.view.keep_policy, measured.view.keep_session, measured.view.export):
+        assert told(button, measured.view) == (
+            f"expected a folder and a name in it, such as out/tuner, got the folder {place}; add a name"
+        )
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        ("a\0b", r"expected a path that a file can have, got 'a\x00b' (embedded null byte); name another"),
+        ("a" * 300, f"expected a path that a file can have, got '{'a' * 60}...' (File name too long); name another"),
+        (
+            "~nobody-of-this-name/a",
+            "expected a path that a file can have, got '~nobody-of-this-name/a' (Could not determine home directory.); "
+            "name another",
+        ),
+    ],
+)
+def test_a_path_that_nothing_can_have_is_refused(measured, tmp_path, monkeypatch, typed, said):
+    monkeypatch.chdir(tmp_path)
+    measured.view.path.value = typed
+    for button in (measured.view.keep_policy, measured.view.keep_session, measured.view.export):
+        assert told(button, measured.view) == said
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_the_script_is_shown_when_it_is_copied(measured):
     measured.view.copy.pressed += 1
     assert html.unescape(measured.view.code.value) == f'<pre class="st-code">{measured.script}</pre>'
+
+
+def test_a_picture_is_saved_beside_the_live_view(measured, demo, task, monkeypatch):
+    """Of what was measured; before that, of what the rule would skip."""
+    bundle = measured._repr_mimebundle_()
+    assert "application/vnd.jupyter.widget-view+json" in bundle
+    assert base64.b64decode(bundle["image/png"]).startswith(b"\x89PNG")
+    monkeypatch.setattr("saturation.widgets.measuring.Measuring.ask", lambda self, state, *, delay: None)
+    fresh = tuner_of(demo, task, trace=measured.trace)
+    other = fresh._repr_mimebundle_()["image/png"]
+    assert not fresh.results and base64.b64decode(other).startswith(b"\x89PNG") and other != bundle["image/png"]
+    fresh.close()
 
 
 def test_a_static_picture_for_pages_without_widgets(measured):

@@ -24,7 +24,7 @@ from data.loss_curve import draw
 from data.state import Settings
 from data.tokens import batch, batches, load_tokenizer, train_tokenizer
 from data.training import initial, learning_rate, train
-from data.world import KINDS, SPLITS, document, split_of, world
+from data.world import KINDS, SPLITS, calibration, document, split_of, world
 from data.world.conversations import CATEGORIES, Conversation, conversation
 from data.world.entailment import LABELS, RELATIONS, entailment
 from data.world.home import QUESTIONS
@@ -205,6 +205,19 @@ def test_the_committed_files_are_what_the_generator_writes(tmp_path):
         assert (DATA / "tasks" / path.name).read_bytes() == path.read_bytes(), (
             f"run python -m data.world for {path.name}"
         )
+
+
+def test_the_calibration_files_are_what_the_generator_writes(tmp_path):
+    calibration.write(tmp_path)
+    assert {path.name for path in (DATA / "calibration").iterdir()} == {path.name for path in tmp_path.iterdir()}
+    for path in tmp_path.iterdir():
+        assert (DATA / "calibration" / path.name).read_bytes() == path.read_bytes()
+
+
+def test_no_calibration_question_is_asked_in_the_factoid_task():
+    asked = {line["prompt"] for line in read("factoid")}
+    lines = (DATA / "calibration" / "questions.jsonl").read_text(encoding="utf-8").splitlines()
+    assert not asked & {json.loads(line)["prompt"] for line in lines} and len(lines) == 2000
 
 
 @pytest.mark.parametrize("task", NAMES)

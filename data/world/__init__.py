@@ -10,8 +10,9 @@
     entailment     premise and hypothesis: yes, no or unknown
     corpus         documents of all kinds, drawn for one split: train, calibration, validation or test
     tasks          the evaluation files, as JSON lines
+    calibration    files of every kind to calibrate on
 
-``python -m data.world --out data/tasks`` writes the task files; the same seed gives the same bytes.
+``python -m data.world --out data`` writes the task and the calibration files; the same seed gives the same bytes.
 """
 
 from data.world.corpus import KINDS, SHARES, SPLITS, Document, document, split_of

@@ -185,10 +185,15 @@ def lines(name: str) -> list[Line]:
 
 def write(out: str | Path) -> dict[Path, int]:
     """Write every task as ``<out>/<task>.jsonl``; the same world gives the same bytes. Returns lines per file."""
+    return put(out, {name: lines(name) for name in TASKS})
+
+
+def put(out: str | Path, files: dict[str, list[Line]]) -> dict[Path, int]:
+    """Write files of JSON lines, each whole or not at all. Returns lines per file."""
     Path(out).mkdir(parents=True, exist_ok=True)
     written = {}
-    for name in TASKS:
-        path, made = Path(out) / f"{name}.jsonl", lines(name)
+    for name, made in files.items():
+        path = Path(out) / f"{name}.jsonl"
         part = path.with_suffix(".part")
         part.write_text(
             "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in made), encoding="utf-8", newline="\n"

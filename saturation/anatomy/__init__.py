@@ -9,17 +9,40 @@ must return exactly the residual stream when the FFN adds zero. A layer that fai
 
 from __future__ import annotations
 
-from .blocks import Block, UnsupportedModel, first
+from .blocks import Block, UnsupportedModel, first, given
 from .finding import find_blocks
 from .layers import decoder_layers, input_device
+from .matrices import Matrix, find_matrices
+from .mixing import find_mixers, silenced
+from .neurons import FeedForward, feedforwards, narrowed
+from .passes import recomputing, running
 from .proving import collapsed
+from .weighing import held, quantised, stored, weight, weights
+from .wrapping import unwrapped, wrappers
 
 __all__ = [
     "Block",
+    "FeedForward",
+    "Matrix",
     "UnsupportedModel",
     "collapsed",
     "decoder_layers",
+    "feedforwards",
     "find_blocks",
+    "find_matrices",
+    "find_mixers",
     "first",
+    "given",
+    "held",
     "input_device",
+    "narrowed",
+    "quantised",
+    "recomputing",
+    "running",
+    "silenced",
+    "stored",
+    "unwrapped",
+    "weight",
+    "weights",
+    "wrappers",
 ]

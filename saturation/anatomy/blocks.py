@@ -21,7 +21,9 @@ class Block:
     Attributes
     ----------
     index
-        Number of the layer, from 0.
+        Place among the model's feed-forward blocks, from 0: its column in a trace, its number in a policy.
+    number
+        Number of its decoder layer, from 0: the index too, unless layers without such a block stand between.
     layer
         The decoder layer.
     chain
@@ -38,9 +40,16 @@ class Block:
         True where the layer changes the FFN's output in place after it was returned (Falcon).
     outputs
         Length of the tuple that the FFN returns (router scores come second); 0 where it is one tensor.
+    beside
+        Children whose branches are added to the chain (experts beside a shared one); empty in most models.
+    steps
+        Of a block with branches: all its modules, in the order they run, with what each reads.
+    summed
+        Of the modules beside those whose output the layer adds to that of the source.
     """
 
     index: int
+    number: int
     layer: nn.Module
     chain: tuple[nn.Module, ...]
     source: nn.Module
@@ -49,16 +58,40 @@ class Block:
     adds_residual: bool = False
     overwritten: bool = False
     outputs: int = 0
+    beside: tuple[nn.Module, ...] = ()
+    steps: tuple[Any, ...] = ()
+    summed: tuple[nn.Module, ...] = ()
+
+    @property
+    def modules(self) -> tuple[nn.Module, ...]:
+        """All children of the layer that make up the FFN with its own norms."""
+        return tuple(step.module for step in self.steps) or self.chain
+
+    @property
+    def ends(self) -> tuple[nn.Module, ...]:
+        """The modules whose outputs are what the FFN adds, in the order they run: the source, or several branches."""
+        return tuple(step.module for step in self.steps if step.module in (self.source, *self.summed)) or (self.source,)
 
     def nothing(self, x: Tensor) -> Any:
         """What the FFN returns when it adds nothing to x [..., hidden], in the form its layer expects."""
-        output = x.clone() if self.adds_residual else torch.zeros_like(x)
+        return self.giving(x, torch.zeros_like(x))
+
+    def giving(self, x: Tensor, delta: Tensor) -> Any:
+        """What the FFN returns when it adds delta to x [..., hidden], in the form its layer expects."""
+        output = x + delta if self.adds_residual else delta
         return (output, *[None] * (self.outputs - 1)) if self.outputs else output
 
 
 def first(output: Any) -> Any:
     """The tensor of a module's output that goes on (some return tuples: router scores, attention weights)."""
     return output[0] if isinstance(output, tuple | list) else output
+
+
+def given(args: tuple[Any, ...], named: dict[str, Any]) -> Any:
+    """The tensor that a call of a module reads: its first argument, by position or by name."""
+    if args:
+        return args[0]
+    return named["hidden_states"] if "hidden_states" in named else next(iter(named.values()))
 
 
 def refusal(model: PreTrainedModel, index: int, reason: str) -> UnsupportedModel:

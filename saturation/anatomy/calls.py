@@ -24,6 +24,7 @@ class Call:
     args: tuple[Any, ...]
     named: dict[str, Any]
     output: Any = None
+    whole: Any = None  # where the module returns several, all of them
 
     @property
     def input(self) -> Any:
@@ -43,7 +44,7 @@ def watched(modules: list[nn.Module]) -> Iterator[list[Call]]:
     calls: list[Call] = []
 
     def keep(module: nn.Module, args: tuple[Any, ...], named: dict[str, Any], output: Any) -> None:
-        calls.append(Call(module, args, named, first(output)))
+        calls.append(Call(module, args, named, first(output), output))
 
     hooks = Hooks()
     with hooks.held():

@@ -5,17 +5,23 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from operator import is_not
 from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from ..patching import uncompiled
 from .blocks import Block, UnsupportedModel, first, refusal
+from .branching import branched
 from .calls import Call, same, watched
-from .layers import decoder_layers, input_device, weight
+from .layers import decoder_layers, input_device
 from .proving import prove
+from .weighing import quantised, weight
+from .wrapping import unwrapped
 
 
 def find_blocks(model: PreTrainedModel) -> tuple[Block, ...]:
@@ -24,12 +30,13 @@ def find_blocks(model: PreTrainedModel) -> tuple[Block, ...]:
     Parameters
     ----------
     model
-        A causal language model of transformers, in eval mode.
+        A causal language model of transformers, in eval mode, or a wrapper of one.
 
     Returns
     -------
     tuple of Block
-        One per decoder layer, in order. Cached for as long as the model keeps the same layers.
+        One per decoder layer that has one, in order; in hybrids such as Nemotron-H that is not every layer. Cached
+        for as long as the model keeps the same layers.
 
     Raises
     ------
@@ -38,28 +45,32 @@ def find_blocks(model: PreTrainedModel) -> tuple[Block, ...]:
     ValueError
         For a model in training mode.
     """
+    model = unwrapped(model)
     layers = decoder_layers(model)
-    with _FINDING:  # one trace at a time: two would take each other's calls for their own
-        known = _BLOCKS.get(model, ())
-        parts = all(block.chain[-1] in block.layer.modules() for block in known)
-        if parts and [block.layer for block in known] == layers:
-            return known
-        return _found(model, layers)
+    with _FINDING, uncompiled():  # one trace at a time: two would take each other's calls for their own
+        parts = [part for layer in layers for part in layer.modules()]  # an adapter changes them
+        known, blocks = _BLOCKS.get(model, ([], ()))
+        if len(parts) != len(known) or any(map(is_not, parts, known)):
+            blocks = _found(model, layers)
+            _BLOCKS[model] = parts, blocks
+        return blocks
 
 
 def _found(model: PreTrainedModel, layers: list[nn.Module]) -> tuple[Block, ...]:
-    _BLOCKS[model] = blocks = tuple(
-        _find_block(model, index, layer, call)
-        for index, (layer, call) in enumerate(zip(layers, _calls_of_layers(model, layers), strict=True))
-    )
+    calls = _calls_of_layers(model, layers)
+    found = [_find_block(model, number, *one) for number, one in enumerate(zip(layers, calls, strict=True))]
+    blocks = tuple(replace(block, index=index) for index, block in enumerate(filter(None, found)))
+    if not blocks:
+        raise refusal(model, 0, _NO_PART)
     if len({block.parallel for block in blocks}) > 1:
-        odd = next(block.index for block in blocks if block.parallel != blocks[0].parallel)
+        odd = next(block.number for block in blocks if block.parallel != blocks[0].parallel)
         raise refusal(model, odd, "it is parallel to attention and others are not, or the other way round")
     return blocks
 
 
-_BLOCKS: WeakKeyDictionary[PreTrainedModel, tuple[Block, ...]] = WeakKeyDictionary()
+_BLOCKS: WeakKeyDictionary[PreTrainedModel, tuple[list[nn.Module], tuple[Block, ...]]] = WeakKeyDictionary()
 _FINDING = threading.RLock()
+_NO_PART = "no part of it reads single tokens and carries weights"
 
 
 def _calls_of_layers(model: PreTrainedModel, layers: list[nn.Module]) -> list[Call]:
@@ -73,13 +84,25 @@ def _calls_of_layers(model: PreTrainedModel, layers: list[nn.Module]) -> list[Ca
     if not _alike(logits, again):
         raise UnsupportedModel(
             f"expected a causal language model, whose tokens do not depend on later ones, but in "
-            f"{type(model).__name__} ({model.config.model_type!r}) they do, as in an encoder; load it as a decoder "
-            "(is_decoder=True where its configuration knows that), or another model"
+            f"{type(model).__name__} ({model.config.model_type!r}) they do{_why(model)}"
         )
     by_layer = {id(call.module): call for call in calls}
     if missing := [index for index, layer in enumerate(layers) if id(layer) not in by_layer]:
         raise refusal(model, missing[0], "the forward pass does not call it")
     return [by_layer[id(layer)] for layer in layers]
+
+
+def _why(model: PreTrainedModel) -> str:
+    """What makes a token depend on later ones, and what to do."""
+    if packed := next((part for part in model.modules() if hasattr(part, "_packed_params")), None):
+        where = ".".join(type(packed).__module__.split(".")[:-2])
+        return (
+            f": its linears ({type(packed).__name__} of {where}) round the activations of all tokens of a pass on one "
+            "scale; quantise the weights alone, or the activations token by token, as torchao's "
+            "Int8DynamicActivationInt8WeightConfig does"
+        )
+    known = "is_decoder=True where its configuration knows that"
+    return f", as in an encoder; load it as a decoder ({known}), or another model"
 
 
 def _alike(one: Tensor, other: Tensor) -> bool:
@@ -93,7 +116,8 @@ def _alike(one: Tensor, other: Tensor) -> bool:
     return bool(moved[:3].max() <= max(1e-4, 4 * torch.finfo(one.dtype).eps) * moved[3])
 
 
-def _find_block(model: PreTrainedModel, index: int, layer: nn.Module, call: Call) -> Block:
+def _find_block(model: PreTrainedModel, index: int, layer: nn.Module, call: Call) -> Block | None:
+    """The block of one decoder layer; None where it is a mixer of tokens and nothing else."""
     with torch.no_grad(), _by_itself(model, index), watched(list(layer.children())) as calls:
         output = first(layer(*call.args, **call.named)).clone()
     if not bool(output.isfinite().all()):
@@ -103,9 +127,24 @@ def _find_block(model: PreTrainedModel, index: int, layer: nn.Module, call: Call
         )
     chain = _heaviest_chain(calls)
     if not chain:
-        raise refusal(model, index, "no part of it reads single tokens and carries weights")
-    with torch.no_grad(), _by_itself(model, index):
-        return prove(model, Block(index, layer, chain, chain[-1]), call, output)
+        if all(call.mixes or _plain(call.module) for call in calls):
+            return None
+        raise refusal(model, index, _NO_PART)
+    block = Block(index, index, layer, chain, chain[-1])
+    try:
+        with torch.no_grad(), _by_itself(model, index):
+            return prove(model, block, call, output)
+    except UnsupportedModel as refused:
+        with torch.no_grad(), suppress(UnsupportedModel), _by_itself(model, index):
+            if whole := branched(block, calls):
+                return prove(model, whole, call, output)
+        raise refused
+
+
+def _plain(module: nn.Module) -> bool:
+    """Whether it can hold no matrix, in whatever form: a norm or a dropout."""
+    held = [*module.parameters(), *module.buffers()]
+    return not list(module.children()) and not quantised(module) and all(one.ndim < 2 for one in held)
 
 
 @contextmanager

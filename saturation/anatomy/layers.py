@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import nn
 from transformers import PreTrainedModel
 
+from ..patching import Hooks, uncompiled
 from .blocks import UnsupportedModel
+from .weighing import weight
+from .wrapping import unwrapped
 
 
 def decoder_layers(model: PreTrainedModel) -> list[nn.Module]:
@@ -26,26 +31,44 @@ def decoder_layers(model: PreTrainedModel) -> list[nn.Module]:
             "expected a model in eval mode, got one in training mode, where dropout would make every "
             "measurement random; call model.eval() first"
         )
-    depth = getattr(config.get_text_config(), "num_hidden_layers", None)
-    lists = (module for module in model.modules() if isinstance(module, nn.ModuleList))
-    stacks = [stack for stack in lists if len(stack) == depth]
+    text = config.get_text_config()
+    depth = getattr(text, "decoder_layers", None) or getattr(text, "num_hidden_layers", None)
+    stacks = [part for part in model.modules() if isinstance(part, nn.ModuleList) and len(part) == depth]
     if not stacks:
         raise UnsupportedModel(
             f"expected a stack of {depth} decoder layers (one nn.ModuleList, as config.num_hidden_layers "
             f"says), found none in {type(model).__name__} ({kind!r}); this model cannot be watched or skipped"
         )
-    return list(max(stacks, key=lambda stack: sum(map(weight, stack))))
+    return list(map(_bare, stacks[0] if len(stacks) == 1 else _that_runs(model, stacks)))
+
+
+_STACKS: WeakKeyDictionary[PreTrainedModel, nn.ModuleList] = WeakKeyDictionary()  # of models that have several
+
+
+def _that_runs(model: PreTrainedModel, stacks: list[nn.ModuleList]) -> nn.ModuleList:
+    """Of stacks of the same depth the one that reads text, such as beside a vision tower; the heavier of two."""
+    if not any(stack is _STACKS.get(model) for stack in stacks):
+        run: set[nn.Module] = set()
+        hooks = Hooks()
+        with hooks.held(), uncompiled(), torch.no_grad():
+            for layer in (layer for stack in stacks for layer in stack):
+                hooks.before(layer, lambda module, *_: run.add(module))
+            model(input_ids=torch.ones(1, 1, dtype=torch.long, device=input_device(model)), use_cache=False)
+        _STACKS[model] = max(stacks, key=lambda stack: (len(run.intersection(stack)), weight(stack)))
+    return _STACKS[model]
+
+
+def _bare(layer: nn.Module) -> nn.Module:
+    """The layer inside what was put around it alone (torch.compile): a module whose only part it is."""
+    while len(parts := list(layer.children())) == 1 and not list(layer.parameters(recurse=False)):
+        layer = parts[0]
+    return layer
 
 
 def input_device(model: PreTrainedModel) -> torch.device:
-    """Where the model expects its token ids, also when it is spread over devices."""
-    table: Any = model.get_input_embeddings()
-    device = next(table.parameters()).device
+    """Where the model expects its token ids, also when it is wrapped, quantised or spread over devices."""
+    table: Any = unwrapped(model).get_input_embeddings()
+    device = next(chain(table.parameters(), table.buffers())).device
     if device.type == "meta":  # offloaded: accelerate brings the weights to its execution device
         device = torch.device(table._hf_hook.execution_device)
     return device
-
-
-def weight(module: nn.Module) -> int:
-    """Entries of its matrices: norms and biases weigh nothing."""
-    return sum(parameter.numel() for parameter in module.parameters() if parameter.ndim > 1)

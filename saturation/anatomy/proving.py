@@ -13,12 +13,14 @@ from transformers import PreTrainedModel
 
 from ..patching import patched
 from .blocks import Block, first, refusal
+from .branching import joined, pass_on
 from .calls import Call, same, watched
+from .weighing import weight
 
 
 def prove(model: PreTrainedModel, block: Block, call: Call, output: Tensor) -> Block:
     """Complete the block from the layer's behaviour on the traced input, or refuse it."""
-    inside = {block.layer, *(part for module in block.chain for part in module.modules())}
+    inside = {block.layer, *(part for module in block.modules for part in module.modules())}
     outside = [module for module in block.layer.modules() if module not in inside]
 
     def layer(block: Block, replacement: Callable[..., Any]) -> tuple[Tensor, list[Call]]:
@@ -28,7 +30,10 @@ def prove(model: PreTrainedModel, block: Block, call: Call, output: Tensor) -> B
     seen = _Seen()
     again, running = layer(block, partial(seen.spy, block))
     if not torch.equal(again, output):
-        raise refusal(model, block.index, "running its feed-forward part as one piece changes its output")
+        reason = "running its feed-forward part as one piece changes its output"
+        if (bare := _without_norm(block)) and torch.equal(layer(bare, partial(seen.spy, bare))[0], output):
+            reason = "it is post-norm: its feed-forward output is added to what a norm gave, not to the residual stream"
+        raise refusal(model, block.number, reason)
     source, delta = (block.chain[-1], seen.copy) if not seen.residual else seen.inner(model, block)
     block = replace(
         block,
@@ -39,7 +44,9 @@ def prove(model: PreTrainedModel, block: Block, call: Call, output: Tensor) -> B
     )
     without, silent = layer(block, lambda x, *_, run, **__: block.nothing(x))
     if without.numel() != seen.x.numel():
-        raise refusal(model, block.index, "it hands on more than one residual stream")
+        raise refusal(model, block.number, "it hands on more than one residual stream")
+    if not without.any():  # else a list of FFNs alone would be taken for layers that run beside attention (XLM)
+        raise refusal(model, block.number, "it gives the feed-forward output alone, which is added outside the layer")
     scale = next((s for s in _scales(block.layer) if torch.equal(without.reshape(seen.x.shape), seen.x * s)), None)
     if scale is None and (multiplier := _read_on(block.layer, seen.x, delta, running, silent)):
         ends_in_module = any(same(call.output, again) for call in running)  # a norm of the sum, say
@@ -47,8 +54,14 @@ def prove(model: PreTrainedModel, block: Block, call: Call, output: Tensor) -> B
             return replace(block, multiplier=multiplier)
     multiplier = _multiplier(block.layer, without, output, delta, scale or 1.0)
     if multiplier is None or (scale is None and not _reads_layer_input(call, seen.x, block)):
-        raise refusal(model, block.index, "its feed-forward output is not simply added to the residual stream")
+        raise refusal(model, block.number, "its feed-forward output is not simply added to the residual stream")
     return replace(block, multiplier=multiplier, parallel=scale is None)
+
+
+def _without_norm(block: Block) -> Block | None:
+    """The block without what runs before its first matrix; None where nothing does, or it has branches."""
+    first_matrix = next((place for place, module in enumerate(block.chain) if weight(module)), 0)
+    return replace(block, chain=block.chain[first_matrix:]) if first_matrix and not block.steps else None
 
 
 class _Seen:
@@ -73,7 +86,7 @@ class _Seen:
         last = block.chain[-1]
         found = [part for part in self.parts if part.module is not last and _adds(self.x, part.output, self.copy)]
         if not found:
-            raise refusal(model, block.index, "its feed-forward part adds the residual stream by itself")
+            raise refusal(model, block.number, "its feed-forward part adds the residual stream by itself")
         return found[-1].module, found[-1].output
 
 
@@ -88,26 +101,31 @@ def collapsed(
         The feed-forward block.
     replacement
         Called as ``replacement(x, *extra, run=run, **named)`` with the FFN's input x [..., hidden] and what the
-        layer hands to the last module besides; ``run`` is the FFN itself.
+        layer hands to the last module besides; ``run`` is the FFN itself, and calls its option ``seen`` with each
+        module of the chain, its input and its output.
     scope
         While it is false the modules do what they did before.
     """
     originals = [module.forward for module in block.chain]
+    before = list(zip(block.chain, originals, strict=True))[:-1]
 
-    def run(x: Tensor, *extra: Any, **named: Any) -> Any:
-        for forward in originals[:-1]:
-            x = first(forward(x))
-        return originals[-1](x, *extra, **named)
+    def run(x: Tensor, *extra: Any, seen: Callable[..., None] | None = None, **named: Any) -> Any:
+        for module, forward in before:
+            given, x = x, first(forward(x))
+            if seen is not None:
+                seen(module, given, x)
+        output = originals[-1](x, *extra, **named)
+        if seen is not None:
+            seen(block.chain[-1], x, first(output))
+        return output
 
     def gated(inside: Callable[..., Any], outside: Callable[..., Any]) -> Callable[..., Any]:
         return lambda *args, **named: (inside if scope else outside)(*args, **named)
 
-    insides: list[Callable[..., Any]] = [*[_pass_on] * (len(originals) - 1), partial(replacement, run=run)]
+    if block.steps:
+        return {module: gated(inside, module.forward) for module, inside in joined(block, replacement).items()}
+    insides: list[Callable[..., Any]] = [*[pass_on] * (len(originals) - 1), partial(replacement, run=run)]
     return dict(zip(block.chain, map(gated, insides, originals), strict=True))
-
-
-def _pass_on(x: Tensor, *_: Any, **__: Any) -> Tensor:
-    return x
 
 
 def _scales(layer: nn.Module) -> list[float]:
@@ -165,7 +183,7 @@ def _reads_layer_input(call: Call, x: Tensor, block: Block) -> bool:
     """Whether the FFN's input x is the layer's input, or a norm of it that attention shares."""
     if same(x, call.input):
         return True
-    with watched([child for child in block.layer.children() if child not in block.chain]) as calls:
+    with watched([child for child in block.layer.children() if child not in block.modules]) as calls:
         block.layer(*call.args, **call.named)
     return any(same(part.input, call.input) and torch.equal(part.output, x) for part in calls if not part.mixes)
 

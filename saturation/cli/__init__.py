@@ -3,6 +3,9 @@
 from . import doctor as doctor
 from . import drawing as drawing
 from . import evaluating as evaluating
+from . import exporting as exporting
+from . import fetching as fetching
+from . import pruning as pruning
 from . import running as running
 from . import sweeping as sweeping
 from .app import app

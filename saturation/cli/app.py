@@ -11,13 +11,33 @@ from typing import TYPE_CHECKING, Annotated, Any, ParamSpec, TypeVar
 import typer
 from typer.core import TyperGroup
 
+from ..progress import lines
 from . import options
-from .given import read_policy, writable, writable_folder
+from .given import read_policy, read_texts, writable, writable_folder
 
 if TYPE_CHECKING:
     import pandas as pd
 
-ORDER = ("record", "generate", "replay", "sweep", "eval", "figure", "doctor", "demo")  # in the help; others follow
+ORDER = (
+    "fetch",
+    "record",
+    "generate",
+    "harm",
+    "replay",
+    "sweep",
+    "eval",
+    "prune",
+    "study",
+    "export",
+    "figure",
+    "doctor",
+    "demo",
+)  # in the help; others follow
+
+
+def example(words: str) -> str:
+    """The end of a command's help: one line to copy."""
+    return f"\b\nExample:\n  saturation {words}"
 
 
 class _Ordered(TyperGroup):
@@ -27,12 +47,19 @@ class _Ordered(TyperGroup):
         named = super().list_commands(ctx)
         return sorted(named, key=lambda name: ORDER.index(name) if name in ORDER else len(ORDER))
 
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """Each with its whole sentence."""
+        found = [(name, self.get_command(ctx, name)) for name in self.list_commands(ctx)]
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, command.help) for name, command in found if command is not None])
+
 
 app = typer.Typer(
     cls=_Ordered,
     help="Measure which feed-forward blocks of a language model are saturated, and what skipping them costs.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # its tables cut words where a terminal is narrow
     add_completion=False,
 )
 
@@ -47,13 +74,14 @@ SKIPPED_ANSWER = f"{SKIPPED}; answer, of all at the decode steps that wrote the 
 
 
 def plainly(command: Callable[P, R]) -> Callable[P, R]:
-    """End with the error's sentence instead of a traceback."""
+    """Take paths as a person means them, and end with an error's sentence instead of a traceback."""
 
     @wraps(command)
     def run(*args: P.args, **named: P.kwargs) -> R:
         try:
-            return command(*args, **named)
-        except typer.Exit:  # a RuntimeError, but no error
+            with lines(partial(typer.echo, err=True)):
+                return command(*args, **{name: _meant(value) for name, value in named.items()})
+        except (typer.Exit, BrokenPipeError):  # no errors: typer ends in silence where nobody reads on
             raise
         except Exception as error:
             logging.getLogger(__name__).debug("failed", exc_info=True)
@@ -69,7 +97,16 @@ def plainly(command: Callable[P, R]) -> Callable[P, R]:
     return run
 
 
-@app.command()
+def _meant(value: Any) -> Any:
+    """A value of the command line; in a path `~` is the home folder, where the shell left it standing."""
+    from ..trace import located
+
+    if isinstance(value, list):
+        return [_meant(one) for one in value]
+    return located(value) if isinstance(value, Path) else value
+
+
+@app.command(epilog=example("replay trace.parquet --thresholds 0.99,0.995,0.999"))
 @plainly
 def replay(
     trace: Annotated[Path, typer.Argument(help="a recorded trace")],
@@ -102,16 +139,29 @@ def replay(
             table.to_csv(part, index=False)
 
 
-@app.command()
+@app.command(epilog=example("demo --model smollm2 --texts own.txt"))
 @plainly
 def demo(
-    out: Annotated[Path, typer.Option("--out", "-o", help="folder for what it writes")] = Path("runs/demo"),
+    model: Annotated[str, typer.Option("--model", help=options.MODEL)] = "demo",
+    texts: Annotated[
+        str | None,
+        typer.Option(
+            help="texts of your own: a file with one to a line, or .jsonl with 'text'; a bundled task; a published "
+            "set with its file: wikitext-2=test.txt; or a set of the hub, such as c4"
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", help="folder for what it writes; default: runs/demo, or runs/demo_MODEL"),
+    ] = None,
 ) -> None:
-    """Record, skip and draw on the bundled model; ends by naming what it wrote."""
-    writable_folder(out)
+    """Record, skip and draw: on the bundled model, or another and its texts; ends by naming what it wrote."""
+    place = out or Path("runs") / ("demo" if model == "demo" else f"demo_{Path(model).resolve().name}")
+    writable_folder(place)
+    given = read_texts(texts) if texts is not None else None
     from .demo import demonstrate
 
-    demonstrate(out, say=typer.echo)
+    demonstrate(place, typer.echo, name=model, texts=given, source=texts)
 
 
 def _numbers(given: str) -> list[float]:

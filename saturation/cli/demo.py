@@ -1,33 +1,43 @@
-"""The main job on the bundled model, from one command: record, skip, draw."""
+"""The main job from one command, on the bundled model or another: record, skip, draw."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import json
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from itertools import pairwise
 from pathlib import Path
+from time import perf_counter
 from typing import Any
 
 import pandas as pd
+from torch import get_num_threads
 
 from .. import figures
-from ..loading import load, untrained
-from ..policies import FFNSkip, Policy, RandomFFN, StaticFFN, cold_regions, replay
+from ..loading import MODELS, fetch, load, untrained
+from ..policies import SINK, FFNSkip, Policy, RandomFFN, StaticFFN, cold_regions, replay
 from ..quality import losses, mean_loss, rise, summarise
-from ..recording import record
+from ..recording import Text, record
 from ..sweeps import sweep
-from ..tasks import bundled
-from ..trace import Trace
+from ..trace import Trace, writing
 from .app import SKIPPED_ANSWER, as_text
+from .material import Material, material
 
 RATIOS = (0.05, 0.15, 0.25, 0.35)  # of all FFN blocks, as in Table 3 of the paper
-SEEDS = (0, 1, 2)  # of the random baseline
-TEXTS = 64  # validation texts that are scored
-ASKED = {"factoid": ("correct", 100), "problems": ("correct", 48), "summaries": ("rouge_L", 30)}  # score, examples
-SHARES = (0.15, 0.25)  # of all FFN blocks, where the model writes
+STEPS = ("recording", "one block", "skipping", "asking", "drawing")
 INTERVAL = "95 % interval"
+LINE = 44  # tokens in a line of the figure of tokens
 
 
-def demonstrate(out: Path, say: Callable[[str], None]) -> list[Path]:
-    """Measure the bundled model and write traces, tables and figures.
+def demonstrate(
+    out: Path,
+    say: Callable[[str], None],
+    *,
+    name: str = "demo",
+    texts: Sequence[str] | None = None,
+    source: str | None = None,
+) -> list[Path]:
+    """Measure a model and write traces, tables and figures.
 
     Parameters
     ----------
@@ -35,81 +45,119 @@ def demonstrate(out: Path, say: Callable[[str], None]) -> list[Path]:
         Folder for what is written; made if it is not there.
     say
         Called with each line that a reader should see.
+    name
+        The model, as for `load`; a named one is fetched if it was not.
+    texts, source
+        Texts to measure it on, and what a reader calls them. None: the bundled world for the bundled model, and for
+        another the real tasks in the folder that `SATURATION_REAL_DATA` names, or bundled texts where it has none.
 
     Returns
     -------
     list of Path
         The files, in the order in which they were written.
+
+    Raises
+    ------
+    LoadingError
+        As for `load`.
+    ValueError
+        For given texts that are too few or too short.
     """
+    begun = perf_counter()
+    if name in MODELS:
+        fetch(name, say=say)
+    model, tokenizer = load(name)
+    given = material(name, tokenizer, texts, source)
     out.mkdir(parents=True, exist_ok=True)
     files = _Files(out)
-    model, tokenizer = load("demo")
+    parameters, toy = model.num_parameters(), "; a real trained model at toy scale (data/README.md)" * (name == "demo")
+    say(f"{name}, {parameters / 1e6:,.1f} million parameters{toy}. Its numbers are measured here, now.")
     control = untrained(model)
-    say("A real trained model at toy scale (data/README.md); its numbers are measured here, now.")
 
-    say("1/5 recording: held-out texts read by the trained and the untrained model, and text the model writes")
-    texts = [example.text for example in bundled("validation").head(TEXTS)]
-    read = record(model, tokenizer, texts, also=("attention", "block", "naive"))
-    before = record(control, tokenizer, texts, also=("naive",))
-    lines = bundled("calibration")
-    written = record(model, tokenizer, [example.prompt for example in lines], max_new_tokens=64)
-    calibration = record(model, tokenizer, [example.text for example in lines])
-    for name, trace in {"read": read, "untrained": before, "written": written}.items():
-        files.trace(name, trace)
+    say(f"1/5 recording: the trained and the untrained model read {given.words}, and the model writes")
+    traces = _record(model, control, tokenizer, given)
+    for called in ("read", "untrained", "written"):
+        files.trace(called, traces[called])
+    say(_sinks(traces["read"]))
+    times = [perf_counter()]
 
     say("2/5 leaving out one feed-forward block at a time")
-    dense = losses(model, tokenizer, texts)
-    layers = _one_by_one(model, control, tokenizer, texts, dense, read, before)
+    layers = _one_by_one(model, control, tokenizer, given, traces)
     files.table("layers", layers)
     say(as_text(_with_intervals(layers)))
+    times.append(perf_counter())
 
     say(f"3/5 skipping {', '.join(f'{r:.0%}' for r in RATIOS)} of all blocks: the paper's rule, static, random")
-    tradeoff = _tradeoff(model, tokenizer, texts, dense, calibration)
+    dense = losses(model, tokenizer, given.scored)
+    tradeoff = _tradeoff(model, tokenizer, given, traces["calibration"], dense)
     files.table("tradeoff", tradeoff)
-    mean, low, high = mean_loss(dense)
-    say(f"loss of the dense model: {mean:.4f} nats per token [{low:.4f}, {high:.4f}]; what skipping adds to it:")
-    said = _with_intervals(tradeoff).rename(columns={"ratio": "skipped", "loss": "rise of the loss"})
-    say(as_text(said[["policy", "skipped", "rise of the loss", INTERVAL, "predicted", "setting"]]))
-    say("target and predicted: shares of all FFN blocks on the calibration texts; skipped: on the texts scored here")
+    say(_told(tradeoff, dense))
+    times.append(perf_counter())
 
-    say("4/5 asking: answers and summaries that the model writes, dense and skipping")
-    start, end = cold_regions(calibration)
-    rows = _rows(model, tokenizer, calibration, out / "cells", cold_start=start, cold_end=end)
+    say("4/5 asking: what the model answers and writes, dense and skipping")
+    rows = _rows(model, tokenizer, given, traces["calibration"], out / "cells")
     files.table("rows", rows)
-    answers = _answers(rows)
+    answers = _answers(rows, given)
     files.table("answers", answers)
     said = _with_intervals(answers)
     say(as_text(said[["task", "policy", "decode", "score", "n", "mean", INTERVAL, "nominal", "total", "answer"]]))
     say(f"target: share on the calibration texts; what an adaptive rule skips on a task is its own.\n{SKIPPED_ANSWER}")
+    times.append(perf_counter())
 
     say("5/5 drawing, PDF and PNG at the width of an ACL column or page")
-    pair = {"trained": read, "untrained": before}
-    files.figure("layers", figures.layers(pair, cold_start=start, cold_end=end))
-    files.figure("growth", figures.growth(pair))
-    files.figure("distribution", figures.distribution(read), width="text")
-    files.figure("tokens", figures.tokens(written, sequence=0, stop=44), width="text")
-    files.figure("tradeoff", figures.tradeoff(tradeoff))
-    for name, (score, _) in ASKED.items():
-        files.figure(f"tradeoff_{name}", figures.tradeoff(answers, task=name, score=score))
-
-    say(f"\nWritten to {out}:")
-    for name, endings in files.by_name().items():
-        say(f"  {name:<20} {', '.join(endings)}")
+    _draw(files, traces, tradeoff, answers, given)
+    seconds = [round(end - start, 1) for start, end in pairwise([begun, *times, perf_counter()])]
+    about = {
+        "model": name,
+        "parameters": parameters,
+        "texts": given.words,
+        "seconds": dict(zip(STEPS, seconds, strict=True)),
+    }
+    files.about(about | _measured(given, dense) | {"sink": SINK, "threads": get_num_threads()})
+    say(f"\nWritten to {out}, in {sum(seconds):.0f} s:")
+    for called, endings in files.by_name().items():
+        say(f"  {called:<32} {', '.join(endings)}")
     say("\nOpen next: notebooks/01_record_saturation.ipynb (make lab), where the same is done step by step;")
     say("03_compare_policies.ipynb tests more rules against the dense model, example by example.")
     return files.written
 
 
-def _one_by_one(
-    model: Any, control: Any, tokenizer: Any, texts: list[str], dense: pd.DataFrame, read: Trace, before: Trace
-) -> pd.DataFrame:
+def _measured(given: Material, dense: pd.DataFrame) -> dict[str, Any]:
+    """How many texts were read for what, and the dense model's loss."""
+    loss, low, high = mean_loss(dense)
+    alone, control = (len(given.scored[:count]) for count in (given.alone, given.control))
+    counts = {"scored": len(dense), "tokens": int(dense["tokens"].sum()), "fitted": len(given.calibration)}
+    return counts | {"alone": alone, "control": control, "loss": loss, "low": low, "high": high}
+
+
+def _record(model: Any, control: Any, tokenizer: Any, given: Material) -> dict[str, Trace]:
+    """The scored texts read by both models, texts to fit policies to, and what the model writes."""
+    read = partial(record, model, tokenizer)
+    return {
+        "read": read(given.scored, also=("attention", "block", "naive", "magnitude")),
+        "untrained": record(control, tokenizer, given.scored, also=("naive",)),
+        "written": read(given.prompts, max_new_tokens=given.new_tokens, chat=given.chat),
+        "calibration": read(given.calibration),
+    }
+
+
+def _sinks(read: Trace) -> str:
+    """Where attention sinks are, as a sentence."""
+    found = read.massive()
+    first, others = int((found["position"] == 0).sum()), int((found["position"] > 0).sum())
+    texts, tokens = read.tokens["sequence"].nunique(), int((read.tokens["position"] > 0).sum())
+    said = f"attention sinks (massive activations): the first token in {first} of {texts} texts, and {others} of the "
+    return f"{said}{tokens:,} other tokens; policies leave the first {SINK} positions of each text alone"
+
+
+def _one_by_one(model: Any, control: Any, tokenizer: Any, given: Material, traces: dict[str, Trace]) -> pd.DataFrame:
     """Cosine, growth and the rise of the loss without each single FFN, trained beside untrained."""
-    blank = losses(control, tokenizer, texts)
+    rise_of = _rises(model, tokenizer, given.scored[: given.alone])
+    untrained_rise_of = _rises(control, tokenizer, given.scored[: given.control])
+    read, before = traces["read"], traces["untrained"]
     rows = []
     for layer in range(read.layers):
-        policy = StaticFFN(layers=(layer,))
-        mean, low, high = rise(losses(model, tokenizer, texts, policy=policy), dense)
-        untrained_rise, _, _ = rise(losses(control, tokenizer, texts, policy=policy), blank)
+        mean, low, high = rise_of(layer)
         rows.append(
             {
                 "layer": layer,
@@ -120,17 +168,28 @@ def _one_by_one(
                 "high": high,
                 "untrained cosine": before.similarity[:, layer].mean(),
                 "untrained rho": before.growth[:, layer].mean(),
-                "untrained loss rise": untrained_rise,
+                "untrained loss rise": untrained_rise_of(layer)[0],
+                "loss rise, sink too": rise_of(layer, sink=0)[0],
             }
         )
     return pd.DataFrame(rows)
 
 
-def _tradeoff(model: Any, tokenizer: Any, texts: list[str], dense: pd.DataFrame, calibration: Trace) -> pd.DataFrame:
+def _rises(model: Any, tokenizer: Any, texts: Sequence[Text]) -> Callable[..., tuple[float, float, float]]:
+    """What leaving out one FFN adds to the loss of these texts, as a function of its layer and of the sink."""
+    dense = losses(model, tokenizer, texts)
+
+    def rise_of(layer: int, sink: int = SINK) -> tuple[float, float, float]:
+        return rise(losses(model, tokenizer, texts, policy=StaticFFN((layer,), sink=sink)), dense)
+
+    return rise_of
+
+
+def _tradeoff(model: Any, tokenizer: Any, given: Material, calibration: Trace, dense: pd.DataFrame) -> pd.DataFrame:
     """Loss against skipped blocks: one row per policy."""
     rows = []
-    for name, policies in _policies(calibration):
-        tables = [losses(model, tokenizer, texts, policy=policy) for policy in policies]
+    for name, policies in _policies(calibration, given.seeds):
+        tables = [losses(model, tokenizer, given.scored, policy=policy) for policy in policies]
         table = sum(tables[1:], start=tables[0]) / len(tables)  # the mean over seeds, text by text
         mean, low, high = rise(table, dense)
         rows.append(
@@ -147,14 +206,30 @@ def _tradeoff(model: Any, tokenizer: Any, texts: list[str], dense: pd.DataFrame,
     return pd.DataFrame(rows)
 
 
-def _policies(calibration: Trace) -> Iterable[tuple[str, list[Policy]]]:
-    """The paper's rule and its two FFN baselines at each ratio, fitted on the calibration trace."""
+def _told(tradeoff: pd.DataFrame, dense: pd.DataFrame) -> str:
+    """What skipping adds to the loss, for the terminal."""
+    mean, low, high = mean_loss(dense)
+    said = _with_intervals(tradeoff).rename(columns={"ratio": "skipped", "loss": "rise of the loss"})
+    return (
+        f"loss of the dense model: {mean:.4f} nats per token [{low:.4f}, {high:.4f}]; what skipping adds to it:\n"
+        f"{as_text(said[['policy', 'skipped', 'rise of the loss', INTERVAL, 'predicted', 'setting']])}\n"
+        "target and predicted: shares of all FFN blocks on the calibration texts; skipped: on the texts scored here"
+    )
+
+
+def _policies(calibration: Trace, seeds: Sequence[int]) -> Iterable[tuple[str, list[Policy]]]:
+    """The paper's rule and its two FFN baselines at each ratio, fitted on the calibration trace.
+
+    The rule stands there twice: with the sink left alone, and as if there were none.
+    """
     start, end = cold_regions(calibration)
+    cold: dict[str, Any] = {"cold_start": start, "cold_end": end}
     for ratio in RATIOS:
-        cold: dict[str, Any] = {"cold_start": start, "cold_end": end}
         yield _name("FFN-SkipLLM", ratio), [FFNSkip.fit(calibration, ratio=ratio, warmup=0, **cold)]
+        bare = FFNSkip.fit(calibration, ratio=ratio, warmup=0, sink=0, **cold)
+        yield _name("FFN-SkipLLM, sink 0", ratio), [bare]
         yield _name("static", ratio), [StaticFFN.fit(calibration, ratio=ratio, **cold)]
-        yield _name("random", ratio), [RandomFFN(ratio, seed=seed, **cold) for seed in SEEDS]
+        yield _name("random", ratio), [RandomFFN(ratio, seed=seed, **cold) for seed in seeds]
 
 
 def _name(rule: str, target: float) -> str:
@@ -169,21 +244,47 @@ def _with_intervals(table: pd.DataFrame) -> pd.DataFrame:
     return whole.rename(columns={"low": INTERVAL})
 
 
-def _rows(model: Any, tokenizer: Any, calibration: Trace, cells: Path, **cold: Any) -> pd.DataFrame:
+def _rows(model: Any, tokenizer: Any, given: Material, calibration: Trace, cells: Path) -> pd.DataFrame:
     """Written answers and their scores, example by example."""
+    start, end = cold_regions(calibration)
+    cold: dict[str, Any] = {"cold_start": start, "cold_end": end}
     rules: dict[str, Policy | None] = {"dense": None}
-    for share in SHARES:
+    for share in given.shares:
         rules[_name("FFN-SkipLLM", share)] = FFNSkip.fit(calibration, ratio=share, warmup=0, **cold)
         rules[_name("static", share)] = StaticFFN.fit(calibration, ratio=share, **cold)
         rules[_name("random", share)] = RandomFFN(share, **cold)
-    tasks = [bundled(name).head(number) for name, (_, number) in ASKED.items()]
-    return sweep(model, tokenizer, rules, tasks, out=cells)
+    return sweep(model, tokenizer, rules, [task for task, _ in given.tasks.values()], out=cells)
 
 
-def _answers(rows: pd.DataFrame) -> pd.DataFrame:
-    """The score of each task beside what was skipped, over all decoded tokens and on the answers' own."""
+def _answers(rows: pd.DataFrame, given: Material) -> pd.DataFrame:
+    """The scores of each task beside what was skipped, over all decoded tokens and on the answers' own."""
     summary = summarise(rows)
-    return summary[summary["score"] == summary["task"].map({name: score for name, (score, _) in ASKED.items()})]
+    drawn = {(task.name, score) for task, scores in given.tasks.values() for score in scores}
+    return summary[[pair in drawn for pair in zip(summary["task"], summary["score"], strict=True)]]
+
+
+def _draw(
+    files: _Files, traces: dict[str, Trace], tradeoff: pd.DataFrame, answers: pd.DataFrame, given: Material
+) -> None:
+    """The figures of a run."""
+    start, end = cold_regions(traces["calibration"])
+    pair = {"trained": traces["read"], "untrained": traces["untrained"]}
+    files.figure("layers", figures.layers(pair, cold_start=start, cold_end=end))
+    files.figure("growth", figures.growth(pair))
+    files.figure("distribution", figures.distribution(traces["read"]), width="text")
+    written = traces["written"].select(sequence=0)
+    files.figure("tokens", figures.tokens(written, stop=_lines(written) * LINE), width="text")
+    files.figure("tradeoff", figures.tradeoff(tradeoff))
+    for task, scores in given.tasks.values():
+        for place, score in enumerate(scores):
+            name = f"tradeoff_{task.name}" + f"_{score}" * (place > 0)
+            label = given.labels.get(task.name) if score == "agreement" else None
+            files.figure(name, figures.tradeoff(answers, task=task.name, score=score, ylabel=label))
+
+
+def _lines(written: Trace) -> int:
+    """Lines of tokens that show where decoding starts and half a line of what comes then."""
+    return -(-(int(written.decoding.argmax()) + LINE // 2) // LINE)
 
 
 class _Files:
@@ -209,6 +310,12 @@ class _Files:
     def table(self, name: str, table: pd.DataFrame) -> None:
         path = self.folder / f"{name}.csv"
         table.to_csv(path, index=False)
+        self.written.append(path)
+
+    def about(self, facts: dict[str, Any]) -> None:
+        path = self.folder / "about.json"
+        with writing(path, "what was measured") as part:
+            part.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
         self.written.append(path)
 
     def figure(self, name: str, figure: Any, width: Any = "column") -> None:

@@ -8,15 +8,16 @@ import sys
 from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
-from typing import Annotated, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import typer
 
 from . import options
-from .app import app, plainly
+from .app import app, example, plainly
 from .given import open_model
 
 OPTIONAL = {
+    "gguf": "GGUF files, and named models such as smollm2",
     "lm-eval": "saturation eval --lm-eval",
     "datasets": "tasks from the hub",
     "openai": "answers scored by a judge",
@@ -33,12 +34,10 @@ class Finding(NamedTuple):
     says: str
 
 
-@app.command()
+@app.command(epilog=example("doctor smollm2"))
 @plainly
 def doctor(
-    model: Annotated[
-        str | None, typer.Argument(help="also look at this one: 'demo', a folder in Hugging Face format, or a hub id")
-    ] = None,
+    model: Annotated[str | None, typer.Argument(help=f"also look at this one: {options.MODEL}")] = None,
     device: options.Device = None,
     dtype: options.Dtype = None,
     device_map: options.DeviceMap = None,
@@ -133,30 +132,60 @@ def _browser() -> Finding:
     return Finding("ok" if found else "--", "Chromium", found or missing)
 
 
-def _of_model(model: object) -> Iterator[Finding]:
-    """Size and feed-forward blocks of a loaded model."""
-    from ..anatomy import UnsupportedModel, find_blocks
+def _of_model(model: Any) -> Iterator[Finding]:
+    """What a loaded model is, its size and its feed-forward blocks."""
+    from torch import nn
+
+    from ..anatomy import UnsupportedModel, find_blocks, stored, unwrapped, weights
     from ..skipping.ledger import bytes_read
 
-    whole, name = model.get_memory_footprint(), model.config.name_or_path  # type: ignore[attr-defined]
-    dtype = str(model.dtype).removeprefix("torch.")  # type: ignore[attr-defined]
-    yield Finding("ok", name, f"{_size(whole)} of weights in {dtype}")
+    inner = unwrapped(model)
+    whole, name = sum(map(stored, weights(inner))), inner.config.name_or_path or inner.config.model_type
+    dtype = str(inner.dtype).removeprefix("torch.")
+    yield Finding("ok", name, f"{_size(whole)} of weights as stored, computing in {dtype}")
+    yield from _around(model)
     try:
-        blocks = find_blocks(model)  # type: ignore[arg-type]
+        blocks = find_blocks(model)
     except UnsupportedModel as error:
         return (yield Finding("!!", "FFN blocks", str(error)))
-    inside = {id(p): p.numel() * p.element_size() for block in blocks for m in block.chain for p in m.parameters()}
+    path, stack = next(
+        (path, part)
+        for path, part in inner.named_modules()
+        if isinstance(part, nn.ModuleList) and blocks[0].layer in part.modules()
+    )
+    yield Finding("ok", "stack", f"{path}: {len(stack)} {type(blocks[0].layer).__name__}")
+    inside = {id(one): stored(one) for block in blocks for module in block.modules for one in weights(module)}
     held = sum(inside.values())
-    read = sum(bytes_read(model, block) for block in blocks)  # type: ignore[arg-type, misc]
+    read = sum(bytes_read(inner, block) for block in blocks)
     share, saved = held / whole, read / (whole - held + read) / 4
+    where = "" if len(blocks) == len(stack) else f" (layers {', '.join(str(block.number) for block in blocks)})"
     shape = "parallel to attention" if blocks[0].parallel else "behind attention"
     yield Finding(
         "ok",
         "FFN blocks",
-        f"{len(blocks)} found, {shape}, {share:.0%} of the weights; a quarter of them skipped saves {saved:.0%} of "
-        f"the bytes read, {1 / (1 - saved):.2f}x in speed if nothing else took time",
+        f"{len(blocks)} found{where}, {shape}, {share:.0%} of the weights; a quarter of them skipped saves "
+        f"{saved:.0%} of the bytes read, {1 / (1 - saved):.2f}x in speed if nothing else took time",
     )
     return None
+
+
+def _around(model: Any) -> Iterator[Finding]:
+    """What was done to a model after it was loaded."""
+    from ..anatomy import quantised, unwrapped, wrappers
+    from ..patching import compiled
+
+    if around := wrappers(model):
+        yield Finding("ok", "wrappers", f"{' around '.join(around)} around the model")
+    if forms := quantised(model):
+        method = getattr(getattr(unwrapped(model).config, "quantization_config", None), "quant_method", None)
+        named = ", ".join(f"{count} {form}" for form, count in sorted(forms.items()))
+        yield Finding("ok", "quantised", named + (f" ({getattr(method, 'value', method)})" if method else ""))
+    if parts := compiled(model):
+        yield Finding(
+            "--",
+            "compiled",
+            f"{len(parts)} parts ({', '.join(sorted(set(parts)))}); they run uncompiled while measured",
+        )
 
 
 def _version(package: str) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from . import options
-from .app import SKIPPED_ANSWER, app, as_text, plainly
+from .app import SKIPPED_ANSWER, app, as_text, example, plainly
 from .given import open_model, read_policy, read_tasks, writable
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ SCORED = (
 )
 
 
-@app.command("eval")
+@app.command("eval", epilog=example("eval demo -t factoid --policy static:layers=3+4 --examples 20"))
 @plainly
 def evaluate(
     model: options.Model,

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ..tasks import Task
+
+_EXAMPLE = "ffnskip:threshold=0.999,warmup=0"
+_FROM_HUB = 64  # texts of a set of the hub, which may be endless
 
 
 def open_model(
@@ -22,51 +25,82 @@ def open_model(
 
 
 def read_policy(given: str | None) -> Any:
-    """A policy from JSON text or from a file of it; None stays None."""
-    from ..policies import from_json
+    """A policy from a few words, from JSON text, or from a file of it and the arrays beside; None stays None."""
+    from ..policies import from_json, from_words, is_worded
+    from ..policies.saving import beside
     from ..tasks.files import text_of
 
     if given is None:
         return None
     inline = given.lstrip().startswith("{")
-    if not inline and not Path(given).is_file():
-        raise FileNotFoundError(f"expected a policy as JSON or a file of it, got {given!r}, and there is no such file")
+    if not inline and not _is_file(given):
+        if is_worded(given):
+            return from_words(given)
+        raise FileNotFoundError(
+            f"expected a policy such as {_EXAMPLE}, JSON or a file of it, got {given!r}, and there is no such file"
+        )
     text = given if inline else text_of(given, "a policy")
     try:
-        return from_json(text)
+        return from_json(text, () if inline else beside(given))
     except json.JSONDecodeError:
         example = '{"policy": "FFNSkip", "threshold": 0.999}'
-        raise ValueError(f"expected a policy as JSON, got {text!r}; write it like {example!r}") from None
+        raise ValueError(
+            f"expected a policy as JSON, got {text!r}; write it like {example!r}, or as {_EXAMPLE}"
+        ) from None
+
+
+def _is_file(given: str) -> bool:
+    from ..trace import located
+
+    try:
+        return located(given).is_file()
+    except ValueError:  # no file can have such a name: many numbers of a policy, say
+        return False
 
 
 def read_prompts(prompt: list[str] | None, file: Path | None) -> list[str]:
     """Prompts from the command line and from a file."""
-    from ..tasks.files import text_of
-
-    texts = list(prompt or ())
-    if file is not None:
-        for number, line in enumerate(text_of(file, "a file of prompts").split("\n"), 1):
-            if not line.strip():
-                continue
-            if file.suffix != ".jsonl":
-                texts.append(line)
-                continue
-            try:
-                row = json.loads(line)
-            except ValueError as error:
-                raise ValueError(f"expected JSON in every line of {file}, but line {number} is not: {error}") from None
-            if not isinstance(row, dict) or not ({"prompt", "text"} & set(row)):
-                raise ValueError(f"expected a field 'prompt' or 'text' in line {number} of {file}, found none; add it")
-            text = row.get("prompt") or row.get("text", row.get("prompt"))
-            if not isinstance(text, str) or not text.strip():
-                raise ValueError(
-                    f"expected 'prompt' or 'text' in line {number} of {file} to be a text, not empty, got {text!r}; "
-                    "correct it or remove the line"
-                )
-            texts.append(text)
+    texts = [*(prompt or ()), *(_lines(file, "a file of prompts", "prompt", "text") if file is not None else ())]
     if not texts:
         raise ValueError("expected a prompt, got none; give --prompt TEXT, or --prompts FILE")
     return texts
+
+
+def read_texts(given: str) -> list[str]:
+    """Texts as the command line names them: a file of them, a bundled task, a published set, or a set of the hub."""
+    from ..tasks import HUB, hub
+    from ..trace import located
+
+    file = located(given)
+    if file.is_file():
+        return list(_lines(file, "a file of texts", "text", "prompt"))
+    task = hub(given, examples=_FROM_HUB) if given in HUB else _task(given)
+    return [example.text or example.prompt for example in task]
+
+
+def _lines(file: Path, what: str, first: str, second: str) -> Iterator[str]:
+    """The lines of a text file, or of a .jsonl file one of two fields; blank lines left out."""
+    from ..tasks.files import text_of
+
+    for number, line in enumerate(text_of(file, what).split("\n"), 1):
+        if not line.strip():
+            continue
+        if file.suffix != ".jsonl":
+            yield line
+            continue
+        try:
+            row = json.loads(line)
+        except ValueError as error:
+            raise ValueError(f"expected JSON in every line of {file}, but line {number} is not: {error}") from None
+        if not isinstance(row, dict) or not ({first, second} & set(row)):
+            raise ValueError(f"expected a field 'prompt' or 'text' in line {number} of {file}, found none; add it")
+        text = row.get(first) or row.get(second, row.get(first))
+        if not isinstance(text, str) or not text.strip():
+            raise ValueError(
+                f"expected 'prompt' or 'text' in line {number} of {file} to be a text, not empty, got {text!r}; "
+                "correct it or remove the line"
+            )
+        yield text
 
 
 def read_tasks(names: Sequence[str], examples: int | None) -> list[Task]:
@@ -80,9 +114,10 @@ def read_tasks(names: Sequence[str], examples: int | None) -> list[Task]:
 
 def _task(name: str) -> Task:
     from ..tasks import bundled, published, read
+    from ..trace import located
 
     kind, equals, path = name.partition("=")
-    if equals and not (name.endswith(".jsonl") and Path(name).is_file()):
+    if equals and not (name.endswith(".jsonl") and located(name).is_file()):
         return published(kind, path)
     return read(name) if name.endswith(".jsonl") else bundled(name)
 

@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-Model = Annotated[str, typer.Argument(help="'demo', a folder in Hugging Face format, or a hub id")]
+MODEL = "'demo', a named model such as smollm2, a GGUF file, a folder in Hugging Face format, or a hub id"
+Model = Annotated[str, typer.Argument(help=MODEL)]
 Prompts = Annotated[list[str] | None, typer.Option("--prompt", "-p", help="a prompt; may be given several times")]
 PromptFile = Annotated[
     Path | None, typer.Option("--prompts", help="a file with a prompt per line, or .jsonl with 'prompt' or 'text'")
@@ -20,12 +21,14 @@ Dtype = Annotated[str | None, typer.Option(help="such as bfloat16; default: floa
 DeviceMap = Annotated[str | None, typer.Option(help="such as auto, to spread the model over several GPUs")]
 Revision = Annotated[str | None, typer.Option(help="branch, tag or commit on the hub")]
 Trust = Annotated[bool, typer.Option(help="run model code that comes with the checkpoint")]
+POLICY = "such as ffnskip:threshold=0.999,warmup=0 or static:layers=3+4, or JSON, or a file of it"
 PolicyText = Annotated[
     str | None,
-    typer.Option("--policy", help='JSON, or a file of it: \'{"policy": "FFNSkip", "threshold": 0.999}\''),
+    typer.Option("--policy", help=POLICY),
 ]
 PolicyTexts = Annotated[
-    list[str] | None, typer.Option("--policy", help="JSON, or a file of it; the dense model is always run")
+    list[str] | None,
+    typer.Option("--policy", help=f"{POLICY}; several times if you like, the dense model is always run"),
 ]
 TASKS = typer.Option(
     "--task", "-t", help="a bundled task, a .jsonl file, or a published set with its file: gsm8k=test.jsonl"

@@ -1,4 +1,4 @@
-"""`saturation record` and `saturation generate`: a model and some prompts."""
+"""`saturation record`, `saturation generate` and `saturation harm`: a model and some prompts."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from . import options
-from .app import app, plainly
+from .app import app, example, plainly
 from .given import open_model, read_policy, read_prompts, writable
 
 
@@ -19,9 +19,10 @@ class Also(StrEnum):
     attention = "attention"
     block = "block"
     naive = "naive"
+    magnitude = "magnitude"
 
 
-@app.command()
+@app.command(epilog=example('record demo -p "Once upon a time" -n 64 --out trace.parquet'))
 @plainly
 def record(
     model: options.Model,
@@ -61,7 +62,7 @@ def record(
     typer.echo(" ".join(f"{cosine:.3f}" for cosine in trace.similarity.mean(axis=0)))
 
 
-@app.command()
+@app.command(epilog=example('generate demo -p "Once" --policy ffnskip:threshold=0.999,warmup=0'))
 @plainly
 def generate(
     model: options.Model,
@@ -105,3 +106,40 @@ def generate(
         runs.trace.save(out)
     what = f"{runs.ledger!r}, ideal speed-up {runs.ledger.ideal:.2f}x" if runs.ledger else "dense"
     typer.echo(f"{what}; {runs.tokens_per_second:.0f} tokens/s", err=True)
+
+
+@app.command(epilog=example('harm demo -p "Once upon a time there was a cat." -o harm.parquet'))
+@plainly
+def harm(
+    model: options.Model,
+    out: Annotated[Path, typer.Option("--out", "-o", help="the harm, a .parquet file")],
+    prompt: options.Prompts = None,
+    prompts: options.PromptFile = None,
+    attention: Annotated[bool, typer.Option("--attention", help="leave attention out likewise")] = False,
+    estimate: Annotated[bool, typer.Option("--estimate", help="a quick estimate from one backward pass")] = False,
+    sink: Annotated[
+        int | None, typer.Option(help="first positions of each text, where every block runs; default: as for policies")
+    ] = None,
+    batch_size: options.BatchSize = 8,
+    device: options.Device = None,
+    dtype: options.Dtype = None,
+    device_map: options.DeviceMap = None,
+    revision: options.Revision = None,
+    trust_remote_code: options.Trust = False,
+) -> None:
+    """Measure what leaving one feed-forward block out does to the next token: one pass over the texts per layer."""
+    from .. import ablation
+
+    texts = read_prompts(prompt, prompts)
+    writable(out, "the harm", ".parquet")
+    loaded, tokenizer = open_model(model, device, dtype, device_map, revision, trust_remote_code)
+    how: dict[str, Any] = {} if sink is None else {"sink": sink}
+    found = ablation.harm(
+        loaded, tokenizer, texts, attention=attention, estimate=estimate, batch_size=batch_size, **how
+    )
+    found.save(out)
+    count = int(found.measured.sum())
+    typer.echo(f"{out}: {count} tokens x {found.layers} layers, mean KL(dense || without) per layer, nats")
+    for name, array in found.groups.items():
+        means = " ".join(f"{mean:.2g}" for mean in array[found.measured].mean(axis=0))
+        typer.echo(means if name == "kl" else f"attention: {means}")

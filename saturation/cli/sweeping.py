@@ -8,11 +8,11 @@ from typing import Annotated, Any
 import typer
 
 from . import options
-from .app import SKIPPED_ANSWER, app, as_text, plainly
+from .app import SKIPPED_ANSWER, app, as_text, example, plainly
 from .given import open_model, read_policy, read_tasks, writable_folder
 
 
-@app.command()
+@app.command(epilog=example("sweep demo -t factoid --policy static:layers=3+4 --out runs/mine"))
 @plainly
 def sweep(
     model: options.Model,

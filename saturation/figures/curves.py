@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import pandas as pd
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
+from saturation.policies import SINK
 from saturation.trace import Phase, Trace
 
 from . import scales, style
-from .inputs import Traces, check_quantiles, labelled, profile, summary
+from .inputs import Traces, check_quantiles, labelled, profile, sink_words, sinks, summary
 from .source import Source, of_traces, sourced
 
 
@@ -23,11 +28,12 @@ def layers(
     quantiles: tuple[float, float] | None = (0.1, 0.9),
     cold_start: int = 0,
     cold_end: int = 0,
+    sink: int = SINK,
 ) -> Figure:
     """Draw the mean of a metric per layer with a band between two quantiles of the tokens.
 
-    The mean is over the tokens whose block ran. Of a distance it is 1 minus the mean cosine, so the curve is that of
-    the mean cosine.
+    The mean is over the tokens past the attention sink whose block ran; that of the sink's own tokens is dash-dotted
+    beside it. Of a distance it is 1 minus the mean cosine, so the curve is that of the mean cosine.
 
     Parameters
     ----------
@@ -44,6 +50,8 @@ def layers(
         Shares of the tokens below the band's two edges; None for no band.
     cold_start, cold_end : int
         Layers at either end that are never skipped, shaded.
+    sink : int
+        Positions at the start of each sequence that are drawn apart; 0 takes all tokens together.
 
     Returns
     -------
@@ -55,18 +63,19 @@ def layers(
         For anything that cannot be drawn, and why.
     """
     check_quantiles(quantiles)
-    chosen = labelled(traces, phase, metric)
+    chosen, first = labelled(traces, phase, metric, sink=sink), sinks(traces, phase, metric, sink)
     if ax is None:
         ax = style.new()[1][0]
     lines = [curve(ax, label, trace, metric, quantiles, index) for index, (label, trace) in enumerate(chosen.items())]
+    apart = sink_lines(ax, chosen, first, metric, sink)
     scales.scale(ax, metric, both=True)
     style.layer_axis(ax, chosen.values())
     style.grid(ax)
     ax.set_ylabel(f"mean {scales.METRICS[metric].name}")
     marks = _cold_regions(ax, chosen, cold_start, cold_end)
-    style.legend(ax, [*lines, *_band_key(quantiles, len(lines)), *marks])
-    source = Source("layers", profile(chosen, metric, quantiles), of_traces(chosen))
-    return sourced(style.figure_of(ax), source)
+    style.legend(ax, [*lines, *_band_key(quantiles, len(lines)), *apart, *marks])
+    data = pd.concat([profile(chosen, metric, quantiles), *sink_profile(first, metric, quantiles, sink)])
+    return sourced(style.figure_of(ax), Source("layers", data, {"sink": sink, **of_traces(chosen)}))
 
 
 def curve(ax: Axes, label: str, trace: Trace, metric: str, quantiles: tuple[float, float] | None, index: int) -> Artist:
@@ -77,6 +86,25 @@ def curve(ax: Axes, label: str, trace: Trace, metric: str, quantiles: tuple[floa
         ax.fill_between(points.layer, low, high, color=look.colour, alpha=0.18, linewidth=0)
     options = look.line_options(len(points.layer))
     return ax.plot(points.layer, scales.drawn(metric, points.mean), label=label or "mean", **options)[0]
+
+
+def sink_lines(ax: Axes, traces: dict[str, Trace], first: dict[str, Trace], metric: str, sink: int) -> list[Artist]:
+    """Draw the mean over the sink's tokens, dash-dotted, in each trace's colour; return what the legend needs."""
+    for label, trace in first.items():
+        points, look = summary(trace, metric, None), style.look([*traces].index(label))
+        ax.plot(points.layer, scales.drawn(metric, points.mean), color=look.colour, **_SINK)
+    colour = style.look(0).colour if len(traces) == 1 else "#808080"
+    return [Line2D([], [], color=colour, label=sink_words(sink), **_SINK)] if first else []
+
+
+def sink_profile(
+    first: dict[str, Trace], metric: str, quantiles: tuple[float, float] | None, sink: int
+) -> list[pd.DataFrame]:
+    """The rows of the table that stand for the sink's tokens, if there are any."""
+    return [profile(first, metric, quantiles, sink_words(sink))] if first else []
+
+
+_SINK: dict[str, Any] = {"linestyle": (0, (4, 1.2, 1, 1.2)), "linewidth": 0.9, "marker": "|", "markersize": 4}
 
 
 def _band_key(quantiles: tuple[float, float] | None, traces: int) -> list[Artist]:

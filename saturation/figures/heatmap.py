@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
+from saturation.policies import SINK
 from saturation.trace import Trace
 
 from . import lettering, scales, style
@@ -26,6 +27,7 @@ _BOUNDARY: dict[str, Any] = {
     "linewidth": 1.0,
     "path_effects": [patheffects.withStroke(linewidth=2.6, foreground="white")],
 }
+_SINK: dict[str, Any] = {**_BOUNDARY, "linestyle": (0, (1, 1))}
 
 
 def tokens(
@@ -42,8 +44,8 @@ def tokens(
     """Draw a metric for every layer and token of a stretch of text.
 
     Each column is one forward pass, under the token it reads. Brighter is more similar; hatched grey is a block that
-    was skipped; a line, named above it, stands before the first decoded token. White space shows as · (space), ↵ and
-    ⇥, an empty text as ∅.
+    was skipped; a line, named above it, stands before the first decoded token, a dotted one behind the attention sink,
+    the first positions, which policies leave alone. White space shows as · (space), ↵ and ⇥, an empty text as ∅.
 
     Parameters
     ----------
@@ -86,7 +88,8 @@ def tokens(
     _colour_bar(axes, colours, metric)
     if part.skipped[place].any():
         style.legend(axes[0], [Patch(label="skipped", **_SKIPPED)], above=label_room(part, place[lines[0]]))
-    axes[-1].set_xlabel(f"tokens {start} to {start + count - 1} of sequence {part.tokens['sequence'].iloc[0]}")
+    said = "\ndotted: end of the attention sink" if 0 < sink_tokens(part, place) < count else ""
+    axes[-1].set_xlabel(f"tokens {start} to {start + count - 1} of sequence {part.tokens['sequence'].iloc[0]}{said}")
     data = cells(part, place, part.groups[metric][place])
     return sourced(style.figure_of(axes[0]), Source("tokens", data, {"metric": metric, **of_traces({"": part})}))
 
@@ -101,6 +104,7 @@ def stretch(trace: Trace, sequence: int | None, start: int, stop: int | None, me
             f"nothing to draw: expected tokens from start={start} to stop={stop}, but the sequence has the tokens "
             f"0 to {len(part) - 1}"
         )
+    lettering.warn(part.tokens["text"].iloc[place])
     return part, place
 
 
@@ -150,6 +154,8 @@ def text_axis(ax: Axes, trace: Trace, place: np.ndarray, *, lift: float = 1.0) -
     decoding = trace.decoding[place]
     if (starts := first_decoded(trace)) is not None and place[0] <= starts <= place[-1]:
         _boundary(ax, starts - place[0] - 0.5, lift)
+    if 0 < (inside := sink_tokens(trace, place)) < len(place):
+        ax.axvline(inside - 0.5, **_SINK)
     labels = [lettering.visible(text) for text in trace.tokens["text"].iloc[place]]
     lettered: dict[str, Any] = {"fontsize": style.TOKEN, "fontfamily": lettering.families()}
     ax.set_xticks(np.arange(len(place)), labels, rotation=90, parse_math=False, **lettered)
@@ -161,6 +167,11 @@ def text_axis(ax: Axes, trace: Trace, place: np.ndarray, *, lift: float = 1.0) -
     if trace.kept_layers is not None:
         ax.set_yticks(np.arange(trace.layers), [str(number) for number in trace.layer_numbers])
     ax.set_ylabel("layer")
+
+
+def sink_tokens(trace: Trace, place: np.ndarray) -> int:
+    """How many tokens of a line are in the attention sink."""
+    return int((trace.tokens["position"].iloc[place] < SINK).sum())
 
 
 def _boundary(ax: Axes, x: float, lift: float) -> None:

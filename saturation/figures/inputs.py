@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from saturation.policies import SINK
 from saturation.trace import Phase, Trace
 
 from .scales import METRICS
@@ -15,8 +16,8 @@ from .scales import METRICS
 Traces = Trace | Mapping[str, Trace]  # one, or label -> trace: models, corpora, phases, trained against untrained
 
 
-def labelled(traces: Traces, phase: Phase | None, metric: str) -> dict[str, Trace]:
-    """Label -> the tokens of a phase, each trace with tokens and with the metric asked for.
+def labelled(traces: Traces, phase: Phase | None, metric: str, *, sink: int = 0) -> dict[str, Trace]:
+    """Label -> the tokens of a phase past the sink, each trace with tokens and with the metric asked for.
 
     Raises
     ------
@@ -35,16 +36,36 @@ def labelled(traces: Traces, phase: Phase | None, metric: str) -> dict[str, Trac
         )
     if not given:
         raise ValueError("nothing to draw: the mapping from labels to traces is empty")
-    return {str(label): _drawable(str(label), trace, phase, metric) for label, trace in given.items()}
+    return {str(label): _drawable(str(label), trace, phase, metric, sink) for label, trace in given.items()}
 
 
-def _drawable(label: str, trace: Trace, phase: Phase | None, metric: str) -> Trace:
+def sinks(traces: Traces, phase: Phase | None, metric: str, sink: int) -> dict[str, Trace]:
+    """Label -> the tokens of a phase that `labelled` leaves out, of those traces that have any."""
+    given = labelled(traces, phase, metric)
+    first = {label: trace.select(stop=sink) for label, trace in given.items()} if sink else {}
+    return {label: trace for label, trace in first.items() if len(trace)}
+
+
+def sink_words(sink: int) -> str:
+    """What a legend calls the tokens that are drawn apart."""
+    return f"first {sink} tokens (attention sink)" if sink > 1 else "first token (attention sink)"
+
+
+def _drawable(label: str, trace: Trace, phase: Phase | None, metric: str, sink: int) -> Trace:
     name = f"the trace {label!r}" if label else "the trace"
     if metric not in trace.groups:
         raise ValueError(
             f"{name} has no {metric}; it has {', '.join(trace.groups)}, so record it anew with {metric} among `also`"
         )
-    chosen = trace.select(phase=phase) if phase else trace
+    if not isinstance(sink, int) or sink < 0:
+        raise ValueError(f"expected sink to be a whole number of positions from 0, got {sink!r}; {SINK} is usual")
+    whole = trace.select(phase=phase) if phase else trace
+    chosen = whole.select(start=sink) if sink else whole
+    if len(chosen) == 0 < len(whole):
+        raise ValueError(
+            f"nothing to draw: {name} has no tokens past the attention sink, the first {sink} positions of each "
+            "sequence; record longer texts, or give sink=0"
+        )
     if len(chosen) == 0:
         there = "no tokens" if len(trace) == 0 else f"no {phase} tokens among its {len(trace)}"
         raise ValueError(
@@ -80,17 +101,26 @@ def summary(trace: Trace, metric: str, quantiles: tuple[float, float] | None) ->
     return Summary(trace.layer_numbers, mean, low, high)
 
 
-def profile(traces: Mapping[str, Trace], metric: str, quantiles: tuple[float, float] | None) -> pd.DataFrame:
-    """What `summary` says of each trace as a table, one row per trace and layer."""
+def profile(
+    traces: Mapping[str, Trace], metric: str, quantiles: tuple[float, float] | None, tokens: str = ""
+) -> pd.DataFrame:
+    """What `summary` says of each trace as a table, one row per trace and layer; `tokens` names those of a sink."""
     name = f"1 - {METRICS[metric].name}" if METRICS[metric].axis == "cosine" else METRICS[metric].name
     tables = []
     for label, trace in traces.items():
         points = summary(trace, metric, quantiles)
         ran = [len(values) for values in columns(trace, metric)]
         table = pd.DataFrame(
-            {"trace": label, "metric": name, "layer": points.layer, "blocks": ran, "mean": points.mean}
+            {
+                "trace": label,
+                "metric": name,
+                "layer": points.layer,
+                "blocks": ran,
+                "mean": points.mean,
+            }
         )
         low, high = (f"{100 * share:g} %" for share in quantiles or (0, 1))
+        table = table.assign(tokens=tokens) if tokens else table
         tables.append(table if quantiles is None else table.assign(**{low: points.low, high: points.high}))
     return pd.concat(tables, ignore_index=True)
 

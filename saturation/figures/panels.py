@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from saturation.policies import SINK
 from saturation.trace import Phase, Trace
 
 from . import scales, style
-from .curves import curve
-from .inputs import Traces, check_quantiles, columns, labelled, profile
+from .curves import curve, sink_lines, sink_profile
+from .inputs import Traces, check_quantiles, columns, labelled, profile, sinks
 from .source import Source, of_traces, sourced
 
 _CHANCE = "#606060"
@@ -23,6 +25,7 @@ def growth(
     *,
     phase: Phase | None = None,
     quantiles: tuple[float, float] | None = (0.1, 0.9),
+    sink: int = SINK,
 ) -> Figure:
     """Draw, layer over layer, the cosine, the growth behind it and the classic mistake.
 
@@ -40,6 +43,8 @@ def growth(
         Which tokens; all of them by default.
     quantiles : pair of float, optional
         Shares of the tokens below the bands' edges; None for no bands.
+    sink : int
+        Positions at the start of each sequence that are drawn apart, dash-dotted; 0 takes all tokens together.
 
     Returns
     -------
@@ -52,21 +57,23 @@ def growth(
         For anything that cannot be drawn, and why.
     """
     check_quantiles(quantiles)
-    chosen = labelled(traces, phase, "distance")
+    chosen, first = labelled(traces, phase, "distance", sink=sink), sinks(traces, phase, "distance", sink)
     mistaken = {label: trace for label, trace in chosen.items() if trace.naive_cosine is not None}
     rows = 3 if mistaken else 2
     figure, axes = style.new(rows, height=0.5 + 1.35 * rows, sharex=True)
     for metric, ax in zip(("distance", "growth"), axes, strict=False):
         _panel(ax, chosen, metric, quantiles)
-    _right_angles(axes[0], chosen)
+        apart = sink_lines(ax, chosen, first, metric, sink)
+    _right_angles(axes[0], chosen, apart)
     if mistaken:
         _mistake(axes[2], chosen, mistaken, quantiles)
     for ax in axes[:-1]:
         ax.set_xlabel("")
     figure.align_ylabels(axes)
     metrics = {"distance": chosen, "growth": chosen, "naive_cosine": mistaken}
-    data = pd.concat([profile(having, metric, quantiles) for metric, having in metrics.items() if having])
-    return sourced(figure, Source("growth", data, of_traces(chosen)))
+    data = [profile(having, metric, quantiles) for metric, having in metrics.items() if having]
+    data += [rows for metric in ("distance", "growth") for rows in sink_profile(first, metric, quantiles, sink)]
+    return sourced(figure, Source("growth", pd.concat(data), {"sink": sink, **of_traces(chosen)}))
 
 
 def _panel(ax: Axes, traces: dict[str, Trace], metric: str, quantiles: tuple[float, float] | None) -> None:
@@ -84,14 +91,14 @@ def right_angle(growth: np.ndarray) -> np.ndarray:
     return squared / (np.sqrt(1 + squared) * (1 + np.sqrt(1 + squared)))  # no difference of nearly equal numbers
 
 
-def _right_angles(ax: Axes, traces: dict[str, Trace]) -> None:
+def _right_angles(ax: Axes, traces: dict[str, Trace], others: list[Artist]) -> None:
     for index, trace in enumerate(traces.values()):
         means = [right_angle(values).mean() if len(values) else np.nan for values in columns(trace, "growth")]
         at = trace.layer_numbers, scales.drawn("distance", np.array(means))
         ax.plot(*at, color=style.look(index).colour, linestyle=(0, (1, 1.5)), linewidth=1)
     key = Line2D([], [], color=_CHANCE, linestyle=(0, (1, 1.5)), linewidth=1, label="same ρ at a right angle")
     lines = [line for line in ax.get_lines() if not str(line.get_label()).startswith("_")]
-    style.legend(ax, [*lines, key])
+    style.legend(ax, [*lines, key, *others])
 
 
 def _mistake(

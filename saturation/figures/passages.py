@@ -104,6 +104,8 @@ def answers(
         (name, policy): str(written)
         for name, policy, written in zip(chosen[example], chosen[by], chosen[text], strict=True)
     }
+    asked = [prompts[name] for name in names if name in prompts] if prompts else []
+    lettering.warn([*shown, *asked, *texts.values()])
     blocks: list[Block] = [[_words(policy, bold=True) for policy in shown]]
     for name in names:
         if prompts and name in prompts:

@@ -10,18 +10,29 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from xml.etree import ElementTree
 
+from saturation.trace import located
+
 from .legibility import SMALLEST
+from .lettering import EASTERN
 
 _OFF = 0.01  # inches that a picture's width may be off
 _EXPONENT = 0.7  # of the text around them: matplotlib sets exponents and indices so
 POINTS = 72.0  # to an inch
 _SIZE = re.compile(rb"/\S+ ([\d.]+) Tf")  # matplotlib scales text by this alone, never by a matrix
 _STYLE = re.compile(r"font-size: ([\d.]+)px; font-family: '?([^',;]+)")
+CFF = "OpenType CFF"
+_TRUETYPE = "set the text in a TrueType font such as DejaVu Sans"
+_ELSEWHERE = f", or for Chinese, Japanese and Korean in {EASTERN}"
+_PROGRAMS = {b"OTTO": CFF, b"\0\1\0\0": "TrueType", b"true": "TrueType"}  # the first bytes of a font program
+_BARE = ("/CIDFontType0C", "/Type1C")  # CFF without a wrapper
 _KINDS = {"/CIDFontType2": "TrueType", "/TrueType": "TrueType", "/Type3": "Type 3", "/Type1": "Type 1"}
 
 
 class Font(NamedTuple):
-    """A font of a picture: its name, its kind ("TrueType", "Type 3", ...) and whether the file carries it."""
+    """A font of a picture: its name, its kind ("TrueType", "Type 3", ...) and whether the file carries it.
+
+    The kind is what the font program itself is: a PDF may call one TrueType that holds CFF outlines.
+    """
 
     name: str
     kind: str
@@ -75,7 +86,7 @@ def measure(path: str | os.PathLike[str]) -> Printed:
     OSError
         If the file cannot be read.
     """
-    path = Path(path)
+    path = located(path)
     readers = {".pdf": _pdf, ".svg": _svg, ".png": _png}
     if path.suffix.lower() not in readers:
         raise ValueError(
@@ -84,8 +95,14 @@ def measure(path: str | os.PathLike[str]) -> Printed:
     return readers[path.suffix.lower()](path)
 
 
-def check(name: str, picture: Printed, width: float, *, strict: bool) -> None:
-    """Raise Misprint unless a picture has this width in inches, its fonts embedded and, if strict, no tiny text."""
+def check(name: str, picture: Printed, width: float, *, strict: bool) -> Iterator[str]:
+    """Raise Misprint unless a picture has this width in inches, its fonts embedded and, if strict, no tiny text.
+
+    Yields
+    ------
+    str
+        What is no fault, but would be one if strict.
+    """
     if abs(picture.width - width) > _OFF:
         raise Misprint(
             f"expected {name} to be {width:.3f} inches wide, but its file says {picture.width:.3f}; leave the "
@@ -93,9 +110,13 @@ def check(name: str, picture: Printed, width: float, *, strict: bool) -> None:
         )
     for font in picture.fonts:
         if name.lower().endswith(".pdf") and (font.kind != "TrueType" or not font.embedded):
+            cure = _TRUETYPE + _ELSEWHERE * (font.kind == CFF)
+            if font.kind == CFF and font.embedded and not strict:
+                yield f"the font {font.name} is {CFF}, which is refused for a venue; for one, {cure}"
+                continue
             raise Misprint(
                 f"expected {name} to embed every font as TrueType, but {font.name} is {font.kind}"
-                f"{'' if font.embedded else ' and not embedded'}; set the text in a TrueType font such as DejaVu Sans"
+                f"{'' if font.embedded else ' and not embedded'}; {cure}"
             )
     if strict and picture.smallest is not None and picture.smallest < SMALLEST * _EXPONENT - 0.01:
         raise Misprint(
@@ -132,12 +153,19 @@ def _objects(resources: Any) -> list[Any]:
 def _font(font: Any) -> Font:
     """A composite font (Type 0) is what its only descendant is."""
     inner = font["/DescendantFonts"][0].get_object() if "/DescendantFonts" in font else font
-    descriptor = inner.get("/FontDescriptor")
-    carried = [str(key) for key in descriptor.get_object()] if descriptor is not None else []
+    descriptor = inner["/FontDescriptor"].get_object() if "/FontDescriptor" in inner else {}
+    programs = [descriptor[key].get_object() for key in descriptor if str(key).startswith("/FontFile")]
     name = str(font.get("/BaseFont", font.get("/Name", ""))).lstrip("/").rpartition("+")[2]
     kind = str(inner["/Subtype"])
-    embedded = kind == "/Type3" or any(key.startswith("/FontFile") for key in carried)
-    return Font(name, _KINDS.get(kind, kind.lstrip("/")), embedded)
+    carried = next(filter(None, map(_program, programs)), _KINDS.get(kind, kind.lstrip("/")))
+    return Font(name, carried, kind == "/Type3" or bool(programs))
+
+
+def _program(stream: Any) -> str | None:
+    """What kind a font program is; None where only its font can say."""
+    if stream.get("/Subtype") in _BARE:
+        return CFF
+    return _PROGRAMS.get(stream.get_data()[:4])
 
 
 def _svg(path: Path) -> Printed:

@@ -14,9 +14,9 @@ import matplotlib
 import pandas as pd
 from matplotlib.figure import Figure
 
-from saturation.trace import writing_together
+from saturation.trace import located, writing_together
 
-from . import beside
+from . import beside, lettering
 from .legibility import SMALLEST, faults, tiny
 from .reading import Misprint, check, measure
 from .source import Paper, Source, source_of
@@ -58,7 +58,8 @@ def save(
     ----------
     figure : matplotlib.figure.Figure
         It is laid out anew at the width asked for, its text as large as before, and left at its own size. Text
-        that a reader would miss there (cut off, overprinted, under 6 points) is named in a logged warning.
+        that a reader would miss there (cut off, overprinted, under 6 points, without a font) is named in a logged
+        warning.
     path : path
         Ends in .pdf, .svg or .png, or in none of them where there are `formats`.
     venue : "acl", "neurips" or "icml", optional
@@ -86,12 +87,13 @@ def save(
     ValueError
         For a suffix, venue or width that is not among these.
     Misprint
-        If a picture, read back, has not the width asked for, or a font that is not embedded as TrueType, or, for a
-        venue, text under 6 points (exponents and indices in it may have .7 of that).
+        If a picture, read back, has not the width asked for, or a font that is not embedded as TrueType (CFF in an
+        OpenType font is refused for a venue only), or, for a venue, text under 6 points (exponents and indices in it
+        may have .7 of that).
     OSError
         If the path cannot be written; nothing is left there.
     """
-    pictures = _pictures(Path(path), formats)
+    pictures = _pictures(located(path), formats)
     across = inches(venue, width) if venue else float(figure.get_figwidth())
     size = (across, height or _height(figure, across))
     source = source_of(figure, data, about or {})
@@ -101,7 +103,7 @@ def save(
         found = _draw(figure, size, parts[: len(pictures)], source, strict=venue is not None)
         printed = {path.name: measure(part) for part, path in zip(parts, pictures, strict=False)}
         for name, picture in printed.items():
-            check(name, picture, across, strict=venue is not None)
+            found += check(name, picture, across, strict=venue is not None)
         asked = {"venue": venue, "width": width if venue else None, "inches": size}
         told = beside.manifest(source, asked=asked, files=[path.name for path in places], printed=printed)
         for part, content in zip(parts[len(pictures) :], {**files, beside.MANIFEST: told}.values(), strict=False):
@@ -115,6 +117,8 @@ def _pictures(path: Path, formats: Sequence[str]) -> list[Path]:
     """Where the pictures go: to the path by its own suffix, or one for each format."""
     known = path.suffix.lower() in _SUFFIXES
     stem = path.stem if known else path.name
+    if path.name in ("", ".."):
+        raise ValueError(f"expected the name of a picture, got {str(path)!r}, which is a folder; name a file in it")
     asked = [formats] if isinstance(formats, str) else formats
     paths = [path.with_name(f"{stem}.{name.lower().removeprefix('.')}") for name in asked] or [path]
     if unknown := [each for each in paths if each.suffix.lower() not in _SUFFIXES]:
@@ -130,8 +134,9 @@ def _height(figure: Figure, across: float) -> float:
 
 def _draw(figure: Figure, size: tuple[float, float], parts: list[Path], source: Source, *, strict: bool) -> list[str]:
     """Write the pictures; sentences about text that a reader would miss."""
-    with _ONE_AT_A_TIME, _sized(figure, size):
-        found = faults(figure)
+    found: list[str] = []
+    with _ONE_AT_A_TIME, _sized(figure, size), lettering.noticed(found):
+        found += faults(figure)
         if strict and (small := tiny(figure)):
             raise Misprint(
                 f"expected text of at least {SMALLEST:g} points in a figure for a venue, but {small[0]}; make it larger"

@@ -41,6 +41,8 @@ METRICS = {
     "block_distance": Metric("cos(h, block(h))", "cosine"),
     "block_growth": Metric("|block(h) − h| / |h|", "log"),
     "naive_cosine": Metric("cos(norm h, FFN(norm h))", "linear"),
+    "magnitude": Metric("max |h| behind the layer", "log"),
+    "median": Metric("median |h| behind the layer", "log"),
 }
 
 

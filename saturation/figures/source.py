@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure
 
-from saturation.trace import Trace
+from saturation.trace import Harm, Trace
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,10 +74,15 @@ def source_of(figure: Figure, data: pd.DataFrame | None, about: Mapping[str, Any
 
 def of_traces(traces: Mapping[str, Trace]) -> dict[str, Any]:
     """Where traces come from, label by label."""
-    return {"traces": [_of_trace(label, trace) for label, trace in traces.items()]}
+    return {"traces": [_of(label, trace) for label, trace in traces.items()]}
 
 
-def _of_trace(label: str, trace: Trace) -> dict[str, Any]:
+def of_harm(harm: Harm) -> dict[str, Any]:
+    """Where a record of harm comes from."""
+    return {"harm": [_of("", harm)]}
+
+
+def _of(label: str, trace: Trace | Harm) -> dict[str, Any]:
     return {
         "label": label,
         "model": trace.model,

@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from matplotlib.transforms import ScaledTranslation
 
-from saturation.trace import Trace
+from saturation.trace import Harm, Trace
 
 from .source import Paper
 
@@ -83,7 +83,7 @@ def _dress(ax: Axes) -> None:
     ax.yaxis.label.set_fontsize(LABEL)
 
 
-def layer_axis(ax: Axes, traces: Iterable[Trace]) -> None:
+def layer_axis(ax: Axes, traces: Iterable[Trace | Harm]) -> None:
     """Number the x axis by the layers of traces, with room for half a layer at either end."""
     ends = [end for trace in traces for end in trace.layer_numbers[[0, -1]]]
     ax.set_xlim(min(ends) - 0.5, max(ends) + 0.5)

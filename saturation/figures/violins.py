@@ -12,10 +12,11 @@ from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from saturation.policies import SINK
 from saturation.trace import Phase, Trace
 
 from . import scales, style
-from .inputs import Traces, columns, labelled
+from .inputs import Traces, columns, labelled, sink_words, sinks
 from .source import Source, of_traces, sourced
 
 _BINS = 256  # over the range of a layer's logarithms
@@ -30,6 +31,7 @@ def distribution(
     ax: Axes | None = None,
     metric: str = "distance",
     phase: Phase | None = None,
+    sink: int = SINK,
 ) -> Figure:
     """Draw, for each layer, how the logarithm of a metric is distributed over the tokens.
 
@@ -48,6 +50,8 @@ def distribution(
         "distance" (drawn as a cosine), or another metric with a logarithmic axis.
     phase : "prefill" or "decode", optional
         Which tokens; all of them by default.
+    sink : int
+        Positions at the start of each sequence that are left out, which the legend says; 0 takes all tokens.
 
     Returns
     -------
@@ -58,7 +62,7 @@ def distribution(
     TypeError, ValueError
         For anything that cannot be drawn, and why.
     """
-    chosen = labelled(traces, phase, metric)
+    chosen, first = labelled(traces, phase, metric, sink=sink), sinks(traces, phase, metric, sink)
     if scales.METRICS[metric].axis == "linear" or len(chosen) > 4:
         raise ValueError(
             f"expected up to 4 traces and a metric with a logarithmic axis, got {len(chosen)} and {metric}"
@@ -74,8 +78,10 @@ def distribution(
     style.layer_axis(ax, chosen.values())
     style.grid(ax)
     ax.set_ylabel(scales.METRICS[metric].name)
-    style.legend(ax, _keys(list(chosen)))
-    source = Source("distribution", _percentiles(chosen, metric), {"metric": metric, **of_traces(chosen)})
+    without = [Line2D([], [], linestyle="none", label=f"without the {sink_words(sink)}")] if first else []
+    style.legend(ax, [*_keys(list(chosen)), *without])
+    about = {"metric": metric, "sink": sink, **of_traces(chosen)}
+    source = Source("distribution", _percentiles(chosen, metric), about)
     return sourced(style.figure_of(ax), source)
 
 

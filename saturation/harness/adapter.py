@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from copy import deepcopy
 from itertools import groupby, islice
@@ -45,7 +46,7 @@ class SkippingLM(HFLM):
     """
 
     def __init__(
-        self, model: PreTrainedModel, tokenizer: Any, policy: Policy | None, *, batch_size: int, progress: bool
+        self, model: PreTrainedModel, tokenizer: Any, policy: Policy | None, *, batch_size: int | str, progress: bool
     ) -> None:
         with _without_remarks():
             super().__init__(pretrained=model, tokenizer=deepcopy(tokenizer), batch_size=batch_size)
@@ -55,6 +56,7 @@ class SkippingLM(HFLM):
         self._starts: list[int] = []
         self._ends: list[int] = []
         self._layers = 0
+        self._detecting = False
 
     def ratios(self, *tasks: str) -> SkipRatios:
         """The three skip ratios over some tasks, or over all.
@@ -119,6 +121,8 @@ class SkippingLM(HFLM):
 
     def _model_call(self, inps: Tensor, attn_mask: Tensor | None = None, labels: Tensor | None = None) -> Tensor:
         """Logits [batch, width, vocabulary] of rows padded on the right, with a mask for whoever watches."""
+        if self._detecting:
+            return super()._model_call(inps, attn_mask=attn_mask, labels=labels)
         rows = list(islice(self._rows, len(inps)))
         ids, mask = padded([row.ids for row in rows], "right", inps.device) if rows else (None, None)
         if ids is None or not torch.equal(ids, inps):
@@ -129,6 +133,15 @@ class SkippingLM(HFLM):
         self._starts += [row.start for row in rows]
         with torch.no_grad():
             return self.model(input_ids=inps, attention_mask=mask).logits
+
+    def _detect_batch_size(self, requests: Sequence[Any] | None = None, pos: int = 0) -> int:
+        """The harness's own trial passes, in a thread of their own: a policy acts only where it was entered."""
+        self._detecting = True
+        try:
+            with ThreadPoolExecutor(1) as thread:
+                return thread.submit(super()._detect_batch_size, requests, pos).result()
+        finally:
+            self._detecting = False
 
     def _model_generate(self, context: Tensor, max_length: int, stop: list[str], **options: Any) -> Tensor:
         """The model's own `generate`; notes how many new tokens of each row come before the harness's cut."""

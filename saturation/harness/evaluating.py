@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,7 +25,7 @@ def lm(
     tokenizer: Any,
     policy: Policy | None = None,
     *,
-    batch_size: int = 8,
+    batch_size: int | str = 8,
     progress: bool = True,
 ) -> SkippingLM:
     """A loaded model as `lm_eval.simple_evaluate` takes it, dense or skipping.
@@ -36,7 +37,7 @@ def lm(
     policy
         Which blocks to skip; None is the dense model, whose numbers are those of lm-eval's own `HFLM`.
     batch_size
-        Requests per batch.
+        Requests per batch; "auto", or "auto:4" for several looks, tries the largest that fits, as the harness does.
     progress
         Show bars where the harness answers requests.
 
@@ -51,9 +52,10 @@ def lm(
     ImportError
         Where the package lm-eval is not installed.
     ValueError
-        Where the policy does not fit the model, at the first request.
+        For another batch size, and where the policy does not fit the model, at the first request.
     """
     installed()
+    _check_batch_size(batch_size)
     from .adapter import SkippingLM
 
     return SkippingLM(model, tokenizer, policy, batch_size=batch_size, progress=progress)
@@ -66,7 +68,7 @@ def evaluate(
     *,
     policy: Policy | None = None,
     include_path: str | Path | None = None,
-    batch_size: int = 8,
+    batch_size: int | str = 8,
     progress: bool = True,
     **options: Any,
 ) -> pd.DataFrame:
@@ -83,7 +85,7 @@ def evaluate(
     include_path
         Folder of task files (YAML) of your own. Where it holds all that is asked for, nothing else is looked up.
     batch_size
-        Requests per batch.
+        As for `lm`.
     progress
         Show bars where the harness answers requests.
     options
@@ -101,7 +103,8 @@ def evaluate(
     ImportError
         Where the package lm-eval is not installed.
     ValueError
-        For a task that is not there, and where the policy does not fit the model.
+        For a task that is not there, an option that is set here or has no sense, and where the policy does not fit
+        the model.
 
     Notes
     -----
@@ -112,10 +115,12 @@ def evaluate(
     installed()
     import lm_eval
 
+    _check_batch_size(batch_size)
+    _check(options)
     names = [tasks] if isinstance(tasks, str) else list(tasks)
     manager = _manager(names, include_path)
     asked = lm(model, tokenizer, policy, batch_size=batch_size, progress=progress)
-    with _seeds_kept():
+    with _seeds_kept(), _explained(options):
         found: Any = lm_eval.simple_evaluate(asked, tasks=names, task_manager=manager, log_samples=False, **options)
     rows = [
         {"task": task, "policy": "dense" if policy is None else policy.describe()}
@@ -138,6 +143,55 @@ def installed() -> None:
             "expected the package lm-eval (lm-evaluation-harness), but it is not installed; install it with "
             "'pip install lm-eval'"
         ) from missing
+
+
+def _check_batch_size(given: Any) -> None:
+    """Raise ValueError for what is neither a number of requests nor the harness's own search for one."""
+    number = isinstance(given, int) and not isinstance(given, bool) and given >= 1
+    if not number and not (isinstance(given, str) and re.fullmatch(r"auto(:[1-9]\d*)?", given)):
+        raise ValueError(
+            f"expected batch_size to be a whole number from 1, 'auto' or such as 'auto:4', got {given!r}; name one"
+        )
+
+
+def _check(options: dict[str, Any]) -> None:
+    """Raise ValueError for options of the harness that are set here, or that leave nothing to do."""
+    for name, instead in _SET.items():
+        if name in options:
+            raise ValueError(
+                f"expected options of lm_eval.simple_evaluate that are not set here, got {name}={options[name]!r}; "
+                f"{instead}"
+            )
+    limit, shots = options.get("limit"), options.get("num_fewshot")
+    if limit is not None and not limit > 0:
+        raise ValueError(f"expected limit to be more than 0, got {limit!r}; leave it out for all examples")
+    if shots is not None and not (isinstance(shots, int) and shots >= 0):
+        raise ValueError(
+            f"expected num_fewshot to be a whole number from 0, got {shots!r}; leave it out for the task's own"
+        )
+
+
+_SET = {
+    "log_samples": "for samples call lm_eval.simple_evaluate with the model that saturation.harness.lm gives",
+    "model": "it is the first argument",
+    "tasks": "they are the third argument",
+    "task_manager": "name a folder of tasks with include_path=",
+}
+
+
+@contextmanager
+def _explained(options: dict[str, Any]) -> Iterator[None]:
+    """What the harness makes of more examples in a prompt than a task has, as a sentence."""
+    try:
+        yield
+    except Exception as error:
+        shots = options.get("num_fewshot") or 0
+        if not shots or not (isinstance(error, TypeError) or "larger than population" in str(error)):
+            raise
+        raise ValueError(
+            f"expected tasks with at least num_fewshot={shots} examples to put before a question, but lm-eval said: "
+            f"{error}; ask for fewer"
+        ) from error
 
 
 def _manager(names: list[str], include_path: str | Path | None) -> Any:

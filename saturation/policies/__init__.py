@@ -6,25 +6,46 @@ run (`saturation.skip`) and `replay` of a recorded trace alike. Nothing here nee
 
 from __future__ import annotations
 
+from .ahead import AheadOfPass, BehindLayer
+from .arrays import Arrays
 from .baselines import RandomFFN, StaticFFN
 from .cold import cold_regions
 from .ffnskip import FFNSkip
+from .narrow import Narrow
 from .ratios import SkipRatios, skip_ratios
 from .replaying import Replay, replay, replay_thresholds
-from .rule import Policy, Steps, from_json, previous_token
+from .routed import RoutedFFN
+from .rule import BEFORE, BEHIND, LAYERWISE, SINK, Policy, Steps, previous_token
+from .saving import from_json, load, save
+from .spelled import from_words, is_worded
+from .tokens import TokenFFN
 
 __all__ = [
+    "BEFORE",
+    "BEHIND",
+    "LAYERWISE",
+    "SINK",
+    "AheadOfPass",
+    "Arrays",
+    "BehindLayer",
     "FFNSkip",
+    "Narrow",
     "Policy",
     "RandomFFN",
     "Replay",
+    "RoutedFFN",
     "SkipRatios",
     "StaticFFN",
     "Steps",
+    "TokenFFN",
     "cold_regions",
     "from_json",
+    "from_words",
+    "is_worded",
+    "load",
     "previous_token",
     "replay",
     "replay_thresholds",
+    "save",
     "skip_ratios",
 ]

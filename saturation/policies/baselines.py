@@ -9,11 +9,12 @@ from typing import Literal
 import numpy as np
 
 from ..trace import Trace
-from .rule import Policy, Steps, cold, dense
+from .ahead import AheadOfPass
+from .rule import SINK, Steps, always, dense
 
 
 @dataclass(frozen=True)
-class RandomFFN(Policy):
+class RandomFFN(AheadOfPass):
     """Skip blocks drawn at random, by a counter: the draw depends on seed, sequence, position and layer alone.
 
     Parameters
@@ -61,12 +62,8 @@ class RandomFFN(Policy):
         """Layers between the cold regions."""
         return range(self.cold_start, layers - self.cold_end)
 
-    def eligible(self, steps: Steps) -> np.ndarray:
-        """Every token, or decoded ones only, bool [token]."""
-        return steps.decode if self.decode_only else np.ones(len(steps.sequence), dtype=bool)
-
-    def start(self, steps: Steps, layers: int) -> np.ndarray:
-        """What is skipped, bool [token, layer]."""
+    def chosen(self, steps: Steps, layers: int) -> np.ndarray:
+        """The blocks that are drawn, bool [token, layer]."""
         chosen = np.zeros((len(steps.sequence), layers), dtype=bool)
         allowed = np.array(self.skippable(layers))
         if self.per == "run":
@@ -75,16 +72,12 @@ class RandomFFN(Policy):
             draw = _noise(self.seed, steps.sequence[:, None], steps.position[:, None], allowed)  # [token, allowed]
         rank = draw.argsort(axis=1).argsort(axis=1)
         chosen[:, allowed] = rank < self._count(layers)
-        return chosen & self.eligible(steps)[:, None]
-
-    def skips(self, state: np.ndarray, layer: int) -> np.ndarray:
-        """Whether the block of this layer is skipped, bool [token]."""
-        return state[:, layer]
+        return chosen
 
     def describe(self) -> str:
         """A few words for a legend: the share, and what else decides the draw."""
         rule = f"random FFN, {100 * self.ratio:.3g}%" + " once" * (self.per == "run")
-        rule += ", decode only" * self.decode_only + cold(self.cold_start, self.cold_end)
+        rule += ", decode only" * self.decode_only + always(self, self.cold_start, self.cold_end)
         return rule + (f", seed {self.seed}" if self.seed else "")
 
     def _count(self, layers: int) -> int:
@@ -92,7 +85,7 @@ class RandomFFN(Policy):
 
 
 @dataclass(frozen=True)
-class StaticFFN(Policy):
+class StaticFFN(AheadOfPass):
     """Skip the same blocks for every token ("no input-adaptivity").
 
     Parameters
@@ -129,22 +122,15 @@ class StaticFFN(Policy):
         """The layers it skips."""
         return self.layers
 
-    def eligible(self, steps: Steps) -> np.ndarray:
-        """Every token, or decoded ones only, bool [token]."""
-        return steps.decode if self.decode_only else np.ones(len(steps.sequence), dtype=bool)
-
-    def start(self, steps: Steps, layers: int) -> np.ndarray:
-        """Tokens at which the layers are skipped, bool [token]."""
-        return self.eligible(steps)
-
-    def skips(self, state: np.ndarray, layer: int) -> np.ndarray:
-        """Whether the block of this layer is skipped, bool [token]."""
-        return state if layer in self.layers else np.zeros(len(state), dtype=bool)
+    def chosen(self, steps: Steps, layers: int) -> np.ndarray:
+        """The layers, at every token, bool [token, layer]."""
+        return np.tile(np.isin(np.arange(layers), self.layers), (len(steps.sequence), 1))
 
     def describe(self) -> str:
         """A few words for a legend."""
         named = ", ".join(map(str, sorted(self.layers))) or "none"
-        return f"static FFN, layer{'' if len(self.layers) == 1 else 's'} {named}" + ", decode only" * self.decode_only
+        rule = f"static FFN, layer{'' if len(self.layers) == 1 else 's'} {named}" + ", decode only" * self.decode_only
+        return rule + always(self)
 
     @classmethod
     def fit(
@@ -156,18 +142,19 @@ class StaticFFN(Policy):
         cold_start: int = 0,
         cold_end: int = 0,
         decode_only: bool = False,
+        sink: int = SINK,
     ) -> StaticFFN:
         """The blocks of highest mean similarity on a calibration trace.
 
         Parameters
         ----------
         trace
-            A dense trace; all its tokens count.
+            A dense trace; all its tokens past the sink count.
         ratio, count
             How many: a share of all layers, or a number. Give one.
         cold_start, cold_end
             Layers at either end that are never chosen.
-        decode_only
+        decode_only, sink
             As for `StaticFFN`.
 
         Returns
@@ -181,7 +168,7 @@ class StaticFFN(Policy):
                 f"expected a ratio in [0, 1] and cold regions of at least 0 layers, got {ratio}, {cold_start} and "
                 f"{cold_end}; 0.25 takes a quarter of all layers"
             )
-        dense(trace)
+        past = dense(trace, sink).position >= sink  # [token]
         count = round((ratio or 0) * trace.layers) if count is None else count
         allowed = np.arange(cold_start, trace.layers - cold_end)
         if not 0 <= count <= len(allowed):
@@ -189,9 +176,9 @@ class StaticFFN(Policy):
                 f"expected to choose between 0 and {len(allowed)} layers, those that the cold regions leave of "
                 f"{trace.layers}, got {count}; choose fewer"
             )
-        mean = trace.distance[:, allowed].astype(np.float64).mean(axis=0)  # [allowed]
+        mean = trace.distance[past][:, allowed].astype(np.float64).mean(axis=0)  # [allowed]
         chosen = allowed[np.argsort(mean, kind="stable")[:count]]
-        return cls(layers=tuple(sorted(chosen.tolist())), decode_only=decode_only)
+        return cls(layers=tuple(sorted(chosen.tolist())), decode_only=decode_only, sink=sink)
 
 
 def _noise(seed: int, *counters: np.ndarray) -> np.ndarray:

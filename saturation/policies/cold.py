@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 
 from ..trace import Trace
-from .rule import dense
+from .rule import SINK, dense
 
 FACTOR = 2.0  # ours: the paper finds its cold regions on a small calibration set and publishes no rule
 
 
-def cold_regions(trace: Trace, *, factor: float = FACTOR) -> tuple[int, int]:
+def cold_regions(trace: Trace, *, factor: float = FACTOR, sink: int = SINK) -> tuple[int, int]:
     """Numbers of cold layers at the start and at the end of a model, found on a trace.
 
     A layer is cold while its mean distance is above `factor` times the median of all layers' means. Counted are the
@@ -19,16 +19,18 @@ def cold_regions(trace: Trace, *, factor: float = FACTOR) -> tuple[int, int]:
     Parameters
     ----------
     trace
-        A dense trace; decoded tokens are used where it has some, else all.
+        A dense trace; decoded tokens past the sink are used where it has some, else all past the sink.
     factor
         How far above the median is cold, without unit.
+    sink
+        Positions at the start of each sequence that are left out, as policies leave them alone.
 
     Returns
     -------
     cold_start, cold_end
     """
-    dense(trace)
-    rows = trace.decoding if trace.decoding.any() else np.ones(len(trace), dtype=bool)
+    past = dense(trace, sink).position >= sink  # [token]
+    rows = past & trace.decoding if (past & trace.decoding).any() else past
     mean = trace.distance[rows].astype(np.float64).mean(axis=0).clip(min=0)  # [layer]; rounding may go below 0
     warm = np.flatnonzero(mean <= factor * np.median(mean))
     start, end = int(warm[0]), int(trace.layers - 1 - warm[-1])

@@ -12,7 +12,7 @@ import numpy as np
 
 from ..trace import Trace
 from .cold import cold_regions
-from .rule import Policy, Steps, cold, dense
+from .rule import SINK, Policy, Steps, always, dense
 
 _LOG = logging.getLogger(__name__)
 _FAR = 0.05  # of a target ratio, above which it is said that it was missed
@@ -121,7 +121,7 @@ class FFNSkip(Policy):
         """Layers between the cold regions."""
         return range(self.cold_start, layers - self.cold_end)
 
-    def eligible(self, steps: Steps) -> np.ndarray:
+    def acts_on(self, steps: Steps) -> np.ndarray:
         """Decoded tokens past the warm-up, and prefill if asked for, bool [token]."""
         if self.warmup_on == "position":
             late = steps.position + 1 > self.warmup
@@ -133,7 +133,7 @@ class FFNSkip(Policy):
         """State before the first layer."""
         eligible = self.eligible(steps)
         some = bool(np.count_nonzero(eligible))
-        followed = some or (self.causal and bool(self.eligible(_next(steps)).any()))
+        followed = some or (self.causal and any(self.eligible(after).any() for after in _next(steps)))
         none = np.zeros(len(eligible), dtype=bool)
         zero = np.zeros(len(eligible), dtype=np.int64)
         limits, end = _limits(self, layers), layers - self.cold_end
@@ -166,7 +166,7 @@ class FFNSkip(Policy):
             return "FFN-SkipLLM, never"
         cosine = "per layer" if isinstance(self.threshold, tuple) else _nines(self.threshold)
         rule = f"FFN-SkipLLM, cosine {cosine}" + (f", next {self.horizon}" if self.horizon else "")
-        rule += ", causal" * self.causal + ", prefill too" * self.prefill + cold(self.cold_start, self.cold_end)
+        rule += ", causal" * self.causal + ", prefill too" * self.prefill + always(self, self.cold_start, self.cold_end)
         if self.warmup:
             rule += f", warm-up {self.warmup}" + ", by position" * (self.warmup_on == "position")
         return rule
@@ -180,6 +180,7 @@ class FFNSkip(Policy):
         percentile: float | None = None,
         cold_start: int | None = None,
         cold_end: int | None = None,
+        sink: int = SINK,
         **options: Any,
     ) -> FFNSkip:
         """A policy whose threshold meets a target on a recorded trace.
@@ -193,9 +194,11 @@ class FFNSkip(Policy):
             and the log says where that is not near.
         percentile
             Instead: the threshold is this percentile of the recorded similarity, over decoded tokens past the
-            warm-up and the layers that may be skipped.
+            warm-up and the sink, and the layers that may be skipped.
         cold_start, cold_end
             Given, or None to find them with `cold_regions`.
+        sink
+            Positions at the start of each sequence that are left out here, and that the policy leaves alone.
         options
             The other options of `FFNSkip`.
 
@@ -207,7 +210,7 @@ class FFNSkip(Policy):
         Raises
         ------
         ValueError
-            Without exactly one target, or where no decoded token of the trace is past the warm-up.
+            Without exactly one target, or where no decoded token of the trace is past the warm-up and the sink.
         """
         from .replaying import replay, threshold_for
 
@@ -215,10 +218,11 @@ class FFNSkip(Policy):
             raise ValueError(
                 f"expected either ratio= or percentile= as the target, got {ratio} and {percentile}; give one of them"
             )
-        dense(trace)
-        found = cold_regions(trace) if None in (cold_start, cold_end) else (0, 0)
+        dense(trace, sink)
+        found = cold_regions(trace, sink=sink) if None in (cold_start, cold_end) else (0, 0)
         policy = cls(
             threshold=None,
+            sink=sink,
             cold_start=found[0] if cold_start is None else cold_start,
             cold_end=found[1] if cold_end is None else cold_end,
             layers=trace.layers,
@@ -229,8 +233,9 @@ class FFNSkip(Policy):
         rows = policy.eligible(steps) & steps.decode
         if not rows.any():
             raise ValueError(
-                f"expected decoded tokens past the warm-up of {policy.warmup}, but the trace has none; record more new "
-                "tokens (max_new_tokens), give a start position, or fit with a smaller warmup"
+                f"expected decoded tokens past the warm-up of {policy.warmup} and the sink of {sink} positions, but "
+                "the trace has none; record more new tokens (max_new_tokens), give a start position, or fit with a "
+                "smaller warmup"
             )
         if percentile is not None:
             if not 0 <= percentile <= 100:
@@ -268,9 +273,10 @@ def _plain(threshold: Any) -> Threshold:
     return tuple(given) if isinstance(given, list) else given
 
 
-def _next(steps: Steps) -> Steps:
-    """The tokens that will be decoded after these."""
-    return Steps(steps.sequence, steps.position + 1, steps.generated + 1)
+def _next(steps: Steps) -> tuple[Steps, Steps]:
+    """The tokens that may follow these: decoded ones, or more of the prompt behind a prompt's."""
+    further = steps.generated + steps.decode
+    return tuple(Steps(steps.sequence, steps.position + 1, n) for n in (steps.generated + 1, further))  # type: ignore
 
 
 @lru_cache(maxsize=1024)

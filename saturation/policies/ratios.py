@@ -15,11 +15,11 @@ class SkipRatios(NamedTuple):
     Attributes
     ----------
     nominal
-        Of the blocks that the policy may skip: skippable layers x decoded tokens past the warm-up.
+        Of the blocks that the policy may skip: skippable layers x decoded tokens past the warm-up and the sink.
     decode
-        Of the blocks of all layers at decoded tokens.
+        Of the blocks of all layers at decoded tokens; those of the sink count where given text is read as decoded.
     total
-        Of the blocks of all layers at all tokens, prefill included.
+        Of the blocks of all layers at all tokens, prefill and the sink included.
     """
 
     nominal: float

@@ -14,9 +14,10 @@ import numpy as np
 import pandas as pd
 
 from ..trace import Trace
+from .ahead import BehindLayer
 from .ffnskip import FFNSkip, _limits, cosines
 from .ratios import SkipRatios, ratios_of, skip_ratios
-from .rule import Policy, Steps
+from .rule import BEFORE, Policy, Steps
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,7 +36,7 @@ class Replay:
     ratios: SkipRatios
 
 
-def replay(policy: Policy, trace: Trace) -> Replay:
+def replay(policy: Policy, trace: Trace, *, stream: np.ndarray | None = None) -> Replay:
     """Decide every token of a trace by a policy.
 
     Parameters
@@ -44,6 +45,9 @@ def replay(policy: Policy, trace: Trace) -> Replay:
         Of any kind.
     trace
         Dense (the result is a prediction), or of a skipping run (the result is what that run did).
+    stream
+        The residual stream that a policy such as `RoutedFFN` reads, [token, hidden] row by row beside the trace, as
+        `recording.streams` gives it; no other policy needs one.
 
     Returns
     -------
@@ -52,10 +56,31 @@ def replay(policy: Policy, trace: Trace) -> Replay:
     Raises
     ------
     ValueError
-        Where the policy does not fit the trace's number of layers.
+        Where the policy does not fit the trace's number of layers, or the stream it reads is not given.
     """
     policy.check(trace.layers)
     steps = Steps.of(trace)
+    skipped = _at_once(policy, steps, trace.layers, stream)
+    if skipped is None:
+        skipped = _layer_by_layer(policy, steps, trace)
+    return Replay(skipped, skip_ratios(skipped, steps, policy, trace.layers))
+
+
+def _at_once(policy: Policy, steps: Steps, layers: int, stream: np.ndarray | None) -> np.ndarray | None:
+    """What a policy skips that decides about all layers at once, bool [token, layer]; None for one that does not."""
+    if isinstance(policy, BehindLayer):
+        if stream is None or len(stream) != len(steps.sequence):
+            raise ValueError(
+                f"expected stream= beside the trace for {policy.describe()!r}, one row for each of "
+                f"{len(steps.sequence)} tokens, got {'none' if stream is None else len(stream)}; give what "
+                f"recording.streams(model, tokenizer, texts, {policy.reads}) reads"
+            )
+        return policy.route(steps, layers, stream)
+    return policy.start(steps, layers) if policy.known == BEFORE else None
+
+
+def _layer_by_layer(policy: Policy, steps: Steps, trace: Trace) -> np.ndarray:
+    """What a policy skips that decides from distances, bool [token, layer]."""
     seen = _of_the_token_before(trace) if policy.causal else trace.distance  # [token, layer]
     state = policy.start(steps, trace.layers)
     skipped = np.zeros((len(trace), trace.layers), dtype=bool)
@@ -63,7 +88,7 @@ def replay(policy: Policy, trace: Trace) -> Replay:
         skipped[:, layer] = policy.skips(state, layer)
         unknown = False if policy.causal else skipped[:, layer]
         state = policy.step(state, layer, np.where(unknown, np.nan, seen[:, layer]))
-    return Replay(skipped, skip_ratios(skipped, steps, policy, trace.layers))
+    return skipped
 
 
 def _of_the_token_before(trace: Trace) -> np.ndarray:

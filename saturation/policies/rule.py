@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from dataclasses import MISSING, asdict, dataclass, fields
+from dataclasses import dataclass, field, fields
 from numbers import Integral, Real
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
 from ..trace import Trace
+from .arrays import Arrays
+from .narrow import Narrow
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,11 +25,15 @@ class Steps:
         Number of the sequence, and of the token inside it from 0.
     generated
         0 in prefill; n >= 1 where the pass consumes generated token number n.
+    token_id
+        Which token it is, -1 where the model was given embeddings; None where no policy asked for it
+        (`Policy.reads_tokens`), since ids may lie on a device.
     """
 
     sequence: np.ndarray
     position: np.ndarray
     generated: np.ndarray
+    token_id: np.ndarray | None = None
 
     @classmethod
     def of(cls, trace: Trace) -> Steps:
@@ -38,7 +43,8 @@ class Steps:
                 "expected a trace of all layers of its model, but this one keeps the selected layers "
                 f"{', '.join(map(str, trace.kept_layers))}; give the trace that they were selected from"
             )
-        return cls(trace.tokens["sequence"].to_numpy(), trace.tokens["position"].to_numpy(), trace.generated)
+        sequence, position, ids = (trace.tokens[name].to_numpy() for name in ("sequence", "position", "token_id"))
+        return cls(sequence, position, trace.generated, ids)
 
     @property
     def decode(self) -> np.ndarray:
@@ -46,17 +52,27 @@ class Steps:
         return self.generated > 0
 
 
-_KINDS = {  # type of an option, as it is written in the class -> what it is called, and its types
+LAYERWISE = "layer by layer"  # when a decision is known: as the distances of the token's own pass come in,
+BEFORE = "before the pass"  # from counters and token ids alone, all layers at once,
+BEHIND = "behind a layer"  # or from the residual stream in front of one named block, for all blocks behind it
+
+SINK = 4  # positions that every policy leaves alone unless told otherwise; data/README.md has the table
+
+KINDS: dict[str, type[Policy]] = {}  # every policy by its name
+
+_TYPES = {  # type of an option, as it is written in the class -> what it is called, and its types
     "int": ("a whole number", (Integral,)),
     "float": ("a number", (Real,)),
     "bool": ("True or False", (bool, np.bool_)),
 }
 
 
+@dataclass(frozen=True)
 class Policy(ABC):
     """Which feed-forward blocks to skip.
 
-    The caller asks, for the tokens of one forward pass or of a whole trace at once::
+    `known` says when. A policy that decides layer by layer is asked, for the tokens of one forward pass or of a whole
+    trace at once::
 
         policy.check(layers)
         state = policy.start(steps, layers)
@@ -65,39 +81,72 @@ class Policy(ABC):
             # the block runs where it is not skipped; if policy.needs(state, layer), its distance is measured
             state = policy.step(state, layer, distance)  # [token], NaN where skipped or not measured
 
+    One that decides all layers at once (`ahead.AheadOfPass`, `ahead.BehindLayer`) is asked once per pass: its state
+    is what is skipped, bool [token, layer], and the rest follows from that.
+
+    Parameters
+    ----------
+    sink
+        Positions at the start of every sequence at which no block is ever skipped, in prefill too; 0 leaves none
+        alone. The first token of a text is an *attention sink* (Xiao et al. 2023, arXiv 2309.17453): in many models
+        an FFN writes a massive activation into it (Sun et al. 2024, arXiv 2402.17762) on which the attention of
+        every later token rests, and all blocks behind look saturated there.
+
     Attributes
     ----------
+    known
+        When a token's decision is known: `LAYERWISE`, `BEFORE` or `BEHIND`.
+    reads_tokens
+        True: `start` must be given token ids in its steps.
     causal
         True: `step` is given the distances of the previous token of each sequence (`previous_token`), so that a
         decision never waits for a number of its own token.
     """
 
+    sink: int = field(default=SINK, kw_only=True)
+    action: Narrow | None = field(default=None, kw_only=True)
+
+    known: ClassVar[str] = LAYERWISE
+    reads_tokens: ClassVar[bool] = False
     causal = False
 
-    def __init_subclass__(cls) -> None:
-        _POLICIES[cls.__name__] = cls
+    def __init_subclass__(cls, *, abstract: bool = False) -> None:
+        if not abstract:
+            KINDS[cls.__name__] = cls
 
     def __post_init__(self) -> None:
         """Raise ValueError for an option that is no whole number, number or bool where its type says so."""
-        for option in fields(self):  # type: ignore[arg-type]
+        for option in fields(self):
             kind, _, none = str(option.type).partition(" | ")
             value = getattr(self, option.name)
-            if kind not in _KINDS or (none and value is None):
+            if kind not in _TYPES or (none and value is None):
                 continue
-            called, types = _KINDS[kind]
+            called, types = _TYPES[kind]
             if not isinstance(value, types) or (isinstance(value, bool) and kind != "bool"):
                 raise ValueError(
                     f"expected {option.name} of {type(self).__name__} to be {called}{' or None' if none else ''}, got "
                     f"{value!r}; correct it"
                 )
+        if self.action is not None and not isinstance(self.action, Narrow):
+            raise ValueError(
+                f"expected action to be what saturation.narrow gives, or None, got {self.action!r}; measure one"
+            )
+        if self.sink < 0:
+            raise ValueError(
+                f"expected sink to be a number of positions from 0, got {self.sink}; 0 lets the first token be skipped"
+            )
 
     @abstractmethod
     def skippable(self, layers: int) -> range | tuple[int, ...]:
         """Layers that may be skipped at all, of a model with so many."""
 
     @abstractmethod
+    def acts_on(self, steps: Steps) -> np.ndarray:
+        """Tokens at which the rule itself may skip blocks, the sink aside, bool [token]."""
+
     def eligible(self, steps: Steps) -> np.ndarray:
-        """Tokens at which blocks may be skipped, bool [token]."""
+        """Tokens at which blocks may be skipped, bool [token]: those that the rule acts on, past the sink."""
+        return self.acts_on(steps) & (steps.position >= self.sink)
 
     @abstractmethod
     def start(self, steps: Steps, layers: int) -> Any:
@@ -122,49 +171,32 @@ class Policy(ABC):
         """State after this layer; `distance` [token] is NaN where the block did not run."""
         return state
 
+    def fits(self, model: str, vocabulary: int) -> None:
+        """Raise ValueError where the policy was fitted for another model, or for another vocabulary."""
+        if self.action is not None and self.action.model != model:
+            raise ValueError(
+                f"expected an action whose neurons were measured on {model!r}, got one of {self.action.model!r}; "
+                "measure them on this model with saturation.narrow"
+            )
+
     def to_json(self) -> str:
         """The policy as JSON text; `from_json` reads it."""
-        options = asdict(self)  # type: ignore[call-overload]
-        return json.dumps({"policy": type(self).__name__, **options}, default=lambda number: number.item())
+        return json.dumps({"policy": type(self).__name__, **_options(self)}, default=lambda number: number.item())
 
 
-_POLICIES: dict[str, type[Policy]] = {}
+def _options(holder: Any) -> dict[str, Any]:
+    """Options by name, an action left out where there is none; of arrays their hash."""
+    found = {one.name: getattr(holder, one.name) for one in fields(holder)}
+    for name, value in found.items():
+        if isinstance(value, Arrays):
+            found[name] = {"arrays": value.digest}
+        elif isinstance(value, Narrow):
+            found[name] = _options(value)
+    return {name: value for name, value in found.items() if name != "action" or value is not None}
 
 
-def from_json(source: str | Mapping[str, Any]) -> Policy:
-    """The policy that `Policy.to_json` wrote.
-
-    Parameters
-    ----------
-    source
-        JSON text, or the mapping it holds.
-
-    Returns
-    -------
-    Policy
-
-    Raises
-    ------
-    ValueError
-        For an unknown policy or option, with the known ones; for an option that is missing or cannot be.
-    """
-    read = json.loads(source) if isinstance(source, str) else source
-    given = dict(read) if isinstance(read, Mapping) else {}
-    kind = _POLICIES.get(str(given.pop("policy", "")))
-    if kind is None:
-        raise ValueError(f"expected a 'policy' among {', '.join(_POLICIES)}, got {source!r}; name one of them")
-    known = {one.name: one.default is one.default_factory is MISSING for one in fields(kind)}  # type: ignore[arg-type]
-    if unknown := [name for name in given if name not in known]:
-        raise ValueError(
-            f"expected options of {kind.__name__} among {', '.join(known)}, got {unknown[0]!r}; correct it"
-        )
-    if lacking := [name for name, needed in known.items() if needed and name not in given]:
-        raise ValueError(f"expected the option {lacking[0]!r} of {kind.__name__}, got {source!r}; add it")
-    return kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in given.items()})
-
-
-def dense(trace: Trace) -> Steps:
-    """The tokens of a trace to fit on; ValueError where it has none, or is of a run that skipped."""
+def dense(trace: Trace, sink: int = 0) -> Steps:
+    """The tokens of a trace to fit on; ValueError where none is past the sink, or it is of a run that skipped."""
     if not len(trace):
         raise ValueError("expected a trace with tokens to fit on, got an empty one; record some")
     if trace.skipped.any():
@@ -172,12 +204,20 @@ def dense(trace: Trace) -> Steps:
             f"expected a dense trace to fit on, but in this one {trace.skipped.mean():.1%} of the blocks were skipped; "
             "record one without a policy"
         )
-    return Steps.of(trace)
+    steps = Steps.of(trace)
+    if not (steps.position >= sink).any():
+        raise ValueError(
+            f"expected tokens past the attention sink, which is the first {sink} positions of each sequence, but the "
+            f"longest has {int(steps.position.max()) + 1}; record longer texts, or give a smaller sink"
+        )
+    return steps
 
 
-def cold(start: int, end: int) -> str:
-    """How a legend says which layers always run: ", cold 3+2", or nothing where there are none."""
-    return f", cold {start}+{end}" if start or end else ""
+def always(policy: Policy, start: int = 0, end: int = 0) -> str:
+    """How a legend ends: ", cold 3+2" of layers that always run, ", sink 0" where it is not the usual, the action."""
+    told = f", cold {start}+{end}" if start or end else ""
+    told += f", sink {policy.sink}" if policy.sink != SINK else ""
+    return told + (f", {policy.action.describe()}" if policy.action is not None else "")
 
 
 def previous_token(distance: np.ndarray, sequence: np.ndarray, carry: dict[int, Any]) -> np.ndarray:

@@ -4,7 +4,7 @@ from .comparing import against
 from .drifting import drift
 from .evaluating import JUDGED, evaluate, rated
 from .judging import Judge
-from .likelihood import losses, mean_loss, rise
+from .likelihood import losses, losses_by_length, mean_loss, rise
 from .matching import normalise
 from .summarising import compare, summarise
 
@@ -16,6 +16,7 @@ __all__ = [
     "drift",
     "evaluate",
     "losses",
+    "losses_by_length",
     "mean_loss",
     "normalise",
     "rated",

@@ -67,9 +67,10 @@ def answers(
     return pd.concat([pd.DataFrame(rows), every], axis=1).set_axis(order).sort_index()
 
 
-def by_length(prompts: Sequence[Text]) -> np.ndarray:
-    """Order in which prompts are run, so that a batch holds texts of similar length; always the same one."""
-    return np.argsort([len(prompt) for prompt in prompts], kind="stable")
+def by_length(prompts: Sequence[Text | tuple[Text, Text]]) -> np.ndarray:
+    """Order in which prompts, or pairs, are run, so that a batch holds texts of similar length; always the same one."""
+    sizes = [sum(map(len, prompt)) if isinstance(prompt, tuple) else len(prompt) for prompt in prompts]
+    return np.argsort(sizes, kind="stable")
 
 
 def read_ids(column: Sequence[str]) -> list[list[int]]:

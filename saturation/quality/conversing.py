@@ -51,12 +51,18 @@ def asked(tokenizer: Any, example: Example, replies: Sequence[str], chat: bool) 
     """Token ids of a conversation up to the turn that is to be answered next."""
     if not chat:
         return tokenizer(transcript(example, replies)).input_ids
-    messages = []
+    told = messages(example, replies)
+    return tokenizer.apply_chat_template(told, add_generation_prompt=True, return_dict=True)["input_ids"]
+
+
+def messages(example: Example, replies: Sequence[str]) -> list[dict[str, str]]:
+    """What was said, for a chat template: every reply behind its turn, and the turn that has none yet."""
+    told: list[dict[str, str]] = []
     for user, reply in zip(_users(example), [*replies, None], strict=False):
-        messages.append({"role": "user", "content": user})
+        told.append({"role": "user", "content": user})
         if reply is not None:
-            messages.append({"role": "assistant", "content": reply})
-    return tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=True)["input_ids"]
+            told.append({"role": "assistant", "content": reply})
+    return told
 
 
 def transcript(example: Example, replies: Sequence[str]) -> str:

@@ -9,11 +9,11 @@ from typing import Any
 import pandas as pd
 import torch
 from torch import Tensor
-from tqdm.auto import tqdm
 from transformers import PreTrainedModel
 
 from ..anatomy import input_device
 from ..policies import Policy
+from ..progress import bar
 from ..recording import Text, encode, padded
 from ..skipping import skip
 from .likelihood import losses
@@ -136,7 +136,7 @@ def divergences(
     found: list[Tensor] = []
     batches = [(rows[i : i + batch_size], starts[i : i + batch_size]) for i in range(0, len(rows), batch_size)]
     with skip(model, policy, start=list(starts)), torch.no_grad():
-        for ids, first in tqdm(batches, desc="comparing", disable=None if progress else True, leave=False):
+        for ids, first in bar(batches, desc="comparing", progress=progress):
             inputs, mask = padded(ids, "right", input_device(model))
             given: dict[str, Any] = {"input_ids": inputs, "attention_mask": mask, "use_cache": False}
             skipping = model(**given).logits  # [batch, width, vocabulary]

@@ -12,12 +12,12 @@ from transformers import PreTrainedModel
 
 from ..policies import Policy
 from ..tasks import Example, Task
-from .answering import by_length, written
+from .answering import written
 from .comparing import against
 from .conversing import at_turn, conversed, histories, transcript, uses_chat
 from .counting import COUNTS
 from .judging import judged
-from .likelihood import losses
+from .likelihood import losses, losses_by_length
 
 JUDGED = ("conversation", "summary")  # scores of tasks that a judge rates; the others have exact answers
 
@@ -144,17 +144,8 @@ def _read(
     model: Any, tokenizer: Any, task: Task, policy: Policy | None, stride: int | None, size: int, progress: bool
 ) -> pd.DataFrame:
     texts = [example.text for example in task]
-    order = by_length(texts)
-    table = losses(
-        model,
-        tokenizer,
-        [texts[i] for i in order],
-        policy=policy,
-        stride=stride,
-        batch_size=size,
-        progress=progress,
-    ).set_axis(order)
-    table = table.sort_index().drop(columns="text")
+    how: dict[str, Any] = {"policy": policy, "stride": stride, "batch_size": size, "progress": progress}
+    table = losses_by_length(model, tokenizer, texts, **how)
     return table.assign(answer_skipped=table["skipped"], answer_blocks=table["blocks"])
 
 

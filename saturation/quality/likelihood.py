@@ -8,14 +8,15 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 import torch
-from tqdm.auto import tqdm
 from transformers import PreTrainedModel
 
 from ..anatomy import input_device
 from ..policies import Policy
+from ..progress import bar
 from ..recording import Text, encode, padded
 from ..recording import context as context_of
 from ..skipping import skip
+from .answering import by_length
 from .counting import counted
 from .intervals import ratio_interval
 
@@ -103,10 +104,19 @@ def losses(
     scored: list[tuple[int, float]] = []
     batches = [given[i : i + batch_size] for i in range(0, len(given), batch_size)]
     with context as ledger, torch.no_grad():
-        for batch in tqdm(batches, desc="scoring", disable=None if progress else True, leave=False):
+        for batch in bar(batches, desc="scoring", progress=progress):
             scored += _scores(model, batch)
     table = pd.concat([pd.DataFrame(scored, columns=["tokens", "nll"]), counted(ledger, len(given))], axis=1)
     return table.groupby([one.text for one in given]).sum().rename_axis("text").reset_index()
+
+
+def losses_by_length(
+    model: PreTrainedModel, tokenizer: Any, texts: Sequence[Text | tuple[Text, Text]], **options: Any
+) -> pd.DataFrame:
+    """What `losses` gives, but for the texts' numbers; read in batches of similar length, so with less padding."""
+    order = by_length(texts)
+    table = losses(model, tokenizer, [texts[i] for i in order], **options)
+    return table.drop(columns="text").set_axis(order).sort_index()
 
 
 def windows(

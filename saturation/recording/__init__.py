@@ -1,8 +1,11 @@
 """Watch a forward pass and change nothing: `record` texts, or `watch` whatever the caller runs."""
 
-from .assembling import end_ids, tokens_of
+from .assembling import called, described, end_ids, tokens_of
 from .decoding import greedy, padded, steps
-from .stream import Rows, Stream, by_name
+from .rows import Rows, not_run
+from .stream import Stream, by_name
+from .streaming import streams
+from .summing import ends
 from .texts import Text, context, encode, record
 from .watching import Recorder, listeners, watch
 
@@ -12,14 +15,19 @@ __all__ = [
     "Stream",
     "Text",
     "by_name",
+    "called",
     "context",
+    "described",
     "encode",
     "end_ids",
+    "ends",
     "greedy",
     "listeners",
+    "not_run",
     "padded",
     "record",
     "steps",
+    "streams",
     "tokens_of",
     "watch",
 ]

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib.metadata import version
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -13,10 +14,11 @@ import pandas as pd
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from ..anatomy import Block
+from ..anatomy import Block, unwrapped
 from ..similarity import distance_and_growth
 from ..trace import Trace
-from .stream import Rows
+from .pieces import CUT, Pieces
+from .rows import Rows
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,16 +54,33 @@ def assemble(
     measured = {
         name: _measured(parts, name, len(blocks))[:, :, order] for name in (parts[0].sums if parts else ("ffn",))
     }
-    config = model.config
     return Trace(
         tokens=tokens.iloc[order].drop(columns="generated").reset_index(drop=True),
         skipped=skipped[order],
         **_columns(measured, skipped[order]),
-        model=getattr(config, "_name_or_path", "") or config.model_type,
-        revision=getattr(config, "_commit_hash", None),
-        dtype=str(next(model.parameters()).dtype).removeprefix("torch."),
-        provenance={**_versions(), **provenance},
+        **described(model, blocks, provenance),
     )
+
+
+def described(model: PreTrainedModel, blocks: Sequence[Block], provenance: dict[str, Any]) -> dict[str, Any]:
+    """What a Trace or a Harm says of the model: its name, revision and dtype, and versions beside the provenance.
+
+    Where layers without a feed-forward block stand between, `ffn_layers` are the numbers of those that have one.
+    """
+    config = model.config
+    numbers = [block.number for block in blocks]
+    hybrid = {"ffn_layers": numbers} if numbers != list(range(len(numbers))) else {}
+    return {
+        "model": called(model),
+        "revision": getattr(config, "_commit_hash", None),
+        "dtype": str(next(model.parameters()).dtype).removeprefix("torch."),
+        "provenance": {**_versions(), **hybrid, **provenance},
+    }
+
+
+def called(model: PreTrainedModel) -> str:
+    """The name of a model in what is measured on it: where it was loaded from, else its type."""
+    return getattr(model.config, "_name_or_path", "") or model.config.model_type
 
 
 def tokens_of(rows: Sequence[Rows], model: PreTrainedModel, tokenizer: Any = None) -> tuple[pd.DataFrame, np.ndarray]:
@@ -81,20 +100,42 @@ def tokens_of(rows: Sequence[Rows], model: PreTrainedModel, tokenizer: Any = Non
             "position": joined([r.position for r in rows], np.int32),
             "phase": pd.Categorical.from_codes((generated > 0).astype(int), categories=["prefill", "decode"]),
             "token_id": ids,
-            "text": texts(ids, tokenizer),
+            "text": "",
             "generated": generated,
         }
     )
     stepped = joined([np.full(len(r), r.stepped) for r in rows], bool)
     order = np.lexsort((tokens["position"], tokens["sequence"]))
+    tokens["text"] = texts(ids, tokenizer, tokens["sequence"].to_numpy(), order)
     ended = pd.Series((stepped & np.isin(ids, end_ids(model)))[order])
     return tokens, order[~ended.groupby(tokens["sequence"].to_numpy()[order]).cummax().to_numpy(dtype=bool)]
 
 
-def texts(ids: np.ndarray, tokenizer: Any) -> list[str]:
-    """The text of each token, its leading space included; empty without a tokenizer."""
+def texts(ids: np.ndarray, tokenizer: Any, sequence: np.ndarray, order: np.ndarray) -> list[str]:
+    """The text of each token, its leading space included; empty without a tokenizer.
+
+    A character whose bytes several tokens hold stands at the last of them; `order` is that of reading.
+    """
     if tokenizer is None:
         return [""] * len(ids)
+    found = _alone(ids, tokenizer)
+    cut = np.array([CUT in text for text in found], dtype=bool)[order]
+    for run in _runs(cut, sequence[order]):
+        places = order[run]
+        for place, piece in zip(places.tolist(), Pieces(tokenizer).of(ids[places].tolist()), strict=True):
+            found[place] = piece
+    return found
+
+
+def _runs(marked: np.ndarray, sequence: np.ndarray) -> list[slice]:
+    """Stretches of at least two marked tokens that follow each other in one sequence."""
+    apart = np.flatnonzero((np.diff(sequence) != 0) | np.diff(marked)) + 1
+    ends = [0, *apart.tolist(), len(marked)]
+    return [slice(a, b) for a, b in pairwise(ends) if b - a > 1 and marked[a]]
+
+
+def _alone(ids: np.ndarray, tokenizer: Any) -> list[str]:
+    """The text of each token by itself."""
     known = {}
     for number in np.unique(ids).tolist():
         piece = tokenizer.convert_ids_to_tokens(number) if number >= 0 else None
@@ -105,14 +146,15 @@ def texts(ids: np.ndarray, tokenizer: Any) -> list[str]:
 
 def end_ids(model: PreTrainedModel) -> list[int]:
     """Ids of the tokens that end a text, as the model's generation config names them."""
-    ends = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
+    ends = getattr(getattr(unwrapped(model), "generation_config", None), "eos_token_id", None)
     return [] if ends is None else [ends] if isinstance(ends, int) else list(ends)
 
 
 def _measured(parts: Sequence[Part], name: str, layers: int) -> np.ndarray:
-    """The sums of one measure in all parts, float64 [4, layer, token]."""
+    """The numbers of one measure in all parts, float64 [4 or 2, layer, token]."""
+    kinds = 2 if name == "magnitude" else 4
     return np.concatenate(
-        [np.zeros((4, layers, 0)), *(part.sums[name].cpu().double().numpy() for part in parts)], axis=-1
+        [np.zeros((kinds, layers, 0)), *(part.sums[name].cpu().double().numpy() for part in parts)], axis=-1
     )
 
 
@@ -121,6 +163,9 @@ def _columns(measured: dict[str, np.ndarray], skipped: np.ndarray) -> dict[str, 
     columns = {}
     with np.errstate(all="ignore"):  # what is not finite is refused by Trace, by name
         for name, abcp in measured.items():
+            if name == "magnitude":
+                columns["magnitude"], columns["median"] = (array.T for array in abcp)
+                continue
             if name == "naive":
                 a, b, c, _ = abcp
                 columns["naive_cosine"] = np.where(skipped, np.nan, (b / (a * c) ** 0.5).T)

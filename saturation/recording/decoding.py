@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 
-from ..anatomy import input_device
+from ..anatomy import input_device, running
 from .stream import parameters
 
 
@@ -23,7 +23,7 @@ def steps(
     Parameters
     ----------
     model
-        A causal language model of transformers.
+        A causal language model of transformers, or a wrapper of one.
     rows
         Token ids of each prompt; padded on the left here.
     choose
@@ -31,18 +31,27 @@ def steps(
     """
     ids, mask = padded(rows, "left", input_device(model))
     ragged = not bool(mask.all())
-    cache = DynamicCache(config=model.config)
-    positions = "position_ids" in parameters(model)
+    inner, added = running(model)
+    if ragged and added:
+        raise ValueError(
+            f"expected prompts of one length in a batch of a model with {added} virtual tokens before each, since its "
+            "wrapper numbers their positions without regard to padding, got several lengths; use batch_size=1"
+        )
+    cache = DynamicCache(config=inner.config)
+    positions = "position_ids" in parameters(inner)
     # as an index: told a number, Gemma 4 leaves the prompt's other tokens out of the layers that share keys and values
-    last: Any = torch.tensor([-1]) if getattr(model.config.get_text_config(), "num_kv_shared_layers", 0) else 1
+    last: Any = torch.tensor([-1]) if getattr(inner.config.get_text_config(), "num_kv_shared_layers", 0) else 1
     while True:
         inputs: dict[str, Any] = {"input_ids": ids, "past_key_values": cache, "use_cache": True}
         if ragged:
             inputs["attention_mask"] = mask
             if positions:
                 inputs["position_ids"] = (mask.cumsum(-1) - 1).clamp(min=0)[:, -ids.shape[1] :]
-        logits = model(**inputs, logits_to_keep=last).logits[:, -1]  # [batch, vocabulary]
+        output = model(**inputs, logits_to_keep=last)
+        logits = output.logits[:, -1]  # [batch, vocabulary]
         tokens = choose(logits)
+        if added:  # what stands before the text is in the cache now, which may be another one
+            model, cache = inner, output.past_key_values
         if tokens.device.type != "cpu":
             tokens = tokens.cpu()  # waits for the device, so that whoever takes the time is right
         yield tokens

@@ -14,68 +14,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..policies import Steps
+from .rows import Rows
 
 _LOG = logging.getLogger(__name__)
 _NEVER = np.iinfo(np.int64).max
-
-
-@dataclass(frozen=True, eq=False)
-class Rows:
-    """The real tokens of one forward pass.
-
-    Attributes
-    ----------
-    ids
-        Token ids as the model got them, [batch, width]; None for embeddings.
-    index
-        Where the real tokens stand in the flattened [batch * width], [token]; None when all are real.
-    sequence, position
-        Number of the sequence, and of the token inside it without padding, [token].
-    generated
-        n >= 1 where this pass consumes generated token number n, 0 in prefill, [token].
-    stepped
-        True for a decode step of one token per sequence, False for a pass over given text.
-    read
-        Tokens of the pass, padding included: batch * width.
-    """
-
-    ids: Tensor | None
-    index: np.ndarray | None
-    sequence: np.ndarray
-    position: np.ndarray
-    generated: np.ndarray
-    stepped: bool
-    read: int
-
-    def __len__(self) -> int:
-        return len(self.sequence)
-
-    @property
-    def steps(self) -> Steps:
-        """The tokens as a policy sees them."""
-        return Steps(self.sequence, self.position, self.generated)
-
-    def token_ids(self) -> np.ndarray:
-        """Ids of the real tokens, [token]; -1 where the model was given embeddings."""
-        if self.ids is None:
-            return np.full(len(self), -1)
-        flat = self.ids.reshape(-1).cpu().numpy()
-        return flat if self.index is None else flat[self.index]
-
-    def whole(self, x: Tensor) -> bool:
-        """Whether x [..., hidden] is of all the tokens."""
-        return x.numel() == self.read * x.shape[-1]
-
-    def check(self, x: Tensor, layer: int) -> None:
-        """Raise ValueError where a layer's x [..., hidden] is not of all the tokens."""
-        if not self.whole(x):
-            raise ValueError(
-                f"expected every feed-forward block to read all {self.read} tokens of a pass at once, but that of "
-                f"layer {layer} reads {x.numel() // x.shape[-1]}; if the model leaves out tokens whose logits are not "
-                "asked for, ask for all (logits_to_keep=0, which generate takes too) or use saturation.record and "
-                "saturation.generate; if it reads in chunks, load it with chunk_size_feed_forward=0"
-            )
 
 
 @dataclass(eq=False)
@@ -104,14 +46,16 @@ class Stream:
         Position from which given text counts as decode: one for all sequences, or one per sequence in the order they
         are read; negative where so many decoded tokens came before the given ones. None: given text is prefill, and
         decoding starts with the first decode step.
+    added
+        Tokens that a wrapper puts before each text (prompt tuning); they are rows too, and `start` does not count
+        them.
     """
 
-    def __init__(self, start: int | Sequence[int] | None = None) -> None:
-        self._asked = start
+    def __init__(self, start: int | Sequence[int] | None = None, added: int = 0) -> None:
+        self._asked, self._added = start, added
         self._begun = 0
         self._now = _Batch(0, np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64))
         self._by_cache: WeakKeyDictionary[Any, _Batch] = WeakKeyDictionary()
-        self._unowned = False  # whether the last pass was given no cache
         self._uncached: Tensor | None = None  # the ids that it read
         self._said = False
 
@@ -120,18 +64,23 @@ class Stream:
         ids, cache, mask = (named.get(name) for name in ("input_ids", "past_key_values", "attention_mask"))
         batch, width = (ids if ids is not None else named["inputs_embeds"]).shape[:2]
         past = int(cache.get_seq_length()) if cache is not None else 0
+        _refuse_guesses(cache, width, named.get("logits_to_keep"))
         self._now = self._batch(cache, batch, past, mask, ids)
         self._now.filled = past + width
         if past and width == 1:
             return self._step(ids)
         return self._text(ids, real_tokens(mask, batch, width, past), width)
 
+    def made(self, output: Any) -> None:
+        """Take note of the cache that a pass without one made: what reads on from it goes on with its sequences."""
+        found = output if isinstance(output, tuple) else (getattr(output, "past_key_values", None),)
+        for one in found:
+            if hasattr(one, "get_seq_length"):
+                self._by_cache.setdefault(one, self._now)
+
     def _batch(self, cache: Any, batch: int, past: int, mask: Any, ids: Tensor | None) -> _Batch:
         """The sequences that a pass goes on with, or new ones."""
         known = self._by_cache.get(cache) if past else None
-        if past and known is None and self._unowned and past == self._now.filled:
-            known = self._by_cache[cache] = self._now  # the model itself made this cache in the pass before
-        self._unowned = cache is None
         if known is not None and len(known) == batch:
             if past < known.filled:
                 raise ValueError(
@@ -144,7 +93,7 @@ class Stream:
         self._say_if_read_again(ids if cache is None else None)
         new = self._begin(batch)
         if past:  # filled before anybody looked
-            new.length += past if (real := real_tokens(mask, batch, past, 0)) is None else real.sum(axis=1)
+            new.length += past if (real := _real_before(mask, past)) is None else real.sum(axis=1)
         if cache is not None:
             self._by_cache[cache] = new
         return new
@@ -154,14 +103,16 @@ class Stream:
         self._begun += batch
         length = np.zeros(batch, dtype=np.int64)
         if asked is None or isinstance(asked, int | np.integer):
-            return _Batch(begun, length, np.full(batch, _NEVER if asked is None else asked, dtype=np.int64))
+            return _Batch(
+                begun, length, np.full(batch, _NEVER if asked is None else asked + self._added, dtype=np.int64)
+            )
         own = np.asarray(asked[begun : begun + batch], dtype=np.int64)
         if len(own) != batch:
             raise ValueError(
                 f"expected start= to be one position, or one per sequence, got {len(asked)} and a pass that reads "
                 f"sequences {begun} to {begun + batch - 1}; give one for each in the order they are read"
             )
-        return _Batch(begun, length, own)
+        return _Batch(begun, length, own + self._added)
 
     def _step(self, ids: Tensor | None) -> Rows:
         now, position = self._now, self._now.length
@@ -230,18 +181,47 @@ def real_tokens(mask: Any, batch: int, width: int, past: int) -> np.ndarray | No
     batch, width, past
         Sequences, tokens of this pass, and tokens already in the cache.
     """
-    if isinstance(mask, dict):
-        mask = next((m for m in mask.values() if m is not None), None)
+    mask = _whole_mask(mask)
     if mask is None:
         return None
-    if not torch.is_tensor(mask):
-        raise ValueError(
-            f"expected an attention mask that is a tensor or None, got {type(mask).__name__}, in which padding "
-            "cannot be seen; load the model with attn_implementation='sdpa' or 'eager'"
-        )
     if mask.ndim == 4:  # a padded token may not look at itself
         mask = torch.diagonal(mask[:, 0, :, past : past + width], dim1=1, dim2=2)
-        mask = mask if mask.dtype == torch.bool else mask == 0
+        mask = _allowed(mask)
     real = mask[:, -width:].bool().cpu().numpy()
     real = np.broadcast_to(real, (batch, width))
     return None if real.all() else real
+
+
+def _real_before(mask: Any, past: int) -> np.ndarray | None:
+    """Which of the tokens in the cache are not padding, bool [batch, past]; None when all are real."""
+    if (mask := _whole_mask(mask)) is None:
+        return None
+    if mask.ndim == 4:  # all that is before the last token, it may look at
+        mask = _allowed(mask[:, 0, -1])
+    return mask[:, :past].bool().cpu().numpy()
+
+
+def _whole_mask(mask: Any) -> Tensor | None:
+    """The mask that a model was given, of several that of full attention."""
+    if isinstance(mask, dict):
+        mask = next((m for _, m in sorted(mask.items(), key=lambda m: m[0] != "full_attention") if m is not None), None)
+    if mask is None or torch.is_tensor(mask):
+        return mask
+    raise ValueError(
+        f"expected an attention mask that is a tensor or None, got {type(mask).__name__}, in which padding "
+        "cannot be seen; load the model with attn_implementation='sdpa' or 'eager'"
+    )
+
+
+def _allowed(mask: Tensor) -> Tensor:
+    return mask if mask.dtype == torch.bool else mask == 0
+
+
+def _refuse_guesses(cache: Any, width: int, keep: Any) -> None:
+    """Refuse passes that check guessed tokens: they are neither given text nor decode steps, and may be taken back."""
+    if cache is not None and width > 1 and isinstance(keep, int) and keep > 1:
+        raise ValueError(
+            f"expected passes that read given text or one decoded token, got one on a KV cache that asks for the "
+            f"logits of its last {keep} tokens, as assisted and prompt-lookup decoding do to check guesses; generate "
+            "without them, or read a given text without a cache"
+        )

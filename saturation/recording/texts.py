@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterable, Sequence
 from numbers import Integral
 from typing import Any
 
 import torch
-from tqdm.auto import tqdm
 from transformers import PreTrainedModel
 
-from ..anatomy import input_device
+from ..anatomy import input_device, unwrapped
+from ..progress import bar
 from ..trace import Trace
 from .assembling import end_ids
 from .decoding import greedy, padded, steps
 from .watching import watch
 
+_HALF = re.compile("[\ud800-\udfff]")  # surrogates: two of them make a character in UTF-16, and none in Python
 Text = str | Sequence[int]  # a text, or its token ids
 Prompt = Text | tuple[Text, Text]
 
@@ -49,7 +51,7 @@ def record(
     chat
         True wraps each prompt as a user's turn in the tokenizer's chat template.
     also
-        More to record, as for `watch`: "attention", "block", "naive".
+        More to record, as for `watch`: "attention", "block", "naive", "magnitude".
     batch_size
         Texts per forward pass; the numbers do not depend on it, but for new tokens of the few types of models that
         data/families.md calls "not left-padded".
@@ -81,7 +83,7 @@ def record(
             f"expected prompts in a list, got {prompts!r}, which may be a pair (prompt, answer) or two prompts; write "
             "[(prompt, answer)] or [prompt, prompt]"
         )
-    prompts = _listed(prompts)
+    prompts = listed(prompts)
     if max_new_tokens and (start or any(isinstance(prompt, tuple) for prompt in prompts)):
         came = f"start={start}" if start else "a pair (prompt, answer)"
         raise ValueError(
@@ -92,7 +94,7 @@ def record(
     batches = [rows[i : i + batch_size] for i in range(0, len(rows), batch_size)]
     with watch(model, tokenizer=tokenizer, start=None if max_new_tokens else starts, also=also) as recorder:
         recorder.provenance.update(_provenance(max_new_tokens, chat, starts))
-        for batch in tqdm(batches, desc="recording", disable=None if progress else True, leave=False):
+        for batch in bar(batches, desc="recording", progress=progress):
             run(model, batch)
     return recorder.trace()
 
@@ -123,14 +125,14 @@ def encode(
     ids, starts
         One list of ids and one position per prompt.
     """
-    prompts = _listed(prompts)
+    prompts = listed(prompts)
     if chat and not getattr(tokenizer, "chat_template", None):
         raise ValueError(
             "expected a tokenizer with a chat template for chat=True, got one without; use chat=False and "
             "write the prompt in the form the model was trained on"
         )
     rows, starts = [], []
-    for number, prompt in enumerate(prompts):
+    for number, prompt in enumerate(prompts, 1):
         question, answer = prompt if isinstance(prompt, tuple) else (prompt, "")
         ids = _ids(tokenizer, question, chat)
         starts.append(len(ids) if isinstance(prompt, tuple) else start)
@@ -142,7 +144,7 @@ def encode(
 
 def context(model: PreTrainedModel) -> int | None:
     """Tokens that fit into the model's context, or None where its configuration names no limit."""
-    config = model.config.get_text_config()
+    config = unwrapped(model).config.get_text_config()
     return getattr(config, "max_position_embeddings", None)
 
 
@@ -170,19 +172,25 @@ class _Generation:
                     break
 
 
-def _listed(prompts: str | Iterable[Prompt]) -> list[Prompt]:
-    """Prompts as a list, each of them a text or a pair."""
-    listed: list[Prompt] = [prompts] if isinstance(prompts, str) else [*prompts]
-    if not listed:
+def listed(prompts: str | Iterable[Prompt]) -> list[Prompt]:
+    """Prompts as a list, each of them a text or a pair; ValueError, which counts them from 1, for anything else."""
+    found: list[Prompt] = [prompts] if isinstance(prompts, str) else [*prompts]
+    if not found:
         raise ValueError("expected at least one prompt, got none; pass a text or a list of texts")
-    for number, prompt in enumerate(listed):
+    for number, prompt in enumerate(found, 1):
         pair = prompt if isinstance(prompt, tuple) else (prompt, "")
         if len(pair) != 2 or not all(_is_text(one) for one in pair):
             raise ValueError(
                 f"expected prompts that are texts, lists of token ids or pairs of these, but prompt {number} is "
                 f"{prompt!r}; correct it"
             )
-    return listed
+        for text in pair:
+            if isinstance(text, str) and (half := _HALF.search(text)):
+                raise ValueError(
+                    f"expected prompts of text that UTF-8 can hold, but prompt {number} has half of a character, "
+                    f"{half.group()!r}, at place {half.start()}; remove it"
+                )
+    return found
 
 
 def _is_text(given: Any) -> bool:

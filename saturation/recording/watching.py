@@ -14,15 +14,14 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from ..anatomy import Block, find_blocks, first
-from ..patching import Hooks, Scope, alone, ensured, patched
-from ..similarity import sums
+from ..anatomy import Block, find_blocks, first, recomputing, running, wrappers
+from ..patching import Hooks, Scope, alone, ensured, patched, uncompiled
 from ..trace import Trace
 from .assembling import Part, assemble
-from .stream import Rows, Stream, by_name
+from .stream import Stream, by_name
+from .summing import Pass, ends, numbers
 
-EXTRAS = ("attention", "block", "naive")
-ROLES = ("x", "delta", "before", "after", "naive_in", "naive_out")
+EXTRAS = ("attention", "block", "naive", "magnitude")
 LARGE = 1 << 16  # elements of one activation above which it is summed at once, not kept to the end of the pass
 TOGETHER = 16  # decode steps that are summed at once
 HELD = 1 << 22  # numbers that wait on the device before they are moved to the host
@@ -46,7 +45,7 @@ def watch(
     Parameters
     ----------
     model
-        A causal language model of transformers, in eval mode.
+        A causal language model of transformers, in eval mode, or a wrapper of one (PEFT, torch.compile and others).
     tokenizer
         Gives the trace its texts; without one they are empty.
     start
@@ -54,7 +53,8 @@ def watch(
         and only steps on a filled KV cache are decode.
     also
         More to record: "attention" and "block" (distance and growth of the attention sublayer and of the whole
-        decoder layer), "naive" (cosine of the normed input with the raw FFN output, the classic mistake).
+        decoder layer), "naive" (cosine of the normed input with the raw FFN output, the classic mistake),
+        "magnitude" (largest and median |h_i| of the residual stream behind each layer, see `Trace.massive`).
 
     Yields
     ------
@@ -69,10 +69,17 @@ def watch(
         As it came, with the partial trace as its attribute `trace`, marked incomplete.
     """
     recorder = Recorder(model, tokenizer, start, also)
-    listening = _RECORDERS.setdefault(model, set())
+    listening = _RECORDERS.setdefault(recorder.model, set())
     hooks = Hooks()
     left = ensured(lambda: listening.discard(recorder))
-    with alone(model, recorder.scope), patched(recorder.forwards()), hooks.held(), recorder.scope.entered(), left:
+    with (
+        alone(recorder.model, recorder.scope),
+        uncompiled(model),
+        patched(recorder.forwards()),
+        hooks.held(),
+        recorder.scope.entered(),
+        left,
+    ):
         listening.add(recorder)
         recorder.register(hooks)
         try:
@@ -87,16 +94,6 @@ def listeners(model: PreTrainedModel) -> list[Recorder]:
     return [recorder for recorder in _RECORDERS.get(model, ()) if recorder.scope]
 
 
-class _Pass:
-    """One forward pass under way: tensors kept by role and layer until they are summed."""
-
-    def __init__(self, rows: Rows, layers: int) -> None:
-        self.rows, self.thread = rows, get_ident()
-        self.kept: dict[str, list[Any]] = {role: [None] * layers for role in ROLES}
-        self.summed: dict[str, dict[int, Tensor]] = {}
-        self.skipped: np.ndarray | None = None  # bool [token, layer], where a skipping run says so
-
-
 class _Eye(NamedTuple):
     """What one module shows: its output or its first input, kept under the name of a role."""
 
@@ -104,6 +101,7 @@ class _Eye(NamedTuple):
     role: str
     output: bool
     last: bool = False  # the layer has shown all that is needed
+    adds: bool = False  # a branch of the block: what it shows is added to what the others showed
 
 
 class Recorder:
@@ -112,14 +110,15 @@ class Recorder:
     def __init__(self, model: PreTrainedModel, tokenizer: Any, start: Any, also: Sequence[str]) -> None:
         if unknown := [name for name in also if name not in EXTRAS]:
             raise ValueError(f"expected also= to name any of {', '.join(EXTRAS)}, got {unknown[0]!r}; leave it out")
-        self.model, self.tokenizer = model, tokenizer
+        self.tokenizer = tokenizer
         self.blocks = find_blocks(model)
+        self.model, added = running(model)
         self.measures = ("ffn", *also)
-        self.provenance: dict[str, Any] = {}
+        self.provenance: dict[str, Any] = {"wrappers": names} if (names := wrappers(model)) else {}
         self.scope = Scope()
-        self._stream = Stream(start)
-        self._now: _Pass | None = None
-        self._waiting: list[_Pass] = []  # decode steps that will be summed together
+        self._stream = Stream(start, added)
+        self._now: Pass | None = None
+        self._waiting: list[Pass] = []  # decode steps that will be summed together
         self._parts: list[Part] = []
         self._held = 0
 
@@ -153,6 +152,12 @@ class Recorder:
             now.skipped[:, layer] = skipped
             now.summed.setdefault("ffn", {})[layer] = abcp
 
+    def show(self, layer: int, role: str, tensor: Tensor) -> None:
+        """Take from a skipping run, of all tokens of a pass, what an eye would see of those alone that run."""
+        if (now := self._now) is not None and layer not in now.summed.get(self.measures[-1], ()):
+            now.kept[role][layer] = tensor.detach()
+            now.given.add((role, layer))
+
     # --- eyes on the model: they read, and hand every output on as it is ---------------------------------------
 
     def register(self, hooks: Hooks) -> None:
@@ -163,15 +168,18 @@ class Recorder:
     def forwards(self) -> dict[nn.Module, Callable[..., Any]]:
         """Forwards that do what they did, and keep what goes in or comes out; a hook would cost three times more."""
         eyes: defaultdict[nn.Module, list[_Eye]] = defaultdict(list)
-        around = bool({"attention", "block"} & set(self.measures))
+        around = len(self.measures) > 1
         for block in self.blocks:
             whole = around or block.parallel
             eyes[block.chain[0]].append(_Eye(block, "x", False))
             if "naive" in self.measures:
-                heavy = [m for m in block.chain if any(p.ndim > 1 for p in m.parameters())]
-                eyes[heavy[0]].append(_Eye(block, "naive_in", False))
-                eyes[block.source if block.adds_residual else heavy[-1]].append(_Eye(block, "naive_out", True))
-            eyes[block.source].append(_Eye(block, "delta", True, last=not whole))
+                reads, gives = ends(block)
+                eyes[reads].append(_Eye(block, "naive_in", False))
+                for end in block.ends if block.steps else (block.source if block.adds_residual else gives,):
+                    eyes[end].append(_Eye(block, "naive_out", True, adds=bool(block.summed)))
+            for end in block.ends:
+                final = not whole and end is block.ends[-1]
+                eyes[end].append(_Eye(block, "delta", True, last=final, adds=bool(block.summed)))
             if whole:
                 eyes[block.layer] += [_Eye(block, "before", False), _Eye(block, "after", True, last=True)]
         return {module: self._seen(module.forward, tuple(own)) for module, own in eyes.items()}
@@ -181,10 +189,13 @@ class Recorder:
             result = forward(*args, **named)
             now = self._now
             if now is not None and now.thread == get_ident():  # else someone else calls the model meanwhile
-                for block, role, output, last in eyes:
+                for block, role, output, last, adds in eyes:
                     given = first(result) if output else args[0] if args else named["hidden_states"]
-                    given = given.detach() if given.requires_grad else given
-                    now.kept[role][block.index] = given.clone() if block.overwritten else given
+                    if not now.given or (role, block.index) not in now.given:
+                        given = given.detach() if given.requires_grad else given
+                        given = given.clone() if block.overwritten else given
+                        before = now.kept[role][block.index] if adds else None
+                        now.kept[role][block.index] = given if before is None else before + given.reshape(before.shape)
                     if last and given.numel() > LARGE:
                         self._settle(now, block.index)
             return result
@@ -192,10 +203,10 @@ class Recorder:
         return look
 
     def _begin(self, module: nn.Module, args: tuple[Any, ...], named: dict[str, Any]) -> None:
-        if self.scope:
-            self._now = _Pass(self._stream.read(by_name(self.model, args, named)), len(self.blocks))
+        if self.scope and not recomputing():  # what the backward pass computes anew was seen before
+            self._now = Pass(self._stream.read(by_name(self.model, args, named)), len(self.blocks))
 
-    def _settle(self, now: _Pass, layer: int) -> None:
+    def _settle(self, now: Pass, layer: int) -> None:
         """Sum a large activation at once, so that no pass holds those of all layers."""
         kept = [tensors[layer] for tensors in now.kept.values() if tensors[layer] is not None]
         if not all(map(now.rows.whole, kept)):
@@ -203,7 +214,7 @@ class Recorder:
         for measure in self.measures:
             done = now.summed.setdefault(measure, {})
             if layer not in done:
-                done[layer] = sums(*_pair(measure, [now], self.blocks[layer : layer + 1]))[:, 0]
+                done[layer] = numbers(measure, [now], self.blocks[layer : layer + 1])[:, 0]
         for tensors in now.kept.values():
             tensors[layer] = None
 
@@ -212,6 +223,7 @@ class Recorder:
         if now is None or now.thread != get_ident():
             return
         self._now = None
+        self._stream.made(output)
         if not now.rows.stepped or now.summed:
             self._flush()
             measured = {measure: self._gather(measure, now) for measure in self.measures}
@@ -230,7 +242,7 @@ class Recorder:
             return
         shape = (len(passes), len(self.blocks))
         measured = {
-            measure: sums(*_pair(measure, passes, self.blocks)).unflatten(1, shape).transpose(1, 2).flatten(2)
+            measure: numbers(measure, passes, self.blocks).unflatten(1, shape).transpose(1, 2).flatten(2)
             for measure in self.measures
         }
         self._add(Part(tuple(now.rows for now in passes), measured, None))
@@ -242,51 +254,13 @@ class Recorder:
             self._parts = [part.on_host() for part in self._parts]
             self._held = 0
 
-    def _gather(self, measure: str, now: _Pass) -> Tensor:
-        """The sums of one measure in all layers of one pass, [4, layer, token]."""
+    def _gather(self, measure: str, now: Pass) -> Tensor:
+        """The numbers of one measure in all layers of one pass, [4 or 2, layer, token]."""
         done = now.summed.get(measure, {})
         if missing := [block for block in self.blocks if block.index not in done]:
-            rest = sums(*_pair(measure, [now], missing))  # [4, layer, token]
+            rest = numbers(measure, [now], missing)  # [4 or 2, layer, token]
             if not done:
                 return rest
             done.update(zip((block.index for block in missing), rest.unbind(1), strict=True))
         device = done[0].device
         return torch.stack([done[layer].to(device) for layer in range(len(self.blocks))], dim=1)
-
-
-def _pair(measure: str, passes: Sequence[_Pass], blocks: Sequence[Block]) -> tuple[Tensor, Tensor]:
-    """The residual stream and what is added to it, [pass * layer, token, hidden] each, without padding."""
-    if measure == "naive":
-        return _stacked("naive_in", passes, blocks), _stacked("naive_out", passes, blocks)
-    if measure == "block":
-        before, after = _stacked("before", passes, blocks), _stacked("after", passes, blocks)
-        return before, _precise(after) - _precise(before)
-    delta = _stacked("delta", passes, blocks)
-    if any(block.multiplier != 1 for block in blocks):
-        factors = torch.tensor([block.multiplier for block in blocks] * len(passes), device=delta.device)
-        delta = _precise(delta) * factors[:, None, None]
-    if blocks[0].parallel:  # attention is added with the FFN: the stream the FFN turns is the output without it
-        x = _precise(_stacked("after", passes, blocks)) - _precise(delta)
-    else:
-        x = _stacked("x", passes, blocks)
-    if measure == "attention":
-        before = _precise(_stacked("before", passes, blocks))
-        return before, _precise(x) - before
-    return x, delta
-
-
-def _stacked(role: str, passes: Sequence[_Pass], blocks: Sequence[Block]) -> Tensor:
-    """What was kept under a role, [pass * layer, token, hidden], real tokens only."""
-    tensors = [now.kept[role][block.index] for now in passes for block in blocks]
-    if not passes[0].rows.stepped:
-        for tensor, block in zip(tensors, blocks, strict=True):  # passes over text are summed one by one
-            passes[0].rows.check(tensor, block.index)
-    if tensors[0].device != tensors[-1].device:
-        tensors = [tensor.to(tensors[0].device) for tensor in tensors]
-    flat = torch.stack(tensors).flatten(1, -2)  # [pass * layer, batch * width, hidden]
-    index = passes[0].rows.index  # passes that are summed together are decode steps, which have no padding
-    return flat if index is None else flat[:, torch.from_numpy(index).to(flat.device)]
-
-
-def _precise(tensor: Tensor) -> Tensor:
-    return tensor if tensor.dtype == torch.float64 else tensor.float()

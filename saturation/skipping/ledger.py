@@ -10,7 +10,7 @@ import pandas as pd
 from torch import nn
 from transformers import PreTrainedModel
 
-from ..anatomy import Block
+from ..anatomy import Block, stored, weights
 from ..policies import Policy, SkipRatios, Steps, skip_ratios
 from ..recording import Rows, tokens_of
 
@@ -25,11 +25,14 @@ class Ledger:
     probes
         How many distances were measured to decide, over tokens and layers; where one token of a pass probes, those
         of all its tokens that run are measured.
+    narrow
+        By layer the bytes that a narrow block reads in place of the whole one; empty where blocks are skipped.
     """
 
     def __init__(self, model: PreTrainedModel, blocks: Sequence[Block], policy: Policy) -> None:
         self.model, self.blocks, self.policy = model, blocks, policy
         self.probes = 0
+        self.narrow: dict[int, float] = {}
         self._rows: list[Rows] = []
         self._masks: list[np.ndarray] = []
 
@@ -58,12 +61,31 @@ class Ledger:
     @property
     def steps(self) -> Steps:
         """The tokens as a policy sees them."""
-        return Steps(*(self.tokens[name].to_numpy() for name in ("sequence", "position", "generated")))
+        return Steps(*(self.tokens[name].to_numpy() for name in ("sequence", "position", "generated", "token_id")))
 
     @property
     def idle(self) -> bool:
         """Whether the policy could skip at none of the tokens that were read; asks no device for their ids."""
         return not any(self.policy.eligible(rows.steps).any() for rows in self._rows)
+
+    @property
+    def passes(self) -> int:
+        """Forward passes that were seen."""
+        return len(self._rows)
+
+    @property
+    def idle_passes(self) -> int:
+        """Passes over text that nothing was decoded after, at none of whose tokens the policy could skip.
+
+        Likelihoods are such passes unless `skip` is given their start: a policy that leaves prefill alone leaves them
+        dense.
+        """
+        decoded = [rows.sequence[rows.generated > 0] for rows in self._rows]
+        written = np.unique(np.concatenate([np.zeros(0, np.int64), *decoded]))
+        return sum(
+            not self.policy.eligible(rows.steps).any() and not np.isin(rows.sequence, written).any()
+            for rows in self._rows
+        )
 
     @property
     def ratios(self) -> SkipRatios:
@@ -74,22 +96,38 @@ class Ledger:
     def ideal(self) -> float:
         """Speed-up of the decode steps if time were the bytes of weights read: bytes(dense) / bytes(touched).
 
-        A block's weights are read unless every sequence of the batch skips it in that step. Of a mixture of experts
-        those that one token reads count; the sequences of a batch may read more.
+        A block's weights are read, and not only those of its narrow copy, unless every sequence of the batch skips it
+        in that step. Of a mixture of experts those that one token reads count; the sequences of a batch may read more.
+        Quantised weights count as stored.
         """
-        held = sum(_bytes(module) for block in self.blocks for module in block.chain)
-        ffn = np.array([bytes_read(self.model, block) for block in self.blocks])
+        held = sum(_bytes(module) for block in self.blocks for module in block.modules)
+        ffn, narrow = self._bytes_of_blocks()
         rest = _bytes(self.model) - held - self._untouched()
-        ran = [~mask.all(axis=0) for rows, mask in zip(self._rows, self._masks, strict=True) if rows.stepped]
-        if not ran:
+        steps = [mask for rows, mask in zip(self._rows, self._masks, strict=True) if rows.stepped]
+        if not steps:
             return 1.0
-        touched = rest * len(ran) + (np.array(ran) @ ffn).sum()
-        return float((rest + ffn.sum()) * len(ran) / touched)
+        touched = rest * len(steps)
+        touched += sum(~mask.all(axis=0) @ ffn + mask.any(axis=0) @ narrow for mask in steps)
+        return float((rest + ffn.sum()) * len(steps) / touched)
+
+    @property
+    def unread(self) -> float:
+        """Share of the blocks' bytes that decoded tokens left unread, each reading for itself.
+
+        Of whole blocks that are all alike it is `ratios.decode`; of narrow ones it is less.
+        """
+        (ffn, narrow), decoded = self._bytes_of_blocks(), self.skipped[self.steps.decode]  # [token, layer]
+        return float((decoded @ (ffn - narrow)).sum() / max(len(decoded) * ffn.sum(), 1))
+
+    def _bytes_of_blocks(self) -> tuple[np.ndarray, np.ndarray]:
+        """Bytes that one token reads of each block, and of what runs in its place, [layer]."""
+        whole = np.array([bytes_read(self.model, block) for block in self.blocks])
+        return whole, np.array([self.narrow.get(block.index, 0.0) for block in self.blocks])
 
     def _untouched(self) -> int:
         """Bytes of an input embedding that no head shares: one row of it is read per token."""
         table, head = self.model.get_input_embeddings(), self.model.get_output_embeddings()
-        tied = head is not None and head.weight is table.weight
+        tied = head is not None and any(one is other for one in weights(head) for other in weights(table))
         return 0 if tied else _bytes(table)
 
     def __repr__(self) -> str:
@@ -103,11 +141,11 @@ def bytes_read(model: PreTrainedModel, block: Block) -> float:
     given = (getattr(config, name, None) for name in ("num_experts_per_tok", "moe_topk", "moe_top_k", "top_k_experts"))
     chosen = next((number for number in given if isinstance(number, int)), 0)
     read = 0.0
-    for p in (p for module in block.chain for p in module.parameters()):
-        share = min(1, chosen / len(p)) if chosen and p.ndim == 3 else 1  # [expert, out, in]
-        read += p.numel() * p.element_size() * share
+    for tensor in (tensor for module in block.modules for tensor in weights(module)):
+        share = min(1, chosen / len(tensor)) if chosen and tensor.ndim == 3 else 1  # [expert, out, in]
+        read += stored(tensor) * share
     return read
 
 
 def _bytes(module: nn.Module) -> int:
-    return sum(p.numel() * p.element_size() for p in module.parameters())
+    return sum(map(stored, weights(module)))

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import pandas as pd
 from pyarrow import ArrowException
@@ -17,6 +17,20 @@ from ..trace import writing
 from . import keys
 
 _LOG = logging.getLogger(__name__)
+
+
+class Kept(Protocol):
+    """What is kept on disk under a key, with so many rows."""
+
+    @property
+    def key(self) -> str:
+        """Hash of all that decides the rows."""
+        ...
+
+    @property
+    def rows(self) -> int:
+        """How many rows there are."""
+        ...
 
 
 class Cell(NamedTuple):
@@ -46,13 +60,19 @@ def cells_of(
 
 def _seeded(policy: Policy | None, seeds: Sequence[int]) -> Iterator[tuple[Policy | None, int | None]]:
     """A policy with each seed, or as it is where it draws nothing."""
-    if policy is not None and "seed" in {option.name for option in fields(policy)}:  # type: ignore[arg-type]
-        yield from ((replace(policy, seed=seed), seed) for seed in seeds)  # type: ignore[type-var]
+    if policy is not None and "seed" in {option.name for option in fields(policy)}:
+        yield from ((replace(policy, seed=seed), seed) for seed in seeds)  # type: ignore[call-arg]
     else:
         yield policy, None
 
 
-def kept(path: Path, cell: Cell, make: Callable[[], pd.DataFrame]) -> pd.DataFrame:
+def distinct(what: str, names: Sequence[str]) -> None:
+    """Raise ValueError for names of which two are the same: their rows could not be told apart."""
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise ValueError(f"expected {what} with a name each, got {twice[0]!r} twice; rename one or leave it out")
+
+
+def kept(path: Path, cell: Kept, make: Callable[[], pd.DataFrame]) -> pd.DataFrame:
     """The rows at this place; made and put there, whole or not at all, where they are not."""
     table = read(path, cell)
     return write(path, make().assign(key=cell.key)) if table is None else table
@@ -65,7 +85,7 @@ def write(path: Path, table: pd.DataFrame) -> pd.DataFrame:
     return pd.read_parquet(path)
 
 
-def read(path: Path, cell: Cell) -> pd.DataFrame | None:
+def read(path: Path, cell: Kept) -> pd.DataFrame | None:
     """The rows of a cell; None where there is no file, and with a warning where it is damaged or another's."""
     if not path.exists():
         return None

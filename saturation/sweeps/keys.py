@@ -17,7 +17,7 @@ from accelerate.utils import align_module_device
 from transformers import PreTrainedModel
 
 from .. import anatomy, generation, patching, policies, quality, recording, similarity, skipping
-from ..anatomy import input_device
+from ..anatomy import held, input_device, unwrapped
 from ..policies import Policy
 from ..recording import end_ids
 from ..tasks import Task, task
@@ -25,15 +25,19 @@ from .judges import told
 
 _SCORES = "answering collapse comparing conversing counting drifting evaluating likelihood matching".split()
 _ROOMS = (anatomy, generation, patching, policies, recording, similarity, skipping, task)
+_NOTES = ("_name_or_path", "architectures", "dtype", "torch_dtype", "transformers_version")  # in a configuration
+_SAMPLED = 64  # numbers of a weight
 _PACKAGES = ("torch", "transformers", "rouge-score", "sacrebleu")  # that compute logits, tokens or a score
 
 
 def fingerprint(model: PreTrainedModel) -> str:
     """Hash of all weights and buffers of a model, their names and types, its configuration and its end tokens.
 
-    Every byte is read: a second or so per gigabyte.
+    Every byte is read: a second or so per gigabyte. Where the model lies, and what a configuration notes of the
+    program that saved it, count for nothing.
     """
-    found = hashlib.blake2b(model.config.to_json_string(use_diff=False).encode(), digest_size=16)
+    config = json.loads(unwrapped(model).config.to_json_string(use_diff=False))
+    found = hashlib.blake2b(json.dumps(_deciding(config), sort_keys=True).encode(), digest_size=16)
     found.update(str(end_ids(model)).encode())
     for name, tensor in _tensors(model):
         found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
@@ -41,12 +45,54 @@ def fingerprint(model: PreTrainedModel) -> str:
     return found.hexdigest()
 
 
+def sample(model: PreTrainedModel) -> str:
+    """Hash of the sum of each weight and a few of its numbers: cheap, and another one where a model was changed."""
+    found = hashlib.blake2b(digest_size=16)
+    for name, tensor in (*model.named_parameters(), *model.named_buffers()):
+        for part in held(tensor):
+            flat = part.detach().flatten()
+            if not flat.is_meta:  # offloaded to the disk
+                some = flat[:: max(flat.numel() // _SAMPLED, 1) | 1].cpu().contiguous()  # odd: not one column alone
+                found.update(name.encode() + bytes(some.view(torch.uint8).numpy()))
+                found.update(str(float(flat.float().sum())).encode())
+    return found.hexdigest()
+
+
+def verify(model: PreTrainedModel, tokenizer: Any, *, weights: str, words: str) -> None:
+    """Raise ValueError unless this is the very model and tokenizer that a script was copied for.
+
+    Parameters
+    ----------
+    model, tokenizer
+        As they were loaded.
+    weights, words
+        `fingerprint` of the model, and `tokens` of the tokenizer, where the script was copied.
+    """
+    found = {"model": (weights, fingerprint(model)), "tokenizer": (words, tokens(tokenizer))}
+    for what, (wanted, got) in found.items():
+        if wanted != got:
+            raise ValueError(
+                f"expected the {what} that this script was copied for, with the fingerprint {wanted}, got one with "
+                f"{got}: it was changed there after it was loaded (trained, pruned, wrapped), or lies here in another "
+                "state; save it there with model.save_pretrained(FOLDER) and tokenizer.save_pretrained(FOLDER), and "
+                "load that folder"
+            )
+
+
+def _deciding(config: Any) -> Any:
+    """A configuration without what decides nothing."""
+    if isinstance(config, dict):
+        return {name: _deciding(value) for name, value in config.items() if name not in _NOTES}
+    return [_deciding(part) for part in config] if isinstance(config, list) else config
+
+
 def _tensors(model: PreTrainedModel) -> Iterator[tuple[str, torch.Tensor]]:
     """All weights and buffers, saved with the model or not; what is offloaded is brought here module by module."""
     for path, module in model.named_modules():
         with align_module_device(module):
             for name, tensor in (*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)):
-                yield f"{path}.{name}", tensor
+                for part in held(tensor):
+                    yield f"{path}.{name}", part
 
 
 def place(model: PreTrainedModel) -> str:
@@ -54,7 +100,7 @@ def place(model: PreTrainedModel) -> str:
 
     Ties of two likely tokens fall differently there, and then a text does.
     """
-    return f"{input_device(model).type} {getattr(model.config, '_attn_implementation', None)}"
+    return f"{input_device(model).type} {getattr(unwrapped(model).config, '_attn_implementation', None)}"
 
 
 def tokens(tokenizer: Any) -> str:
@@ -69,9 +115,12 @@ def tokens(tokenizer: Any) -> str:
     return digest(json.dumps(own, sort_keys=True), str(tokenizer.chat_template), str(cleans))
 
 
-def code() -> str:
-    """The source of all that decides a row, and the versions it runs on: rows of another are not this version's."""
-    parts = (*_ROOMS, *(getattr(quality, name) for name in _SCORES))
+def code(*more: ModuleType) -> str:
+    """The source of all that decides a row, and the versions it runs on: rows of another are not this version's.
+
+    `more` are rooms or modules beside those that decide the row of a sweep.
+    """
+    parts = (*_ROOMS, *more, *(getattr(quality, name) for name in _SCORES))
     texts = (path.read_text(encoding="utf-8") for part in parts for path in _files(part))
     return digest(*texts, *(metadata.version(package) for package in _PACKAGES))
 

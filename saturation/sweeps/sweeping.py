@@ -12,15 +12,16 @@ from typing import Any
 
 import pandas as pd
 import torch
-from tqdm.auto import tqdm
 from transformers import PreTrainedModel
 
 from .. import quality
 from ..anatomy import find_blocks
 from ..policies import Policy
+from ..progress import bar
 from ..tasks import Example, Task
+from ..trace import located
 from . import keys
-from .cells import Cell, cells_of, kept, read, write
+from .cells import Cell, cells_of, distinct, kept, read, write
 
 _LOG = logging.getLogger(__name__)
 
@@ -84,7 +85,7 @@ def sweep(
         Where `out` cannot be written; finished cells stay.
     """
     named = _named(policies)
-    _check(model, named, tasks, seeds)
+    _check(model, named, tasks, seeds)  # runs a pass, in which compressed weights are unpacked
     common = [keys.fingerprint(model), keys.place(model), keys.tokens(tokenizer), keys.code(), f"{chat} {stride}"]
     cells = list(cells_of(dict(named), tasks, seeds, common))
     run = _Sweep(model, tokenizer, cells, _folder(out), judge, {"chat": chat, "stride": stride}, batch_size, progress)
@@ -92,11 +93,11 @@ def sweep(
     sizes = [len(cell.task) for cell in cells]
     known = sum(size for size, there in zip(sizes, done, strict=True) if there)
     tables: list[pd.DataFrame] = []
-    silent = None if progress else True  # None leaves it to tqdm whether there is a terminal
-    with tqdm(total=sum(sizes), initial=known, desc="sweep", unit="example", smoothing=0, disable=silent) as bar:
-        run.progress = progress and not hasattr(bar, "container")  # each bar in a notebook leaves an empty output
+    show: dict[str, Any] = {"unit": "example", "smoothing": 0, "leave": True, "progress": progress}
+    with bar(total=sum(sizes), initial=known, desc="sweep", **show) as going:
+        run.progress = progress and not hasattr(going, "container")  # each bar in a notebook leaves an empty output
         for cell, size, there in zip(cells, sizes, done, strict=True):
-            bar.set_postfix_str(f"{cell.name} on {cell.task.name}")
+            going.set_postfix_str(f"{cell.name} on {cell.task.name}")
             try:
                 tables.append(run.rows(cell).assign(policy=cell.name))
             except OSError as error:
@@ -104,7 +105,7 @@ def sweep(
                     f"{error}; {len(tables)} of {len(cells)} cells are finished and stay in {out}, run the same sweep "
                     "again to go on"
                 ) from error
-            bar.update(0 if there else size)
+            going.update(0 if there else size)
     return pd.concat(tables, ignore_index=True)
 
 
@@ -211,8 +212,7 @@ def _check(
     for what, names in (("policies", [name for name, _ in named]), ("tasks", [given.name for given in tasks])):
         if not names:
             raise ValueError(f"expected at least one of the {what}, got none; name what to run")
-        if twice := [name for name in names if names.count(name) > 1]:
-            raise ValueError(f"expected {what} with a name each, got {twice[0]!r} twice; rename one or leave it out")
+        distinct(what, names)
     layers = len(find_blocks(model))
     for _, policy in named:
         if policy is not None:
@@ -220,7 +220,7 @@ def _check(
 
 
 def _folder(out: str | Path) -> Path:
-    out = Path(out)
+    out = located(out)
     if out.exists() and not out.is_dir():
         raise NotADirectoryError(f"expected a folder for the cells of a sweep, but {out} is a file; name another place")
     try:

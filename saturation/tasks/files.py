@@ -6,11 +6,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ..trace import located
+
 
 def text_of(path: str | Path, what: str) -> str:
     """The text of a file; OSError or ValueError with a sentence where it is not there or is not UTF-8."""
     try:
-        return Path(path).read_text(encoding="utf-8-sig")
+        return located(path).read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise ValueError(f"expected {what} in UTF-8, but {path} is not; save it as UTF-8") from error
     except OSError as error:

@@ -7,8 +7,9 @@ from dataclasses import replace
 from itertools import islice
 from typing import Any
 
+from .calibration_sets import HUB
 from .files import filled
-from .hubsets import HUB, HubSet
+from .hubsets import HubSet
 from .published import Fields
 from .task import Example, Task
 
@@ -129,7 +130,7 @@ def _column(chosen: HubSet, row: dict[str, Any], path: str) -> Any:
     return value
 
 
-_TEXT = {"id", "kind", "text", "stop", "after"}
+_TEXT = {"id", "kind", "text", "stop", "after", "reasoning"}
 _TEXTS = {"answers", "references", "choices", "turns", "replies"}
 
 

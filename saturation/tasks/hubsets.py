@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from .published import PUBLISHED, Fields, plain
+from .published import PUBLISHED, Fields, plain, without_sums
 
 UNTESTED = "untested: could not be run offline"
 Shape = Callable[[Iterator[Fields]], Iterator[Fields]]
@@ -58,9 +58,10 @@ class HubSet:
 
 
 def _solutions(rows: Iterator[Fields]) -> Iterator[Fields]:
-    """The number that a worked solution ends with."""
+    """The number that a worked solution ends with, and the steps before it."""
     for row in rows:
-        yield {**row, "answers": plain(str(row["answers"]).rpartition("####")[2])}
+        steps, _, answer = str(row["answers"]).rpartition("####")
+        yield {**row, "answers": plain(answer), "reasoning": without_sums(steps)}
 
 
 def _sums(rows: Iterator[Fields]) -> Iterator[Fields]:
@@ -110,7 +111,7 @@ def _texts(value: Any) -> Iterator[str]:
 
 
 _QA = PUBLISHED["freebaseqa"].template
-HUB = {
+EVALUATED = {
     "triviaqa": HubSet(
         "mandarjoshi/trivia_qa",
         "answer",

@@ -10,6 +10,7 @@ how it is scored, the same in the whole file:
     text          a text                                  its likelihood; `prompt` may say how it begins
 
 `stop` cuts the new text at its first occurrence; of what is left only what follows the last `after` is scored.
+`reasoning` holds the steps that lead to the answer; calibration texts can be made with them.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from ..trace import located
 from .files import filled, text_of
 from .task import Example, Task
 
@@ -60,7 +62,7 @@ def read(
         For a line that is no JSON object, or a field that is missing or of the wrong type: with file, line and
         field; for a file that is not UTF-8, and for a template that is none.
     """
-    path = Path(path)
+    path = located(path)
     if not path.is_file():
         raise FileNotFoundError(f"expected a file of JSON lines, but {path} is none; correct the path")
     scores: dict[str, int] = {}
@@ -136,7 +138,7 @@ def _what(field: str, line: dict[str, Any]) -> str:
 
 
 def _example(fields: _Fields, score: str, template: str | None, default: str) -> Example:
-    common: dict[str, Any] = {name: fields.text(name, "") for name in ("kind", "stop", "after")}
+    common: dict[str, Any] = {name: fields.text(name, "") for name in ("kind", "stop", "after", "reasoning")}
     common["id"] = fields.text("id", default)
     return Example(**common, **_BY_SCORE[score](fields, template))
 

@@ -6,6 +6,7 @@ Each reader turns a file into examples; the prompt template stands beside it and
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,8 +37,13 @@ def _freebaseqa(text: str) -> Iterator[Fields]:
 
 def _gsm8k(text: str) -> Iterator[Fields]:
     for i, entry in enumerate(_json_lines(text)):
-        answer = plain(entry["answer"].rpartition("####")[2])
-        yield {"id": f"{i}", "question": entry["question"], "answers": (answer,)}
+        steps, _, answer = entry["answer"].rpartition("####")
+        yield {
+            "id": f"{i}",
+            "question": entry["question"],
+            "answers": (plain(answer),),
+            "reasoning": without_sums(steps),
+        }
 
 
 def _svamp(text: str) -> Iterator[Fields]:
@@ -91,6 +97,11 @@ def plain(text: str) -> str:
     if value is None:
         raise ValueError(f"no number in {text!r}")
     return f"{value:f}"
+
+
+def without_sums(steps: str) -> str:
+    """The steps of a worked solution of GSM8K without the calculator's notes, such as <<2+3=5>>."""
+    return re.sub(r"<<[^<>]*>>", "", steps).strip()
 
 
 def _json_lines(text: str) -> Iterator[dict[str, Any]]:

@@ -45,6 +45,8 @@ class Example:
         The new text is cut at the first occurrence; "" cuts nothing.
     after
         Of the cut text only what follows the last occurrence is scored; "" scores all.
+    reasoning
+        Steps that lead to the answer, where a reference tells them; they are never scored.
     """
 
     id: str
@@ -59,6 +61,7 @@ class Example:
     text: str = ""
     stop: str = ""
     after: str = ""
+    reasoning: str = ""
 
     def scored_part(self, new: str) -> str:
         """The part of newly generated text that is scored."""

@@ -15,7 +15,15 @@ if TYPE_CHECKING:
 Phase = Literal["prefill", "decode"]
 PHASES: tuple[str, ...] = get_args(Phase)
 TOKEN_COLUMNS = ("sequence", "position", "phase", "token_id", "text")
-OPTIONAL = ("attention_distance", "attention_growth", "block_distance", "block_growth", "naive_cosine")
+OPTIONAL = (
+    "attention_distance",
+    "attention_growth",
+    "block_distance",
+    "block_growth",
+    "naive_cosine",
+    "magnitude",
+    "median",
+)
 GROUPS = ("distance", "growth", *OPTIONAL)  # arrays of numbers, [token, layer]
 
 _OF_THE_FFN = ("distance", "growth", "naive_cosine")  # NaN exactly where the FFN did not run
@@ -25,6 +33,8 @@ _RANGE = {
     "distance": (0.0, 2.0),
     "growth": (0.0, np.inf),
     "cosine": (-1.0, 1.0),
+    "magnitude": (0.0, np.inf),
+    "median": (0.0, np.inf),
 }  # by the last word of the name
 _ROUNDING = 1e-5  # how far rounding may carry a number out of its range
 

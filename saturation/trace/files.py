@@ -6,8 +6,34 @@ import os
 import secrets
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+_SHOWN = 60  # letters of a path that is refused
+
+
+def located(path: str | os.PathLike[str]) -> Path:
+    """The path that a person means: `~` is the home folder.
+
+    Parameters
+    ----------
+    path : path
+        Of a file or a folder, there or not.
+
+    Raises
+    ------
+    ValueError
+        For one that nothing can have on this machine: a NUL in it, too long a name, the home folder of nobody.
+    """
+    try:
+        found = Path(path).expanduser()
+        with suppress(FileNotFoundError, NotADirectoryError, PermissionError):
+            found.lstat()
+    except (OSError, ValueError, RuntimeError) as error:
+        text, reason = os.fspath(path), getattr(error, "strerror", None) or str(error)
+        shown = text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
+        raise ValueError(f"expected a path that a file can have, got {shown!r} ({reason}); name another") from None
+    return found
 
 
 @contextmanager
@@ -29,7 +55,9 @@ def writing(path: str | os.PathLike[str], what: str) -> Iterator[Path]:
     Raises
     ------
     OSError
-        Of the kind that was met (FileNotFoundError, PermissionError, ...), with a sentence naming the path.
+        Of the kind that was met (FileNotFoundError, PermissionError, ...), with a sentence naming the full path.
+    ValueError
+        For a path that is no file's, such as "..", and as for `located`.
     """
     with writing_together([path], what) as (part,):
         yield part
@@ -53,10 +81,10 @@ def writing_together(paths: Sequence[str | os.PathLike[str]], what: str) -> Iter
 
     Raises
     ------
-    OSError
+    OSError, ValueError
         As for `writing`.
     """
-    places = [Path(path) for path in paths]
+    places = [located(path) for path in paths]
     for path in places:
         _check(path, what)
     parts = [path.with_name(f".{path.stem}.{secrets.token_hex(4)}{path.suffix}") for path in places]
@@ -66,8 +94,8 @@ def writing_together(paths: Sequence[str | os.PathLike[str]], what: str) -> Iter
     except OSError as error:
         reason = error.strerror or str(error)
         raise type(error)(
-            f"cannot save {what} to {places[0]}: {reason}; nothing was written there, so free the place or name "
-            "another path"
+            f"cannot save {what} to {places[0].absolute()}: {reason}; nothing was written there, so free the place or "
+            "name another path"
         ) from error
     finally:
         for part in parts:
@@ -75,12 +103,15 @@ def writing_together(paths: Sequence[str | os.PathLike[str]], what: str) -> Iter
 
 
 def _check(path: Path, what: str) -> None:
+    if path.name in ("", ".."):
+        raise ValueError(f"expected a file to save {what} in, got {str(path)!r}, which is a folder; name a file in it")
+    full = path.absolute()
     if not path.parent.is_dir():
         raise FileNotFoundError(
-            f"cannot save {what} to {path}: there is no folder {path.parent}; make it first, or name another path"
+            f"cannot save {what} to {full}: there is no folder {full.parent}; make it first, or name another path"
         )
     if path.is_dir():
-        raise IsADirectoryError(f"cannot save {what} to {path}: that is a folder; name a file in it")
+        raise IsADirectoryError(f"cannot save {what} to {full}: that is a folder; name a file in it")
 
 
 def _into_place(parts: list[Path], places: list[Path]) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -18,10 +18,15 @@ import pandas as pd
 
 from . import checks, parquet
 from .checks import GROUPS, PHASES, Phase
+from .frozen import Frozen
+
+# Of a massive activation, and of it to the median of its hidden state. Sun et al. 2024 say 100 and "around 1,000" for
+# models from 7 B; in SmolLM2-135M the first token's is 22,000 and 500 medians, and no other token reaches 150 medians.
+MAGNITUDE, RATIO = 100.0, 300.0
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Trace:
+class Trace(Frozen):
     """Distances and growths of every token at every layer.
 
     Arrays are not copied: they are handed over, and seen through views that cannot be written. The frame is
@@ -42,6 +47,9 @@ class Trace:
         The same pair for the attention sublayer and for the whole block.
     naive_cosine : float32 [token, layer], optional
         cos(norm(h), FFN(norm(h))): the classic mistake, kept only to be shown.
+    magnitude, median : float32 [token, layer], optional
+        The largest and the median |h_i| over the hidden dimension of the residual stream behind each layer, which
+        show attention sinks (see `massive`).
     model, revision, dtype : str
         What was measured: name, revision and the precision it ran in.
     provenance : dict
@@ -64,6 +72,8 @@ class Trace:
     block_distance: np.ndarray | None = None
     block_growth: np.ndarray | None = None
     naive_cosine: np.ndarray | None = None
+    magnitude: np.ndarray | None = None
+    median: np.ndarray | None = None
     model: str = ""
     revision: str | None = None
     dtype: str = ""
@@ -71,25 +81,12 @@ class Trace:
     kept_layers: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
-        self._set(tokens=checks.tokens_of(self.tokens), provenance=checks.json_of(self.provenance))
-        shape = np.shape(self.distance)
-        if len(shape) != 2 or shape[0] != len(self.tokens) or shape[1] == 0:
-            raise ValueError(
-                f"distance must be [token, layer] with a row for each of the {len(self.tokens)} rows of "
-                f"tokens and at least one layer, but its shape is {shape}"
-            )
+        shape = self._open("distance")
         self._set(kept_layers=checks.layers_of(self.kept_layers, self.layers))
         self._set(skipped=checks.frozen("skipped", self.skipped, shape))
         for name, array in self.groups.items():
             self._set(**{name: checks.frozen(name, array, shape)})
             checks.numbers(self, name)
-
-    def _set(self, **values: object) -> None:
-        for name, value in values.items():
-            object.__setattr__(self, name, value)
-
-    def __len__(self) -> int:
-        return len(self.tokens)
 
     def __repr__(self) -> str:
         sequences = self.tokens["sequence"].nunique()
@@ -147,8 +144,20 @@ class Trace:
         phase: Phase | None = None,
         sequence: int | Iterable[int] | None = None,
         layers: int | Iterable[int] | None = None,
+        start: int = 0,
+        stop: int | None = None,
     ) -> Trace:
         """Keep the tokens of a phase or of some sequences, and some layers under their own numbers.
+
+        Parameters
+        ----------
+        phase
+            "prefill" or "decode".
+        sequence, layers
+            Numbers of those to keep.
+        start, stop
+            Positions to keep in each sequence: from `start` on and before `stop`. ``start=4`` leaves the attention
+            sink out.
 
         Raises
         ------
@@ -162,6 +171,9 @@ class Trace:
         if sequence is not None:
             there = self.tokens["sequence"].to_numpy()
             keep &= np.isin(there, checks.known("sequence", sequence, np.unique(there).tolist()))
+        if start or stop is not None:
+            position = self.tokens["position"].to_numpy()
+            keep &= (position >= start) & (position < (np.inf if stop is None else stop))
         kept, arrays = self.kept_layers, {name: array[keep] for name, array in self._arrays.items()}
         if layers is not None:
             kept = tuple(checks.known("layer", layers, self.layer_numbers.tolist()))
@@ -202,6 +214,46 @@ class Trace:
         changed: dict[str, Any] = {"tokens": pd.concat(frames), "provenance": provenance, **arrays}
         return replace(parts[0], **changed)
 
+    def massive(self, *, magnitude: float = MAGNITUDE, ratio: float = RATIO) -> pd.DataFrame:
+        """The tokens with massive activations, which attention rests on as a sink (Sun et al. 2024, arXiv 2402.17762).
+
+        Parameters
+        ----------
+        magnitude
+            Least |h_i| that counts.
+        ratio
+            Least multiple of the median |h_i| of the same token and layer that counts; the paper says about 1,000.
+
+        Returns
+        -------
+        pandas.DataFrame
+            One row per token: `sequence`, `position`, `token_id`, `text`; `first` and `last`, the layers between which
+            the activation stands; and where it is largest its `layer`, `magnitude` and `ratio` to the median.
+
+        Raises
+        ------
+        ValueError
+            For a trace without these numbers.
+        """
+        if self.magnitude is None or self.median is None:
+            raise ValueError(
+                "expected a trace with the magnitudes of the residual stream, but this one has none; record it with "
+                "also=('magnitude',)"
+            )
+        with np.errstate(divide="ignore", invalid="ignore"):
+            multiple = self.magnitude / self.median  # [token, layer]
+        found = (self.magnitude >= magnitude) & (multiple >= ratio)
+        rows = np.flatnonzero(found.any(axis=1))
+        largest = np.where(found, self.magnitude, -1.0)[rows].argmax(axis=1)
+        named = self.layer_numbers
+        return self.tokens.iloc[rows][["sequence", "position", "token_id", "text"]].assign(
+            first=named[found[rows].argmax(axis=1)],
+            last=named[self.layers - 1 - found[rows][:, ::-1].argmax(axis=1)],
+            layer=named[largest],
+            magnitude=self.magnitude[rows, largest],
+            ratio=multiple[rows, largest],
+        )
+
     def to_frame(self) -> pd.DataFrame:
         """One row per token and layer (tidy), as seaborn likes it.
 
@@ -212,11 +264,9 @@ class Trace:
             and the numbers that were recorded on request.
         """
         tokens = self.tokens.assign(generated=self.generated)
-        long = tokens.loc[tokens.index.repeat(self.layers)].reset_index(drop=True)
         arrays = {"distance": self.distance, "similarity": self.similarity, "growth": self.growth}
         arrays |= {"skipped": self.skipped, **self.groups}
-        layer = np.tile(self.layer_numbers.astype(np.int32), len(self))
-        return long.assign(layer=layer, **{name: array.ravel() for name, array in arrays.items()})
+        return self._long(tokens, arrays)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write one Parquet file, whole or not at all.
@@ -232,7 +282,7 @@ class Trace:
         OSError
             If the path cannot be written; nothing is left there.
         """
-        parquet.write(self, path)
+        parquet.write(self, path, parquet.TRACE)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Trace:
@@ -245,16 +295,4 @@ class Trace:
         ValueError
             If it is damaged, no trace, or written by a newer version of the format.
         """
-        return cls(**parquet.read(path))
-
-    def equals(self, other: object) -> bool:
-        """Whether the other is a trace with the same tokens, numbers (NaN equal to NaN) and description."""
-        if not isinstance(other, Trace) or self.groups.keys() != other.groups.keys():
-            return False
-        described = [item.name for item in fields(self) if item.name not in {*GROUPS, "skipped", "tokens"}]
-        return (
-            all(getattr(self, name) == getattr(other, name) for name in described)
-            and self.tokens.equals(other.tokens)
-            and np.array_equal(self.skipped, other.skipped)
-            and all(np.array_equal(array, getattr(other, name), equal_nan=True) for name, array in self.groups.items())
-        )
+        return cls(**parquet.read(path, parquet.TRACE))

@@ -1,4 +1,4 @@
-"""A trace as one Parquet file that pandas, polars and R read plainly.
+"""A trace, or a record of harm, as one Parquet file that pandas, polars and R read plainly.
 
 One row per token and one column per layer and kind of number. A column's numbers are stored as four streams
 of bytes (BYTE_STREAM_SPLIT), which zstd shrinks by a fifth. Pages carry checksums.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,15 +18,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from .checks import TOKEN_COLUMNS
-from .files import writing
+from .files import located, writing
 
 if TYPE_CHECKING:
+    from .harm import Harm
     from .measured import Trace
 
-KEY = b"saturation.trace"  # of the file's metadata
-VERSION = 1  # of the format; raised when an older reader would misread
 _ROWS = 65_536  # tokens written at a time: 8 MiB for each kind of number at 32 layers
-_DESCRIBED = ("model", "revision", "dtype", "provenance", "kept_layers")
 _TOKENS = pa.schema(
     {
         "sequence": pa.int32(),
@@ -38,19 +37,60 @@ _TOKENS = pa.schema(
 
 
 class OtherTable(ValueError):
-    """A Parquet file that is whole, but of something else than a trace."""
+    """A Parquet file that is whole, but of something else than what was to be loaded."""
 
 
-def write(trace: Trace, path: str | os.PathLike[str]) -> None:
-    """Write a trace's file, whole or not at all."""
+@dataclass(frozen=True)
+class Format:
+    """What tells one kind of file from another.
+
+    Attributes
+    ----------
+    kind : str
+        The class whose objects it holds.
+    noun : str
+        What sentences call such an object.
+    described : tuple of str
+        Fields that are no table.
+    marks : tuple of str
+        Arrays [token, layer] of bool that every file has, beside those of numbers.
+    again : str
+        How to get another file.
+    version : int
+        Of the format; raised when an older reader would misread.
+    """
+
+    kind: str
+    noun: str
+    described: tuple[str, ...]
+    marks: tuple[str, ...]
+    again: str
+    version: int = 1
+
+    @property
+    def key(self) -> bytes:
+        """Of the file's metadata."""
+        return f"saturation.{self.kind.lower()}".encode()
+
+
+TRACE = Format(
+    "Trace", "trace", ("model", "revision", "dtype", "provenance", "kept_layers"), ("skipped",), "record the trace anew"
+)
+HARM = Format("Harm", "record of harm", ("model", "revision", "dtype", "provenance"), (), "measure the harm anew")
+
+
+def write(record: Trace | Harm, path: str | os.PathLike[str], form: Format) -> None:
+    """Write the file of a trace or a record of harm, whole or not at all."""
     if Path(path).suffix != ".parquet":
-        raise ValueError(f"a trace is saved as one Parquet file: expected a path ending in .parquet, got {str(path)!r}")
-    names = _columns(trace)
-    kinds = [(name, pa.bool_() if kind == "skipped" else pa.float32()) for kind in names for name in names[kind]]
-    schema = pa.schema([*_TOKENS, *kinds], metadata={KEY: json.dumps(_described(trace))})
+        raise ValueError(
+            f"a {form.noun} is saved as one Parquet file: expected a path ending in .parquet, got {str(path)!r}"
+        )
+    names = _names([*record.groups, *form.marks], record.layer_numbers.tolist())
+    kinds = [(name, pa.bool_() if kind in form.marks else pa.float32()) for kind in names for name in names[kind]]
+    schema = pa.schema([*_TOKENS, *kinds], metadata={form.key: json.dumps(_described(record, form))})
     floats = [name for name, kind in kinds if kind == pa.float32()]
     with (
-        writing(path, "the trace") as part,
+        writing(path, f"the {form.noun}") as part,
         pq.ParquetWriter(
             part,
             schema,
@@ -61,79 +101,75 @@ def write(trace: Trace, path: str | os.PathLike[str]) -> None:
             write_page_checksum=True,
         ) as writer,
     ):
-        for start in range(0, len(trace), _ROWS):
-            writer.write_table(_chunk(trace, slice(start, start + _ROWS), names, schema))
-
-
-def _columns(trace: Trace) -> dict[str, list[str]]:
-    """Names of the columns of each array, by the layers' own numbers."""
-    return _names([*trace.groups, "skipped"], trace.layer_numbers.tolist())
+        for start in range(0, len(record), _ROWS):
+            writer.write_table(_chunk(record, slice(start, start + _ROWS), names, schema))
 
 
 def _names(kinds: list[str], layers: list[int]) -> dict[str, list[str]]:
+    """Names of the columns of each array, by the layers' own numbers."""
     digits = max(2, len(str(max(layers))))
     return {kind: [f"{kind}_{layer:0{digits}d}" for layer in layers] for kind in kinds}
 
 
-def _described(trace: Trace) -> dict[str, Any]:
-    about = {name: getattr(trace, name) for name in _DESCRIBED}
-    kinds = list(trace.groups)
+def _described(record: Trace | Harm, form: Format) -> dict[str, Any]:
+    about = {name: getattr(record, name) for name in form.described}
     return {
-        "format": "saturation trace",
-        "version": VERSION,
-        "layers": trace.layers,
-        "numbers": kinds,
+        "format": f"saturation {form.kind.lower()}",
+        "version": form.version,
+        "layers": record.layers,
+        "numbers": list(record.groups),
         **about,
     }
 
 
-def _chunk(trace: Trace, rows: slice, names: dict[str, list[str]], schema: pa.Schema) -> pa.Table:
-    columns = list(pa.Table.from_pandas(trace.tokens.iloc[rows], _TOKENS, preserve_index=False).columns)
+def _chunk(record: Trace | Harm, rows: slice, names: dict[str, list[str]], schema: pa.Schema) -> pa.Table:
+    columns = list(pa.Table.from_pandas(record.tokens.iloc[rows], _TOKENS, preserve_index=False).columns)
     for kind in names:
-        by_layer = np.ascontiguousarray(getattr(trace, kind)[rows].T)  # [layer, token]
+        by_layer = np.ascontiguousarray(getattr(record, kind)[rows].T)  # [layer, token]
         columns += [pa.array(layer) for layer in by_layer]
     return pa.Table.from_arrays(columns, schema=schema)
 
 
-def read(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Read the arguments of a Trace from its file."""
-    path = Path(path)
+def read(path: str | os.PathLike[str], form: Format) -> dict[str, Any]:
+    """Read the arguments of a Trace or a Harm from its file."""
+    path = located(path)
     if not path.is_file():
-        raise FileNotFoundError(f"there is no trace to load: {path} is not a file")
+        raise FileNotFoundError(f"there is no {form.noun} to load: {path} is not a file")
     try:
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
-            about = _about(file.schema_arrow.metadata or {}, path)
-            return _tables(file, about) | {name: about[name] for name in _DESCRIBED}
+            about = _about(file.schema_arrow.metadata or {}, path, form)
+            return _tables(file, about, form) | {name: about[name] for name in form.described}
     except PermissionError:
         raise
     except (pa.ArrowException, OSError, KeyError, json.JSONDecodeError) as error:
         reason = str(error).splitlines()[0]
         raise ValueError(
             f"cannot load {path}: it is damaged or no Parquet file ({reason}); copy it again from where it "
-            "was written, or record the trace anew"
+            f"was written, or {form.again}"
         ) from error
 
 
-def _about(metadata: dict[bytes, bytes], path: Path) -> dict[str, Any]:
-    if KEY not in metadata:
+def _about(metadata: dict[bytes, bytes], path: Path, form: Format) -> dict[str, Any]:
+    if form.key not in metadata:
         raise OtherTable(
-            f"cannot load {path}: it is a Parquet file but no trace, for its metadata has no key "
-            f"{KEY.decode()!r}; load files that Trace.save wrote, or build a Trace from your own columns"
+            f"cannot load {path}: it is a Parquet file but no {form.noun}, for its metadata has no key "
+            f"{form.key.decode()!r}; load files that {form.kind}.save wrote, or build a {form.kind} from your own "
+            "columns"
         )
-    about = json.loads(metadata[KEY])
-    if about["version"] > VERSION:
+    about = json.loads(metadata[form.key])
+    if about["version"] > form.version:
         raise ValueError(
-            f"cannot load {path}: it is in version {about['version']} of the trace format, and this "
-            f"saturation reads up to version {VERSION}; upgrade saturation"
+            f"cannot load {path}: it is in version {about['version']} of the {form.kind.lower()} format, and this "
+            f"saturation reads up to version {form.version}; upgrade saturation"
         )
     return about
 
 
-def _tables(file: pq.ParquetFile, about: dict[str, Any]) -> dict[str, Any]:
+def _tables(file: pq.ParquetFile, about: dict[str, Any], form: Format) -> dict[str, Any]:
     """Frame of tokens and arrays [token, layer], read one group of rows at a time."""
-    total, layers = file.metadata.num_rows, about["kept_layers"] or list(range(about["layers"]))
-    names = _names([*about["numbers"], "skipped"], layers)
-    arrays = {kind: np.empty((total, len(layers)), bool if kind == "skipped" else np.float32) for kind in names}
+    total, layers = file.metadata.num_rows, about.get("kept_layers") or list(range(about["layers"]))
+    names = _names([*about["numbers"], *form.marks], layers)
+    arrays = {kind: np.empty((total, len(layers)), bool if kind in form.marks else np.float32) for kind in names}
     frames, start = [_TOKENS.empty_table().to_pandas()], 0
     for group in range(file.num_row_groups):
         table = file.read_row_group(group)

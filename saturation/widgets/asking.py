@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 
 from transformers import PreTrainedModel
@@ -12,6 +13,7 @@ from ..policies import FFNSkip, cold_regions
 from ..policies.rule import dense
 from ..quality.conversing import transcript
 from ..recording import record
+from ..recording.texts import listed
 from ..tasks import Example, Task
 from ..trace import Trace
 from .predicting import Predictor
@@ -43,6 +45,7 @@ def asked_of(
         asked = Asked(texts[:shown], None, 48 if room is None else room, chat)
     if not asked.prompts:
         raise ValueError("expected at least one prompt to tune on, got none; name a text, several, or a task")
+    listed(asked.prompts)
     if asked.max_new_tokens < 1:
         raise ValueError(f"expected max_new_tokens of at least 1, got {asked.max_new_tokens}; the model has to write")
     if session is not None and session.asked != asked:
@@ -83,15 +86,10 @@ def checked(trace: Trace, model: PreTrainedModel, name: str) -> Trace:
 
 def first_policy(predictor: Predictor, asked: Asked) -> FFNSkip:
     """FFN-SkipLLM between the cold regions, a tenth of the FFNs skipped; the paper's warm-up for longer texts."""
-    start, end = cold_regions(predictor.trace)
-    policy = FFNSkip(
-        None,
-        cold_start=start,
-        cold_end=end,
-        warmup=25 if asked.max_new_tokens > 50 else 0,
-        layers=predictor.trace.layers,
-    )
-    try:
+    policy = FFNSkip(0.999, warmup=25 if asked.max_new_tokens > 50 else 0, layers=predictor.trace.layers)
+    with suppress(ValueError):  # no token past the sink: there is nothing to find cold regions on
+        start, end = cold_regions(predictor.trace)
+        policy = replace(policy, cold_start=start, cold_end=end)
+    with suppress(ValueError):  # nothing decoded past the warm-up and the sink: the trace was read, not written
         return predictor.fitted(policy, ratio=0.1)
-    except ValueError:  # nothing decoded past the warm-up: the trace was read, not written
-        return replace(policy, threshold=0.999)
+    return policy

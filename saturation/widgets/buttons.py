@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..trace import located
+
 if TYPE_CHECKING:
     from .tuner import ThresholdTuner
 
+_ENDINGS = (".policy.json", ".session.json", ".json", ".pdf", ".svg", ".png")  # that a button gives a file anyway
 _DRAWN = {"Pareto": "pareto", "text": "text", "both": "both"}
 
 
@@ -21,6 +25,9 @@ class Buttons:
         self.view.keep_policy.on_click(self._said("saving ...", self.save_policy))
         self.view.keep_session.on_click(self._said("saving ...", self.save_session))
         self.view.export.on_click(self._said("exporting ...", self.export))
+        view = self.view
+        for field in (view.prompt, view.path, view.what, view.form, view.venue, view.width):
+            field.observe(lambda change: view.say(""), "value")
 
     def _said(self, begun: str, act: Callable[[], str]) -> Callable[[Any], None]:
         """The act, told under the buttons when it begins and with its outcome.
@@ -67,11 +74,17 @@ class Buttons:
         return {"pareto": plot, "text": text, "both": f"{plot}, and {text}"}[what]
 
     def _path(self, suffix: str) -> Path:
-        """A file of the name in the path field; its folder is made."""
-        stem = Path(self.view.path.value.strip() or "tuner")
+        """The full path of a file of the name in the path field; its folder is made."""
+        given = self.view.path.value.strip() or "tuner"
+        place = located(given).absolute()
+        if given.endswith(("/", os.sep)) or place.name == ".." or place.is_dir():
+            raise ValueError(
+                f"expected a folder and a name in it, such as out/tuner, got the folder {place}; add a name"
+            )
         try:
-            stem.parent.mkdir(parents=True, exist_ok=True)
+            place.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             reason = f"{error.strerror or error}; name another place"
-            raise type(error)(f"cannot write into the folder {stem.parent}: {reason}") from error
-        return stem.with_name(f"{stem.name}.{suffix}")
+            raise type(error)(f"cannot write into the folder {place.parent}: {reason}") from error
+        ending = next((one for one in _ENDINGS if place.name.lower().endswith(one) and len(place.name) > len(one)), "")
+        return place.with_name(f"{place.name[: len(place.name) - len(ending)]}.{suffix}")

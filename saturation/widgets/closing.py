@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
+from typing import Any
+from weakref import ProxyTypes, WeakSet, proxy
 
 from ipywidgets import Widget
+
+_MADE: dict[str, tuple[str, WeakSet[Widget]]] = {}  # by cell: the run that made them, and what it made
 
 
 def within(widget: Widget) -> Iterator[Widget]:
@@ -15,3 +20,30 @@ def within(widget: Widget) -> Iterator[Widget]:
         for part in value if isinstance(value, (tuple, list)) else (value,):
             if isinstance(part, Widget):
                 yield from within(part)
+
+
+def weakly(model: Any) -> Any:
+    """A model that goes when nobody else holds it."""
+    return model if type(model) in ProxyTypes else proxy(model)  # which a dead proxy can be asked
+
+
+def supersede(widget: Widget) -> None:
+    """Close what an earlier run of the cell that now makes this widget had made, so that it holds no model."""
+    cell, run = _running()
+    if not cell:
+        return
+    before, made = _MADE.get(cell, (run, WeakSet()))
+    if before != run:
+        for old in list(made):
+            old.close()
+        made = WeakSet()
+    made.add(widget)
+    _MADE[cell] = run, made
+
+
+def _running() -> tuple[str, str]:
+    """The notebook cell that is running and the message that runs it; empty where there is none or it has no name."""
+    shell = sys.modules.get("IPython") and sys.modules["IPython"].get_ipython()
+    kernel = getattr(shell, "kernel", None)
+    parent = kernel.get_parent() if kernel is not None else {}
+    return parent.get("metadata", {}).get("cellId", ""), parent.get("header", {}).get("msg_id", "")

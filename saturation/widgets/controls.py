@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from html import escape
 from typing import Any
 
@@ -13,10 +13,17 @@ from ..policies import FFNSkip, Policy, RandomFFN, SkipRatios, StaticFFN
 from . import logarithm
 from .places import Places, between
 from .predicting import Predictor
-from .sliders import digits, line, made, numbers, span
+from .sliders import digits, line, made, numbers
 from .states import CAUSAL, DENSE, FFN, RANDOM, STATIC, rule_of
 
-_LINKED = ("threshold", "cold_start", "cold_end", "warmup", "prefill")  # the browser's picture follows by itself
+_LINKED = (
+    "threshold",
+    "sink",
+    "cold_start",
+    "cold_end",
+    "warmup",
+    "prefill",
+)  # the browser's picture follows by itself
 _SHOWN = {  # which controls belong to which policy
     "by": (FFN, CAUSAL),
     "threshold": (FFN, CAUSAL),
@@ -32,6 +39,7 @@ _SHOWN = {  # which controls belong to which policy
     "share": (RANDOM,),
     "per": (RANDOM,),
     "seed": (RANDOM,),
+    "sink": (FFN, CAUSAL, STATIC, RANDOM),
     "cold_start": (FFN, CAUSAL, STATIC, RANDOM),
     "cold_end": (FFN, CAUSAL, STATIC, RANDOM),
     "prefill": (FFN, CAUSAL, STATIC, RANDOM),
@@ -51,7 +59,7 @@ class PolicyControls(ipw.VBox):
         log10(1 - cosine): further right skips more.
     percentile, ratio
         The targets; they move `threshold`.
-    cold_start, cold_end, warmup, warmup_on, horizon, prefill
+    sink, cold_start, cold_end, warmup, warmup_on, horizon, prefill
         As for `FFNSkip`; horizon 0 is "until the cold end".
     unfold, per_layer
         Whether each layer has a threshold of its own, and their sliders, as `threshold`.
@@ -67,16 +75,19 @@ class PolicyControls(ipw.VBox):
         self._places = Places()
         self._unmet = ""  # why a target cannot be fitted
         self._quiet = False
-        for name, control in made(self._number, *span(predictor)).items():
+        for name, control in made(predictor).items():
             setattr(self, name, control)
             control.observe(self._moved, "value")
-        self.cosine, self.predicted = ipw.HTML(layout=line()), ipw.HTML(layout=line())
+        self.cosine = ipw.HTML(layout=line()).add_class("st-cosine").add_class("st-late")
+        self.predicted = ipw.HTML(layout=line()).add_class("st-late")
+        self.threshold.add_class("st-threshold")
         self.per_layer = ipw.HBox(layout=ipw.Layout(display="none", overflow="auto hidden", height="172px"))
         first = ("rule", "by", "threshold", "percentile", "ratio", "count", "layers", "share", "per", "seed")
-        last = ("cold_start", "cold_end", "warmup", "warmup_on", "horizon")
+        last = ("cold_start", "cold_end", "sink", "warmup", "warmup_on", "horizon")
         rows = [*map(self.__getattribute__, first), self.cosine, self.predicted, *map(self.__getattribute__, last)]
-        checks = ipw.HBox([self.prefill, self.unfold], layout={"margin": "0 0 0 98px"})
-        super().__init__([*rows, checks], layout=ipw.Layout(width="320px", flex="0 0 320px", margin="0 14px 0 0"))
+        checks = ipw.HBox([self.prefill, self.unfold], layout={"margin": "0 0 0 98px", "flex_flow": "row wrap"})
+        super().__init__([*rows, checks], layout=ipw.Layout(width="auto", flex="1 1 320px", margin="0 14px 0 0"))
+        self.add_class("st-controls")
         self.put(policy)
 
     # What stands on the controls -------------------------------------------------------------------------------
@@ -87,13 +98,13 @@ class PolicyControls(ipw.VBox):
         if rule == DENSE:
             return None
         if rule == STATIC:
-            return StaticFFN(layers=numbers(self.layers.value), decode_only=not self.prefill.value)
-        cold: dict[str, Any] = {"cold_start": self.cold_start.value, "cold_end": self.cold_end.value}
+            drawn: dict[str, Any] = {"decode_only": not self.prefill.value, "sink": self.sink.value}
+            return StaticFFN(layers=numbers(self.layers.value), **drawn)
         if rule == RANDOM:
-            drawn: dict[str, Any] = {"per": self.per.value, "decode_only": not self.prefill.value}
+            drawn = {"seed": self.seed.value, "per": self.per.value, "decode_only": not self.prefill.value}
             share = self._places.number(self.share, self.share.value)
-            return RandomFFN(share, seed=self.seed.value, **cold, **drawn)
-        return FFNSkip(self._thresholds(), **cold, **self._options())
+            return RandomFFN(share, **self._alone(), **drawn)
+        return FFNSkip(self._thresholds(), **self._alone(), **self._options())
 
     def put(self, policy: Policy | None) -> None:
         """Move every control to where a policy has it; `on_change` is not called.
@@ -105,6 +116,9 @@ class PolicyControls(ipw.VBox):
             policy.check(self._number)
         with self._unheard():
             self.rule.value = rule_of(policy)
+            if policy is not None:
+                self.sink.max = max(self.sink.max, policy.sink)
+                self.sink.value = policy.sink
             if isinstance(policy, FFNSkip):
                 self._put_rule(policy)
             elif isinstance(policy, StaticFFN):
@@ -150,6 +164,10 @@ class PolicyControls(ipw.VBox):
     def _cosine(self, slider: ipw.FloatSlider) -> float | None:
         return self._places.number(slider, logarithm.cosine(slider.value))
 
+    def _alone(self) -> dict[str, Any]:
+        """What is never skipped, whatever the policy."""
+        return {"sink": self.sink.value, "cold_start": self.cold_start.value, "cold_end": self.cold_end.value}
+
     def _options(self) -> dict[str, Any]:
         return {
             "warmup": self.warmup.value,
@@ -194,7 +212,6 @@ class PolicyControls(ipw.VBox):
             self.predicted.value = f'<span class="st-quiet" role="alert">{escape(trouble)}</span>'
         else:
             self.predicted.value = f'<span class="st-quiet">predicted <b>{ratios.decode:.1%}</b> of FFNs skipped</span>'
-        self.predicted.layout.height = "18px" if ratios is not None else "auto"
 
     def _follow(self, change: dict[str, Any]) -> None:
         """Move the controls that depend on the one that moved."""
@@ -209,17 +226,16 @@ class PolicyControls(ipw.VBox):
                 self._put_threshold(slider, logarithm.cosine(place))
         if self.rule.value in (FFN, CAUSAL) and self.by.value != "cosine":
             self._fit()
-        if self.rule.value == STATIC and owner in (self.rule, self.count, self.cold_start, self.cold_end):
+        if self.rule.value == STATIC and owner in (self.rule, self.count, self.sink, self.cold_start, self.cold_end):
             self._choose()
 
     def _fit(self) -> None:
         """Move the threshold to where its target has it; where that cannot be, it stays and `policy` says why."""
-        cold = {"cold_start": self.cold_start.value, "cold_end": self.cold_end.value}
         self._unmet = ""
         given = getattr(self, self.by.value)
         target: dict[str, Any] = {self.by.value: self._places.number(given, given.value)}
         try:
-            fitted = self._predictor.fitted(FFNSkip(None, **cold, **self._options()), **target)
+            fitted = self._predictor.fitted(FFNSkip(None, **self._alone(), **self._options()), **target)
         except ValueError as error:
             self._unmet = str(error)
             return
@@ -228,10 +244,10 @@ class PolicyControls(ipw.VBox):
 
     def _choose(self) -> None:
         """Name the most similar layers between the cold regions."""
-        cold = {"cold_start": self.cold_start.value, "cold_end": self.cold_end.value}
-        self.count.max = max(self._number - sum(cold.values()), 0)
-        found = StaticFFN.fit(self._predictor.trace, count=self.count.value, **cold)
-        self.layers.value = ", ".join(map(str, found.layers))
+        self.count.max = max(self._number - self.cold_start.value - self.cold_end.value, 0)
+        with suppress(ValueError):  # a sink that was put to more than the longest sequence: the layers stay
+            found = StaticFFN.fit(self._predictor.trace, count=self.count.value, **self._alone())
+            self.layers.value = ", ".join(map(str, found.layers))
 
     def _unfolded(self) -> None:
         """A slider for each layer, made when they are first asked for."""
@@ -243,7 +259,10 @@ class PolicyControls(ipw.VBox):
                 "layout": {"flex": "0 0 36px", "width": "36px", "height": "160px"},
             }
             cosine = self._cosine(self.threshold)
-            sliders = [ipw.FloatSlider(description=str(layer), **ends, **look) for layer in range(self._number)]
+            sliders = [
+                ipw.FloatSlider(description=str(layer), tooltip=f"threshold of layer {layer}", **ends, **look)
+                for layer in range(self._number)
+            ]
             for slider in sliders:
                 self._places.put(slider, self.threshold.value, cosine)
                 slider.observe(self._moved, "value")

@@ -11,14 +11,17 @@ import numpy as np
 import pandas as pd
 import traitlets
 
-from ..policies import FFNSkip, Policy, SkipRatios, StaticFFN, Steps, replay, skip_ratios
+from ..policies import SINK, FFNSkip, Policy, SkipRatios, StaticFFN, Steps, replay, skip_ratios
 from ..policies.ffnskip import Threshold
 from ..trace import Trace
 from ..trace.checks import GROUPS
 from . import logarithm, page, payload, still
+from .beginning import WARMUP, first_rule
 
-_OPTIONS = ("cold_start", "cold_end", "warmup", "warmup_on", "horizon", "prefill", "causal")  # of FFNSkip, and traits
-_WARMUP = 25  # tokens, as in the paper
+_OPTIONS = (  # of FFNSkip, and traits
+    *("sink", "cold_start", "cold_end", "warmup", "warmup_on"),
+    *("horizon", "prefill", "causal"),
+)
 
 
 class SaturationExplorer(anywidget.AnyWidget):
@@ -45,8 +48,8 @@ class SaturationExplorer(anywidget.AnyWidget):
         log10(1 - threshold); None never skips. Four digits of 10**limit count (`logarithm.cosine`).
     limits : list of float or None
         The same for each layer, None where there is no probe; empty where `limit` holds for all.
-    cold_start, cold_end, warmup, warmup_on, horizon, prefill, causal
-        As for `FFNSkip`.
+    sink, cold_start, cold_end, warmup, warmup_on, horizon, prefill, causal
+        As for `FFNSkip`. The means of each layer are those past the sink; those of the sink are drawn apart.
     metric : str
         Which of the trace's numbers is drawn.
     phase : "all", "prefill" or "decode"
@@ -75,9 +78,10 @@ class SaturationExplorer(anywidget.AnyWidget):
 
     limit = traitlets.Float(None, allow_none=True, max=logarithm.MOST).tag(sync=True)
     limits = traitlets.List(traitlets.Float(allow_none=True, max=logarithm.MOST)).tag(sync=True)
+    sink = traitlets.Int(SINK, min=0).tag(sync=True)
     cold_start = traitlets.Int(0, min=0).tag(sync=True)
     cold_end = traitlets.Int(0, min=0).tag(sync=True)
-    warmup = traitlets.Int(_WARMUP, min=0).tag(sync=True)
+    warmup = traitlets.Int(WARMUP, min=0).tag(sync=True)
     warmup_on = traitlets.Enum(("generated", "position"), "generated").tag(sync=True)
     horizon = traitlets.Int(None, min=1, allow_none=True).tag(sync=True)
     prefill = traitlets.Bool(False).tag(sync=True)
@@ -94,7 +98,7 @@ class SaturationExplorer(anywidget.AnyWidget):
     _exact = traitlets.List(traitlets.List(), read_only=True).tag(sync=True)  # [limit, cosine]: what four digits miss
     _label = traitlets.Unicode(read_only=True).tag(sync=True)  # of the policy behind the mask
 
-    _esm = page.module()
+    _esm = page.module(*page.EXPLORER)
     _css = page.style()
 
     def __init__(self, trace: Trace, *, policy: Policy | None = None, **traits: Any) -> None:
@@ -104,7 +108,7 @@ class SaturationExplorer(anywidget.AnyWidget):
         super().__init__(**{"view": (0, len(trace)), **traits})
         self._put(_data=payload.of(trace))
         if policy is None and not traits.keys() & {"limit", "limits", "mask", *_OPTIONS}:
-            policy = _first(trace)
+            policy = first_rule(trace)
         if policy is not None:
             self.policy = policy
 
@@ -173,6 +177,8 @@ class SaturationExplorer(anywidget.AnyWidget):
     def profile(self) -> pd.DataFrame:
         """Means over the selected tokens of the phase shown, or over those in view where none are selected.
 
+        The attention sink is left out: of tokens past it are these means.
+
         Returns
         -------
         DataFrame
@@ -180,6 +186,7 @@ class SaturationExplorer(anywidget.AnyWidget):
             `skipped`, the share that the policy would skip.
         """
         rows = self._rows(self.selection or self.view)
+        rows = rows[self._trace.tokens["position"].to_numpy()[rows] >= self.sink]
         distance = pd.DataFrame(self._trace.distance[rows]).mean()  # [layer]
         growth = pd.DataFrame(self._trace.growth[rows]).mean()
         layer = pd.Index(self._trace.layer_numbers, name="layer")
@@ -210,6 +217,15 @@ class SaturationExplorer(anywidget.AnyWidget):
         with self._lock_property(**traits):
             self._put(**traits)
 
+    def set_state(self, sync_data: dict[str, Any]) -> None:
+        """Take what the browser sent; of cold regions that cross under a hand, the last ones that fit stay."""
+        try:
+            super().set_state(sync_data)
+        except traitlets.TraitError:
+            for name, value in sync_data.items():
+                with suppress(traitlets.TraitError):
+                    super().set_state({name: value})
+
     def _set_rule(self, policy: FFNSkip, *, place: float | None = None) -> None:
         each = isinstance(policy.threshold, tuple)
         given = policy.threshold if isinstance(policy.threshold, tuple) else (policy.threshold,)
@@ -223,7 +239,7 @@ class SaturationExplorer(anywidget.AnyWidget):
     def _set_mask(self, policy: Policy) -> None:
         replayed = replay(policy, self._trace)
         shares = {name: float(share) for name, share in replayed.ratios._asdict().items()}
-        self._put(mask=np.packbits(replayed.skipped).tobytes(), predicted=shares)
+        self._put(mask=np.packbits(replayed.skipped).tobytes(), predicted=shares, sink=policy.sink)
         self._other = policy
         self._put(_label=policy.describe())
 
@@ -277,11 +293,3 @@ class SaturationExplorer(anywidget.AnyWidget):
                 f"{len(proposal['value'])}; numpy.packbits of bool [token, layer] makes one"
             )
         return proposal["value"]
-
-
-def _first(trace: Trace) -> FFNSkip:
-    """A tenth of the FFNs skipped between the cold regions, the warm-up left out where nothing is decoded past it."""
-    for warmup in (_WARMUP, 0):
-        with suppress(ValueError):  # a trace that was read, not written, or that is of a skipping run
-            return replace(FFNSkip.fit(trace, ratio=0.1, warmup=warmup), layers=None)  # fits other models too
-    return FFNSkip(None)

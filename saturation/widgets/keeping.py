@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import torch
 from matplotlib.figure import Figure
 from transformers import PreTrainedModel
 
 from .. import figures
+from ..anatomy import unwrapped
 from ..figures import style
+from ..loading import origin
 from ..policies import Policy
-from ..sweeps import fingerprint
+from ..recording import called
+from ..sweeps import keys
 from ..trace import writing
 from . import scripts
 from .passes import passes
@@ -34,20 +37,24 @@ class Keeping:
         Of the model, as a Trace has them.
     """
 
-    def __init__(self, model: PreTrainedModel) -> None:
-        config = model.config
-        self._model = model
-        self.name: str = getattr(config, "_name_or_path", "") or config.model_type
-        self.revision: str | None = getattr(config, "_commit_hash", None)
+    def __init__(self, model: PreTrainedModel, tokenizer: Any) -> None:
+        self._model, self._tokenizer = unwrapped(model), tokenizer
+        self._origin = origin(self._model)  # asked now: a tuner that was closed holds its model weakly
+        self._read = ("", "")  # a sample of the weights, and their fingerprint
+        self.name = called(self._model)
+        self.revision: str | None = getattr(self._model.config, "_commit_hash", None)
         self.dtype = str(next(model.parameters()).dtype).removeprefix("torch.")
 
     def identity(self) -> dict[str, Any]:
-        """What tells this model from others; every byte of its weights is read once."""
-        return {"name": self.name, "revision": self.revision, "dtype": self.dtype, "fingerprint": self._weights}
+        """What tells this model from others; every byte of its weights is read, again where they have changed."""
+        self._look()
+        return {"name": self.name, "revision": self.revision, "dtype": self.dtype, "fingerprint": self._read[1]}
 
-    @cached_property
-    def _weights(self) -> str:
-        return fingerprint(self._model)
+    def _look(self) -> None:
+        """Read the tokenizer, and the weights unless they are as they were."""
+        self._words = keys.tokens(self._tokenizer)
+        if (now := keys.sample(self._model)) != self._read[0]:
+            self._read = now, keys.fingerprint(self._model)
 
     def load(self, path: str | Path) -> Session:
         """A session of this model; ValueError for one of another."""
@@ -55,9 +62,17 @@ class Keeping:
         session.check(self.name, self.identity, path)
         return session
 
-    def script(self, state: State, asked: Asked) -> str:
-        """The Python script of a state."""
-        return scripts.source(state, asked, model=self.name, dtype=self.dtype, revision=self.revision)
+    def script(self, state: State, asked: Asked, *, anew: bool = True) -> str:
+        """The Python script of a state, for the model as it is now; or, while a hand moves, as it was last seen."""
+        if anew or not self._read[1]:
+            self._look()
+        return scripts.source(state, asked, self._model_of())
+
+    def _model_of(self) -> scripts.Model:
+        device, usual = self._model.device.type, "cuda" if torch.cuda.is_available() else "cpu"
+        where: dict[str, Any] = {"dtype": self.dtype, "revision": self.revision}
+        where["device"] = device if device != usual else None
+        return scripts.Model(self.name, self._origin, weights=self._read[1], words=self._words, **where)
 
     def table(self, results: Sequence[Result]) -> pd.DataFrame:
         """A row for each state, in the order of the visits."""

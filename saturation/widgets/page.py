@@ -5,20 +5,21 @@ from __future__ import annotations
 import re
 from importlib.resources import files
 
-_FILES = (
+EXPLORER = (
     *("rule", "traces", "colours", "columns", "heatmap", "curves", "painting"),  # numbers, then pictures
-    *("controls", "layout", "strip", "pointing", "words", "explorer"),
+    *("controls", "layout", "strip", "keys", "pointing", "words", "explorer"),
 )
+FRAME = ("rule", "traces", "colours", "keys", "naming", "waiting", "frame")  # around the tuner
 _STYLES = ("theme", "controls", "plots", "words")
 _IMPORTS = re.compile(r"^import .*?;\n", re.MULTILINE | re.DOTALL)
 
 
-def module() -> str:
-    """One module from the files of `canvas`: what they import of each other stands above in the same text.
+def module(*names: str) -> str:
+    """One module from files of `canvas`: what they import of each other stands above in the same text.
 
     Each file is a plain ES module; anywidget takes one text, and a build step is spared by putting them together here.
     """
-    return "\n".join(_IMPORTS.sub("", source(f"{name}.js")) for name in _FILES)
+    return "\n".join(_IMPORTS.sub("", source(f"{name}.js")) for name in names)
 
 
 def style() -> str:

@@ -1,6 +1,8 @@
-// Quality against the share of skipped blocks. Each point is a button: click it, or focus it and press Enter.
+// Quality against the share of skipped blocks. Each point is a button: click it, or focus it and press Enter; arrows go
+// from point to point.
 const SVG = "http://www.w3.org/2000/svg";
-const LEFT = 46, RIGHT = 12, TOP = 8, BOTTOM = 36;
+const LEFT = 46, RIGHT = 12, TOP = 8, BOTTOM = 36, ASIDE = 14; // a point at 0 stands aside from the ticks
+const NARROW = 340; // pixels in which what stands in brackets on an axis has no room
 const SHAPES = {
   o: "M-5 0A5 5 0 1 0 5 0A5 5 0 1 0 -5 0Z",
   s: "M-4.4 -4.4H4.4V4.4H-4.4Z",
@@ -86,17 +88,29 @@ function render({ model, el }) {
       "aria-label": `${model.get("ylabel")} against ${model.get("xlabel")}` });
     const xs = [0, Math.max(0.1, ...points.map((p) => p.x)) * 1.06];
     const ys = span(points.length ? points.flatMap((p) => [p.low, p.high, p.y]) : [0, 1], 0.01);
-    const X = (v) => LEFT + ((v - xs[0]) / (xs[1] - xs[0])) * (width - LEFT - RIGHT);
+    const X = (v) => LEFT + ASIDE + ((v - xs[0]) / (xs[1] - xs[0])) * (width - LEFT - ASIDE - RIGHT);
     const Y = (v) => height - BOTTOM - ((v - ys[0]) / (ys[1] - ys[0])) * (height - TOP - BOTTOM);
     axes(svg, { xs, ys, X, Y, width, height });
     if (points.length > 1) {
       make("path", { class: "front", d: "M" + front(points, rising).map((p) => `${X(p.x)} ${Y(p.y)}`).join("L") }, svg);
     }
     for (const point of points) button(svg, point, X, Y, width);
+    svg.addEventListener("keydown", (event) => step(event, points));
     legend.replaceChildren(...families(points).map(key));
     root.replaceChildren(svg, legend, tip);
     tip.style.display = "none";
     if (held) root.querySelector(`[data-key="${CSS.escape(held)}"]`)?.focus();
+  }
+
+  // Arrows go to the next point along the axis of shares, home and end to the first and last.
+  function step(event, points) {
+    const keys = [...points].sort((a, b) => a.x - b.x).map((point) => point.key);
+    const at = keys.indexOf(event.target.dataset.key);
+    const places = { ArrowLeft: at - 1, ArrowRight: at + 1, ArrowDown: at - 1, ArrowUp: at + 1, Home: 0, End: keys.length - 1 };
+    if (at < 0 || event.ctrlKey || event.altKey || event.metaKey || !(event.key in places)) return;
+    event.preventDefault();
+    const to = keys[Math.min(Math.max(places[event.key], 0), keys.length - 1)];
+    root.querySelector(`[data-key="${CSS.escape(to)}"]`).focus();
   }
 
   function key(point) {
@@ -122,8 +136,9 @@ function render({ model, el }) {
         `${(100 * v).toFixed(places(along.map((one) => 100 * one)))} %`;
     }
     make("line", { class: "axis", x1: LEFT, x2: width - RIGHT, y1: bottom, y2: bottom }, svg);
+    const [short, more] = model.get("xlabel").split(" (");
     make("text", { x: (LEFT + width - RIGHT) / 2, y: height - 4, "text-anchor": "middle" }, svg).textContent =
-      model.get("xlabel");
+      more && width > NARROW ? `${short} (${more}` : short;
     const middle = (TOP + bottom) / 2;
     make("text", { x: 0, y: 0, "text-anchor": "middle", transform: `translate(11 ${middle}) rotate(-90)` }, svg)
       .textContent = model.get("ylabel");

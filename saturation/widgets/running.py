@@ -16,10 +16,10 @@ from transformers import PreTrainedModel
 from ..generation import Runs, generate
 from ..policies import Policy, RandomFFN, SkipRatios
 from ..quality import evaluate, summarise
+from ..recording.pieces import Pieces
 from ..skipping import Ledger, free, skip
 from ..tasks import Task
 from .comparing import agreed, collapsed, divergence
-from .pieces import Pieces
 from .states import Asked, Passage, Result, Score, State
 from .worker import model_lock
 

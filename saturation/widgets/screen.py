@@ -8,7 +8,7 @@ from collections.abc import Callable
 from ..tasks import Task
 from .running import has_references
 from .states import DENSE, Asked, Passage, Result, State
-from .tuner_view import TunerView
+from .tuner_view import TunerView, summary
 
 
 class Screen:
@@ -24,7 +24,7 @@ class Screen:
         The result on the panels, perhaps of a state before.
     """
 
-    def __init__(self, view: TunerView, asked: Asked, layers: int, script: Callable[[State], str]) -> None:
+    def __init__(self, view: TunerView, asked: Asked, layers: int, script: Callable[..., str]) -> None:
         self.view, self._asked, self._layers, self._script = view, asked, layers, script
         self.results: dict[State, Result] = {}
         self.wanted: State | None = None
@@ -43,7 +43,7 @@ class Screen:
         with self.lock:
             self.wanted, self._live = state, {}
             self.view.say("")
-            self.view.copy.text = "# the controls stand for no policy" if state is None else self._script(state)
+            self._offer_script(anew=False)
             self.paint()
 
     def begin(self, status: str) -> None:
@@ -70,7 +70,14 @@ class Screen:
                 self._whole = result
             self.paint()
             if scored:
+                self._offer_script(anew=True)  # the model that was just measured may have been changed since
                 self.view.show_status(status)
+                if result is not None and not self.stale:
+                    self.view.tell(summary(result))
+
+    def _offer_script(self, *, anew: bool) -> None:
+        none = "# the controls stand for no policy"
+        self.view.copy.text = none if self.wanted is None else self._script(self.wanted, self._asked, anew=anew)
 
     def give_up(self, status: str) -> None:
         """Go back to the last whole result, and say why."""

@@ -3,41 +3,94 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import lru_cache
 
+from ..loading import Origin
 from ..tasks import Task, bundled, names
 from .running import TOGETHER, has_references
 from .states import Asked, State
 
+_IN_MEMORY = (
+    "nothing says where this model came from (made in memory, or not loaded by st.load): in the "
+    "notebook that has it, call "
+    "model.save_pretrained(FOLDER) and tokenizer.save_pretrained(FOLDER), and set FOLDER here to that folder"
+)
 
-def source(state: State, asked: Asked, *, model: str, dtype: str = "float32", revision: str | None = None) -> str:
-    """A script that loads the model, writes with the state's policy and scores it.
+
+@dataclass(frozen=True)
+class Model:
+    """What a script says of the model: how to make it again, and how to know it.
+
+    Attributes
+    ----------
+    name
+        As a Trace has it.
+    origin
+        Where it came from; None where it was made in memory.
+    weights, words
+        As `sweeps.verify` takes them.
+    dtype, revision
+        As a Trace has them.
+    device
+        Where it is, unless `load` would put it there by itself.
+    """
+
+    name: str
+    origin: Origin | None
+    weights: str
+    words: str
+    dtype: str = "float32"
+    revision: str | None = None
+    device: str | None = None
+
+
+def source(state: State, asked: Asked, model: Model) -> str:
+    """A script that loads the model, makes sure that it is the same, writes with the state's policy and scores it.
 
     Parameters
     ----------
     state, asked
         What the script shall reproduce.
-    model, dtype, revision
-        As a Trace names them.
+    model
+        What it is of.
 
     Returns
     -------
     str
         Python source; it prints what it finds.
     """
-    lines = [*_loading(asked, model, dtype, revision), "", *_writing(state, asked), *_scoring(state, asked), ""]
+    lines = [*_importing(asked, model), *_loading(model), "", *_writing(state, asked), *_scoring(state, asked), ""]
     return "\n".join(lines)
 
 
-def _loading(asked: Asked, model: str, dtype: str, revision: str | None) -> Iterator[str]:
-    scored = has_references(asked.task)
+def _importing(asked: Asked, model: Model) -> Iterator[str]:
+    scored, typed = has_references(asked.task), model.dtype != "float32"
     yield from ["from dataclasses import replace", "", "import pandas as pd"] * scored
-    yield from ["import torch"] * (dtype != "float32")
-    yield from [""] * (scored or dtype != "float32")
+    yield from ["import torch"] * typed
+    yield from [""] * (scored or typed)
     yield "import saturation as st"
     yield from ["from saturation.tasks import Example, Task"] * (asked.task is not None and not _on_shelf(asked.task))
-    options = f", dtype=torch.{dtype}" * (dtype != "float32") + f", revision={revision!r}" * (revision is not None)
-    yield from ["", f"model, tokenizer = st.load({model!r}{options})"]
+    yield ""
+
+
+def _loading(model: Model) -> Iterator[str]:
+    origin = model.origin
+    name = "FOLDER"
+    if origin is None:
+        yield f"FOLDER = {''!r}  # of {model.name}: model.save_pretrained(FOLDER), tokenizer.save_pretrained(FOLDER)"
+        yield from ["if not FOLDER:", f"    raise SystemExit({_IN_MEMORY!r})"]
+    else:
+        name = repr(origin.name)
+    given = dict(origin.options) if origin else {}
+    given |= {"revision": model.revision} if model.revision and origin else {}
+    given |= {"device": model.device} if model.device and "device_map" not in given else {}
+    options = f", dtype=torch.{model.dtype}" * (model.dtype != "float32")
+    options += "".join(f", {option}={value!r}" for option, value in given.items())
+    yield f"model, tokenizer = st.load({name}{options})"
+    if origin is not None and origin.seed is not None:
+        yield f"model = st.untrained(model, seed={origin.seed})"
+    yield f"st.sweeps.verify(model, tokenizer, weights={model.weights!r}, words={model.words!r})"
 
 
 def _writing(state: State, asked: Asked) -> Iterator[str]:

@@ -11,7 +11,7 @@ from typing import Any
 
 from ..policies import SkipRatios, from_json
 from ..tasks import Example, Task
-from ..trace import writing
+from ..trace import located, writing
 from .states import Asked, Passage, Result, Score, State
 
 _FORMAT = "saturation.tuner 1"
@@ -54,7 +54,7 @@ class Session:
     @classmethod
     def load(cls, path: str | Path) -> Session:
         """Read what `save` wrote; ValueError for anything else, FileNotFoundError where there is no file."""
-        path = Path(path)
+        path = located(path)
         if not path.is_file():
             raise FileNotFoundError(f"expected a session that a tuner saved, but there is no file {path}; correct it")
         try:

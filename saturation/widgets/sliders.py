@@ -7,13 +7,14 @@ from typing import Any
 import ipywidgets as ipw
 import numpy as np
 
+from ..policies import SINK
 from .predicting import Predictor
 from .states import RULES
 
 
 def line() -> ipw.Layout:
     """Of a line of text under the sliders, flush with them."""
-    return ipw.Layout(height="18px", margin="0 0 1px 98px")
+    return ipw.Layout(height="auto", min_height="18px", margin="0 0 1px 98px")
 
 
 def digits(distance: float) -> int:
@@ -29,15 +30,19 @@ def span(predictor: Predictor) -> tuple[float, float]:
     return float(np.floor(low * 2) / 2), float(min(np.ceil(high * 2) / 2, 0.3))
 
 
-def made(layers: int, low: float, high: float) -> dict[str, Any]:
+def made(predictor: Predictor) -> dict[str, Any]:
     """Every control that has a value, by name."""
+    layers, (low, high) = predictor.trace.layers, span(predictor)
+    most = min(16, int(predictor.steps.position.max()))  # of the sink; past it are tokens to fit on
 
     def of(kind: type[ipw.DOMWidget], description: str, **options: Any) -> Any:
         """A control as wide as the column."""
         layout = ipw.Layout(width="auto", margin="1px 0")
-        return kind(description=description, layout=layout, style={"description_width": "92px"}, **options)
+        named = {"description": description, "tooltip": description} | options
+        return kind(layout=layout, style={"description_width": "92px"}, **named)
 
     within = {"min": low, "max": high, "step": 0.01}
+    bare = {"readout": False, "tooltip": "threshold"}  # the cosine stands under it
     horizon = [("until the cold end", 0), *((f"the next {k}", k) for k in range(1, layers))]
     ways = ("cosine", "percentile", "ratio")
     drawn = [("for each token", "token"), ("once for the run", "run")]
@@ -46,7 +51,7 @@ def made(layers: int, low: float, high: float) -> dict[str, Any]:
     return {
         "rule": of(ipw.Dropdown, "policy", options=RULES),
         "by": of(ipw.Dropdown, "threshold by", options=ways),
-        "threshold": of(ipw.FloatSlider, "skip more →", value=max(low, -3.0), readout=False, **within),
+        "threshold": of(ipw.FloatSlider, "skip more →", value=max(low, -3.0), **bare, **within),
         "percentile": of(ipw.FloatSlider, "percentile", value=90, min=0, max=100, step=0.5, readout_format=".1f"),
         "ratio": of(ipw.FloatSlider, "ratio", value=0.2, min=0, max=0.95, step=0.005, readout_format=".1%"),
         "count": of(ipw.IntSlider, "layers", value=max(1, round(layers / 10)), min=0, max=layers),
@@ -58,6 +63,7 @@ def made(layers: int, low: float, high: float) -> dict[str, Any]:
         "cold_end": of(ipw.IntSlider, "cold end", **ends),
         "warmup": of(ipw.IntSlider, "warm-up", min=0, max=64),
         "warmup_on": of(ipw.Dropdown, "counted on", options=counted),
+        "sink": of(ipw.IntSlider, "sink", value=min(SINK, most), min=0, max=most),
         "horizon": of(ipw.Dropdown, "then skips", options=horizon),
         "prefill": ipw.Checkbox(description="prefill too", indent=False, layout={"width": "110px"}),
         "unfold": ipw.Checkbox(description="per layer", indent=False, layout={"width": "100px"}),

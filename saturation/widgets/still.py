@@ -1,19 +1,22 @@
-"""The picture that stands in a saved notebook for a canvas that is no longer live."""
+"""The picture that stands in a saved notebook for a widget that is no longer live."""
 
 from __future__ import annotations
 
 import base64
 import io
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from matplotlib.figure import Figure
 
 from ..policies import replay
 from ..trace import Trace
 
 if TYPE_CHECKING:
     from .explorer import SaturationExplorer
+    from .tuner import ThresholdTuner
 
 _OF_THE_FFN = ("distance", "growth", "naive_cosine")  # have no number where the FFN did not run
 
@@ -30,7 +33,28 @@ def picture(explorer: SaturationExplorer) -> str | None:
     part = marked(part, explorer.skipped[sequence == sequence[row]] if own else replay(explorer.policy, part).skipped)
     if np.isnan(part.groups[explorer.metric][start : start + 64]).all():
         return None
-    figure = figures.tokens(part, start=start, metric=explorer.metric)
+    return _png(figures.tokens(part, start=start, metric=explorer.metric))
+
+
+class Pictured:
+    """Lays a picture beside the live view of a tuner, for pages that show a notebook without a kernel."""
+
+    def _repr_mimebundle_(self, **options: Any) -> dict[str, Any] | None:
+        bundle = super()._repr_mimebundle_(**options)  # type: ignore[misc]
+        if bundle is not None and (found := of_tuner(self)):  # type: ignore[arg-type]
+            bundle["image/png"] = found
+        return bundle
+
+
+def of_tuner(tuner: ThresholdTuner) -> str | None:
+    """A PNG in base64 of what was measured so far and of the text, else of what the rule would skip."""
+    for what in ("both", "pareto"):
+        with suppress(ValueError):  # nothing measured yet, or a text that no longer belongs to the controls
+            return _png(tuner.figure(what))
+    return picture(tuner.explorer)
+
+
+def _png(figure: Figure) -> str:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=144)
     return base64.b64encode(buffer.getvalue()).decode("ascii")

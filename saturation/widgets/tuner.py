@@ -17,7 +17,7 @@ from ..tasks import Task
 from ..trace import Trace
 from .asking import asked_of, checked, first_policy, recorded
 from .buttons import Buttons
-from .closing import within
+from .closing import supersede, weakly, within
 from .controls import PolicyControls
 from .explorer import SaturationExplorer
 from .keeping import Keeping
@@ -28,13 +28,14 @@ from .running import Bench
 from .screen import Screen
 from .session import Session
 from .states import DENSE, Result, State
+from .still import Pictured
 from .tuner_view import TunerView
 
-_LINKED = {"threshold": "limit"} | {same: same for same in ("cold_start", "cold_end", "warmup", "prefill")}
+_LINKED = {"threshold": "limit"} | {same: same for same in ("sink", "cold_start", "cold_end", "warmup", "prefill")}
 _REST = 0.2  # seconds without a move after which the hand rests
 
 
-class ThresholdTuner(ipw.VBox):
+class ThresholdTuner(Pictured, ipw.VBox):
     """Controls of a policy beside what it skips, writes, costs and saves.
 
     While a slider moves, the recorded trace shows which blocks would be skipped. When it rests, the model writes on
@@ -91,7 +92,7 @@ class ThresholdTuner(ipw.VBox):
         chat: bool = False,
         session: str | Path | None = None,
     ) -> None:
-        self.kept = Keeping(model)
+        self.kept = Keeping(model, tokenizer)
         before = None if session is None else self.kept.load(session)
         asked = asked_of(prompts, max_new_tokens, shown, examples, chat, before)
         self.bench = Bench(model, tokenizer, asked)
@@ -101,13 +102,17 @@ class ThresholdTuner(ipw.VBox):
         self.controls = PolicyControls(self._predictor, at, self._moved)
         self.explorer = SaturationExplorer(self.trace, policy=StaticFFN(), height=212, controls=False)
         self.view = TunerView(asked.prompts, str(Path("out") / "tuner"))
-        self._screen = Screen(self.view, asked, self.trace.layers, lambda state: self.kept.script(state, asked))
+        self._screen = Screen(self.view, asked, self.trace.layers, self.kept.script)
         self._screen.results.update({one.state: one for one in before.results} if before else {})
         self._measuring = Measuring(self.bench, self._predictor, self._screen)
         super().__init__(self.view.arranged(self.controls, self.explorer))
         self.add_class("st-tuner")
         self._link()
         self._turn(delay=0)
+        supersede(self)
+
+    def __repr__(self) -> str:
+        return f"<ThresholdTuner of {self.kept.name!r}: {len(self.results)} states>"
 
     def __getattr__(self, name: str) -> Any:
         """The controls are at hand under their own names."""
@@ -166,6 +171,7 @@ class ThresholdTuner(ipw.VBox):
                 self._measuring.close()
             for widget in (*self._links, *list(within(self))[1:]):
                 widget.close()
+            self.bench.model = self.kept._model = weakly(self.bench.model)  # a notebook's Out may hold this tuner
         super().close()
 
     def table(self) -> pd.DataFrame:
@@ -231,10 +237,6 @@ class ThresholdTuner(ipw.VBox):
         ]
         view = self.view
         view.prompt.observe(lambda change: self._screen.paint(), "value")
-        for field in (view.prompt, view.path, view.what, view.form, view.venue, view.width):
-            field.observe(lambda change: view.say(""), "value")
-        view.before.on_click(lambda button: self._step(-1))
-        view.after.on_click(lambda button: self._step(1))
         view.cancel.on_click(lambda button: self._cancel())
         view.pareto.observe(self._chosen, "chosen")
         self._buttons = Buttons(self)
@@ -279,9 +281,6 @@ class ThresholdTuner(ipw.VBox):
             self.explorer.policy = policy
         elif not linked or policy.threshold != cosine(place):
             self.explorer.stand_at(policy, place)
-
-    def _step(self, by: int) -> None:
-        self.view.prompt.value = (self.view.prompt.value + by) % len(self.bench.asked.prompts)
 
     def _chosen(self, change: dict[str, Any]) -> None:
         key = change["new"][0]

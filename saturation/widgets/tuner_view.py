@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from html import escape
 from math import isfinite
-from pathlib import Path
 from typing import Any
 
 import ipywidgets as ipw
@@ -13,6 +12,7 @@ import ipywidgets as ipw
 from ..figures.families import looks
 from ..policies import SkipRatios
 from .controls import PolicyControls
+from .frame import Frame
 from .marking import pane
 from .pareto import CopyButton, ParetoPlot
 from .states import DENSE, RULES, Passage, Result, Score
@@ -32,6 +32,8 @@ class TunerView:
         The prompt menu and the buttons beside it.
     status, progress, cancel
         What goes on, how far it is, and the button that ends it, or begins it again after it was ended.
+    frame
+        What looks after all of these in the browser.
     numbers, dense, sparse, dense_title, sparse_title, numbers_title
         HTML.
     pareto
@@ -48,15 +50,24 @@ class TunerView:
         labels = [(f"{number + 1}: {_short(text)}", number) for number, text in enumerate(prompts)]
         fluid = ipw.Layout(flex="1 1 0", min_width="0", width="auto")
         small = {"layout": ipw.Layout(width="34px")}
-        self.prompt = ipw.Dropdown(options=labels, layout=ipw.Layout(flex="1 1 0", min_width="220px", width="auto"))
+        wide = ipw.Layout(flex="1 1 0", min_width="100px", width="auto")
+        self.frame = Frame(layout={"height": "0", "margin": "0"})
+        self.prompt = ipw.Dropdown(options=labels, tooltip="prompt", layout=wide)
         self.before = ipw.Button(icon="chevron-left", tooltip="previous prompt", **small)
         self.after = ipw.Button(icon="chevron-right", tooltip="next prompt", **small)
-        self.progress = ipw.FloatProgress(0, min=0, max=1, layout={"width": "110px"})
-        self.status = ipw.HTML(layout={"width": "330px", "height": "28px"})
+        self.progress = ipw.FloatProgress(0, min=0, max=1, tooltip="progress", layout={"width": "110px"})
+        self.status = ipw.HTML(layout={"flex": "1 1 200px", "height": "28px", "width": "auto"})
+        for button, by in ((self.before, -1), (self.after, 1)):
+            button.on_click(lambda _, by=by: self._step(by))
         self.cancel = ipw.Button(description="Cancel", disabled=True, layout={"width": "86px"})
         for name in ("numbers", "numbers_title", "dense_title", "sparse_title"):
             setattr(self, name, ipw.HTML())
-        self.dense, self.sparse = ipw.HTML(layout=fluid), ipw.HTML(layout=fluid)
+        for late in (self.numbers, self.numbers_title, self.sparse_title):
+            late.add_class("st-late")
+        self.dense = ipw.HTML(tooltip="text of the dense model", layout=fluid).add_class("st-text")
+        self.sparse = (
+            ipw.HTML(tooltip="text with blocks skipped", layout=fluid).add_class("st-text").add_class("st-late")
+        )
         self.pareto = ParetoPlot(layout={"width": "100%"})
         self._busy = self._unmeasured = False
         self._make_buttons(where)
@@ -72,32 +83,33 @@ class TunerView:
         self.keep_policy = ipw.Button(description="Save policy", **auto)
         self.keep_session = ipw.Button(description="Save session", **auto)
         self.export = ipw.Button(description="Export figure", **auto)
-        self.path = ipw.Text(where, placeholder="folder/name", layout={"width": "128px"})
-        self.what = ipw.Dropdown(options=["Pareto", "text", "both"], layout={"width": "84px"})
-        self.form = ipw.Dropdown(options=["pdf", "svg", "png"], layout={"width": "66px"})
-        self.venue = ipw.Dropdown(options=["acl", "neurips", "icml"], layout={"width": "86px"})
-        self.width = ipw.Dropdown(options=["column", "text"], layout={"width": "84px"})
+        self.path = ipw.Text(where, placeholder="folder/name", tooltip="folder and name", layout={"width": "128px"})
+        self.what = _menu("what is drawn", ["Pareto", "text", "both"], "84px")
+        self.form = _menu("format", ["pdf", "svg", "png"], "66px")
+        self.venue = _menu("venue", ["acl", "neurips", "icml"], "86px")
+        self.width = _menu("width at the venue", ["column", "text"], "84px")
         self.said, self.code = ipw.HTML(), ipw.HTML()
 
     def arranged(self, controls: PolicyControls, picture: ipw.Widget) -> list[ipw.Widget]:
         """Everything in its place, from top to bottom."""
-        sheet = (Path(__file__).parent / "tuner.css").read_text(encoding="utf-8")
-        fluid = ipw.Layout(flex="1 1 0", min_width="0", width="auto", overflow="hidden")
-        half = ipw.Layout(**_half("1 1 0"))
-        above = ipw.HBox([controls, ipw.VBox([picture], layout=fluid)], layout={"min_height": "322px"})
-        wraps = {"flex_flow": "row wrap"}
-        going = [self.before, self.prompt, self.after, self.status, self.progress, self.cancel]
-        texts = ipw.HBox([ipw.VBox(list(pair), layout=half) for pair in self._texts()])
-        found = ipw.VBox([self.numbers_title, self.numbers], layout=ipw.Layout(**_half("1.25 1 0")))
+        half, wraps = ipw.Layout(**_beside("1 1 260px")), {"flex_flow": "row wrap"}
+        wide = ipw.Layout(**_beside("100 1 400px") | {"margin": "0", "overflow": "hidden"})
+        above = ipw.HBox([controls, ipw.VBox([picture], layout=wide)], layout=wraps)
+        prompts = ipw.HBox([self.before, self.prompt, self.after], layout=ipw.Layout(**_beside("1 1 300px")))
+        going = [prompts.add_class("st-prompts"), self.status, self.progress, self.cancel]
+        texts = [ipw.VBox(list(pair), layout=half) for pair in self._texts()]
+        found = ipw.VBox([self.numbers_title, self.numbers], layout=ipw.Layout(**_beside("1.25 1 320px")))
         where = (self.path, self.what, self.form, self.venue, self.width)
         files = [self.copy, self.keep_policy, self.keep_session, self.export, *where]
-        style = ipw.HTML(f"<style>{sheet}</style>", layout={"height": "0", "margin": "0"})
         plot = ipw.VBox([self.pareto], layout=half)
-        rows = [ipw.HBox(going, layout=wraps), texts, ipw.HBox([found, plot]), ipw.HBox(files, layout=wraps)]
-        return [style, above, controls.per_layer, *rows, self.said, self.code]
+        rows = [ipw.HBox(row, layout=wraps) for row in (going, texts, [found, plot], files)]
+        return [self.frame, above, controls.per_layer, *rows, self.said, self.code]
 
     def _texts(self) -> tuple[tuple[ipw.HTML, ipw.HTML], ...]:
         return (self.dense_title, self.dense), (self.sparse_title, self.sparse)
+
+    def _step(self, by: int) -> None:
+        self.prompt.value = (self.prompt.value + by) % len(self.prompt.options)
 
     # Texts -----------------------------------------------------------------------------------------------------
 
@@ -134,7 +146,8 @@ class TunerView:
 
     def show_status(self, text: str, *, share: float = 0.0, busy: bool = False) -> None:
         """One line, how far it is, and whether something goes on that can be cancelled."""
-        self.status.value = f'<span class="st-quiet" role="status">{escape(text)}</span>'
+        self.status.value = f'<span class="st-quiet">{escape(text)}</span>'
+        self.tell(text.partition(",")[0])  # a phase, not each of its steps
         self.progress.value, self._busy = share, busy
         self._name_cancel()
 
@@ -149,21 +162,38 @@ class TunerView:
 
     def say(self, text: str) -> None:
         """What a button did, or why it could not; nothing once something else is done."""
-        self.said.value = f'<div class="st-quiet" role="status">{escape(text)}</div>' if text else ""
+        self.said.value = f'<div class="st-quiet">{escape(text)}</div>' if text else ""
+        self.tell(text)
+
+    def tell(self, text: str) -> None:
+        """Say something aloud to those who hear the page; nothing where there is no text."""
+        if text:
+            self.frame.said = text
 
     def show_code(self, source: str) -> None:
         """The script, to read and to copy by hand."""
         self.code.value = f'<pre class="st-code">{escape(source)}</pre>'
 
 
-def _half(flex: str) -> dict[str, str]:
-    """Layout of one of two things beside each other."""
+def _menu(name: str, options: list[str], width: str) -> ipw.Dropdown:
+    """A menu of files and figures, without a visible name."""
+    return ipw.Dropdown(options=options, tooltip=name, layout={"width": width})
+
+
+def _beside(flex: str) -> dict[str, str]:
+    """Layout of one of several things beside each other, and below each other where the page is narrow."""
     return {"flex": flex, "min_width": "0", "width": "auto", "margin": "0 4px"}
 
 
 def label(score: Score) -> str:
     """What a score is called on an axis."""
     return _NAMES[score.name]
+
+
+def summary(result: Result) -> str:
+    """A result in a line."""
+    score = result.ordinate
+    return f"{result.state.describe()}: {result.actual.decode:.1%} skipped, {label(score)} {_interval(score)}"
 
 
 def _rows(result: Result, dense: Result, unscored: str) -> Iterable[str]:

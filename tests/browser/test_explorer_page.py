@@ -12,7 +12,9 @@ import traces
 from playwright.sync_api import Browser, Page, expect
 
 from benchmarks.page import open_page
+from saturation.loading import load
 from saturation.policies import FFNSkip, RandomFFN, replay
+from saturation.recording import record
 from saturation.trace import Trace
 from saturation.widgets import SaturationExplorer, logarithm
 
@@ -34,8 +36,8 @@ CELLS = ".sx-cells"
 class Shown:
     """A page with an explorer, and how a person points at it."""
 
-    def __init__(self, page: Page, trace: Trace) -> None:
-        self.page, self.trace = page, trace
+    def __init__(self, page: Page, trace: Trace, policy: Any) -> None:
+        self.page, self.trace, self.policy = page, trace, policy
 
     def get(self, name: str) -> Any:
         return self.page.evaluate("name => model.get(name)", name)
@@ -93,7 +95,7 @@ def show(browser: Browser) -> Iterator[Show]:
         page, _ = open_page(browser, SaturationExplorer(trace, policy=policy, **options))
         page.on("pageerror", lambda error: thrown.append(str(error)))
         pages.append(page)
-        return Shown(page, trace)
+        return Shown(page, trace, policy)
 
     yield open_one
     for page in pages:
@@ -145,6 +147,7 @@ def test_the_threshold_line_can_be_dragged_beside_the_canvas(show: Show) -> None
         ("cold start", "2", "cold_start", 2),
         ("cold start", "99", "cold_start", LAYERS - 2),  # what the cold end leaves
         ("cold end", "3", "cold_end", 3),
+        ("sink", "9", "sink", 9),
         ("warmup", "7", "warmup", 7),
         ("warmup", "-4", "warmup", 0),
         ("horizon", "2", "horizon", 2),
@@ -361,6 +364,44 @@ def test_text_that_means_harm_is_text(show: Show) -> None:
         expect(shown.page.locator(".sx-title")).to_contain_text(HOSTILE[row].split("'")[0])
     assert shown.page.locator(".sx script, .sx img, .sx strong").count() == 0
     assert shown.page.evaluate("window.harmed") is None
+
+
+LANGUAGES = ("日本語のテスト。", "مرحبا بالعالم الجميل!", "שלום עולם.", "Hi 👩‍🚀, ça va?")
+
+
+@pytest.fixture(scope="module")
+def languages() -> Trace:
+    """Texts of which the bundled tokenizer has bytes only, read by the bundled model."""
+    return record(*load("demo"), list(LANGUAGES), progress=False)
+
+
+def test_every_language_is_shown_as_it_is_written(show: Show, languages: Trace) -> None:
+    shown = show(languages, policy=FFNSkip(0.99, warmup=0, prefill=True, sink=0))
+    lines = shown.page.locator(".sx-sequence").all_inner_texts()
+    assert lines == [f"<|bos|>{text}" for text in LANGUAGES]  # no replacement characters, no empty tokens
+    skipped = replay(shown.policy, languages).skipped
+    row = languages.tokens["text"].tolist().index("日")
+    span = shown.page.locator(".sx-token", has_text="日")
+    share = float(span.evaluate("span => span.style.getPropertyValue('--share')"))
+    assert share == pytest.approx(skipped[row - 2 : row + 1].mean(), abs=1e-3)  # of its three bytes
+    shown.set(view=[0, 20])
+    shown.page.mouse.move(*shown.at(row - 1, 3))
+    expect(shown.page.locator(".sx-title")).to_have_text('part of "日"')
+    expect(shown.page.locator(".sx-pointed")).to_have_text("日")
+
+
+@pytest.mark.parametrize(("line", "first", "second"), [(1, "م", "ب"), (2, "ש", "ע"), (0, "日", "本"), (3, "H", "ç")])
+def test_sentences_run_in_their_own_direction(show: Show, languages: Trace, line: int, first: str, second: str) -> None:
+    shown = show(languages, policy=FFNSkip(None))
+    sequence = shown.page.locator(".sx-sequence").nth(line)
+    before, after = (
+        sequence.locator(".sx-token").filter(has_text=letter).first.bounding_box() for letter in (first, second)
+    )
+    whole = sequence.bounding_box()
+    assert before and after and whole
+    leftwards = line in (1, 2)
+    assert (before["x"] > after["x"]) is leftwards
+    assert (before["x"] > whole["x"] + whole["width"] / 2) is leftwards, "a line begins where its readers look first"
 
 
 def test_another_trace_takes_its_place(show: Show) -> None:

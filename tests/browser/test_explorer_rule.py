@@ -18,7 +18,7 @@ from saturation.trace import Trace
 from saturation.widgets import SaturationExplorer, logarithm
 
 LAYERS = 9
-TRAITS = "limit limits _exact cold_start cold_end warmup warmup_on horizon prefill causal".split()
+TRAITS = "limit limits _exact sink cold_start cold_end warmup warmup_on horizon prefill causal".split()
 # The rule of every set of traits, applied to the trace that the page shows.
 APPLY = """sets => sets.map(traits => {
     const trace = module.openTrace(model.get("_data"));
@@ -63,6 +63,7 @@ def random_policy(rng: np.random.Generator, trace: Trace) -> FFNSkip:
         cold_start=start,
         cold_end=int(rng.integers(0, LAYERS - start)),
         warmup=int(rng.integers(0, 12)),
+        sink=int(rng.choice([0, 1, 4, 9])),
         warmup_on=str(rng.choice(["generated", "position"])),
         horizon=int(rng.integers(1, 5)) if rng.random() < 0.4 else None,
         prefill=bool(rng.random() < 0.5),

@@ -10,6 +10,7 @@ from playwright.sync_api import Page, expect
 from benchmarks.lab import ROOT, Lab
 from benchmarks.notebook import Notebook
 from benchmarks.tuning import TunerPage
+from tests import tables
 
 NOTEBOOKS = sorted(path.name for path in (ROOT / "notebooks").glob("*.ipynb"))
 DRAWN = "async image => { image.scrollIntoView(); await image.decode(); return image.naturalWidth > 100; }"
@@ -30,5 +31,6 @@ def test_notebook_runs_and_shows_its_pictures(page: Page, lab: Lab, name: str) -
     assert page.locator(".jp-Dialog").count() == 0
     complaints = "".join("".join(out["text"]) for out in notebook.outputs() if out.get("name") == "stderr")
     assert not re.search(r"[a-z]Warning:|Traceback", complaints), complaints  # what the library itself logs may stand
+    assert tables.cut(notebook.outputs()) == []
     for tuner in notebook.root.locator(".st-tuner").all():
         TunerPage(tuner).slide(10)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -85,6 +86,20 @@ assert arrived(), f"the last position, {last}, does not win: {tuner.threshold.va
 assert not tuner.stale and not patched(), "the tuner left something on the model"
 assert write() == dense and times > 1
 """
+SLEEP = """
+import ctypes
+import sys
+import time
+
+print("asleep", flush=True)
+time.sleep(1)  # the word goes out
+c = ctypes.PyDLL(None)  # its calls keep Python's lock, so that no other thread answers the widget meanwhile
+before, guard = sys.getswitchinterval(), time.monotonic() + 300
+sys.setswitchinterval(1000)
+while c.access(b"awake", 0) and time.monotonic() < guard:
+    c.usleep(50_000)
+sys.setswitchinterval(before)
+"""
 BUSY = """
 from threading import Event, Thread
 from saturation.widgets.worker import model_lock
@@ -121,7 +136,7 @@ def notebook(browser: Browser, lab: Lab) -> Iterator[Notebook]:
     """A notebook with a tuner in its first cell, which has run."""
     with fresh_page(browser, lab) as page:
         page.context.grant_permissions(["clipboard-read", "clipboard-write"])
-        cells = [TUNER, HOSTILE_TUNER, OTHER_CELL, COUNT, BUSY, "over.set()", FITTED, STANDS, PLACE]
+        cells = [TUNER, HOSTILE_TUNER, OTHER_CELL, COUNT, BUSY, "over.set()", FITTED, STANDS, PLACE, SLEEP]
         notebook = written(page, lab, "tuner.ipynb", cells)
         notebook.run(0)
         notebook.wait(0)
@@ -192,6 +207,33 @@ def test_the_picture_follows_the_hand_and_the_text_follows_its_rest(tuner: Tuner
     expect(tuner.sparse).not_to_have_text(text[1])  # written anew, with other blocks skipped
 
 
+def test_what_a_busy_kernel_has_not_answered_is_marked_at_once(tuner: TunerPage, notebook: Notebook, lab: Lab) -> None:
+    tuner.slide(-8)
+    tuner.rest()
+    predicted = tuner.root.locator(".st-controls .st-late", has_text="predicted")
+    notebook.run(9)
+    expect(notebook.root.get_by_text("asleep", exact=True)).to_be_visible(timeout=PATIENCE)
+    tuner.page.wait_for_timeout(1500)  # until the cell keeps the lock, and what was under way is shown
+    said, text, picture = predicted.inner_text(), words(tuner), canvas(tuner)
+    tuner.drag(12)
+    expect(tuner.root).to_have_class(re.compile("st-behind"))
+    expect_other(tuner, picture)  # the canvas follows the hand
+    assert (predicted.inner_text(), words(tuner)) == (said, text), "the kernel has not answered"
+    mark = "one => getComputedStyle(one.querySelector('.st-quiet'), '::after').content"
+    late = tuner.root.locator(".st-late", has=tuner.page.locator(".st-quiet"))
+    assert late.evaluate_all(f"all => all.filter(one => one.clientHeight).map({mark})") == ['"stale"'] * 4
+    expect(tuner.root.get_by_role("status").first).to_have_text(
+        "the kernel is busy: text and numbers are still those before"
+    )
+    heard = tuner.handle.get_attribute("aria-valuetext") or ""
+    assert heard.startswith("from cosine 0.99") and heard not in tuner.root.locator(".st-cosine").inner_text()
+    (lab.folder / "awake").touch()
+    expect(tuner.root).not_to_have_class(re.compile("st-behind"))
+    expect(predicted).not_to_have_text(said)
+    tuner.rest()
+    notebook.wait(9)
+
+
 def test_cancel_stops_the_text_and_keeps_the_one_before_marked_as_stale(tuner: TunerPage, notebook: Notebook) -> None:
     visited = tuner.points.count()
     tuner.drag(-35)
@@ -199,7 +241,7 @@ def test_cancel_stops_the_text_and_keeps_the_one_before_marked_as_stale(tuner: T
     tuner.page.wait_for_function("button => !button.disabled", arg=cancel.element_handle())  # looks at every frame
     cancel.click()
     expect(tuner.button("Measure")).to_be_enabled()
-    expect(tuner.root.get_by_role("status").filter(has_text="cancelled")).to_be_visible()
+    expect(tuner.root.get_by_text("cancelled").last).to_be_visible()
     expect(tuner.badges.first).to_be_visible()
     notebook.run(3)
     notebook.wait(3)
@@ -211,7 +253,7 @@ def test_cancel_stops_the_text_and_keeps_the_one_before_marked_as_stale(tuner: T
 
 
 def test_a_policy_set_in_a_cell_stays_as_it_was_fitted(tuner: TunerPage, notebook: Notebook) -> None:
-    before = tuner.handle.get_attribute("aria-valuetext") or "nowhere"
+    before = tuner.handle.get_attribute("aria-valuetext") or "nothing"
     notebook.run(6)
     notebook.wait(6)
     expect(tuner.handle).not_to_have_attribute("aria-valuetext", before)
@@ -232,7 +274,7 @@ def test_the_last_position_wins_at_the_end_of_the_slider(tuner: TunerPage, noteb
     tuner.page.mouse.move(end["x"] + end["width"] / 2 - 4, y)
     tuner.page.mouse.up()
     tuner.rest()
-    stands = round(float(tuner.handle.get_attribute("aria-valuetext") or "nan"), 2)
+    stands = round(float(tuner.place), 2)
     notebook.run(8)
     notebook.wait(8)
     assert stands < 0 and notebook.printed(8) == f"{stands} {stands}\n"
@@ -257,7 +299,7 @@ def test_a_click_on_a_point_brings_its_state_back(tuner: TunerPage) -> None:
 
 def test_a_figure_is_exported_where_the_notebook_lies(tuner: TunerPage, lab: Lab) -> None:
     tuner.button("Export figure").click()
-    expect(tuner.root.get_by_text("exported out/tuner.pdf")).to_be_visible(timeout=PATIENCE)
+    expect(tuner.root.locator(".st-quiet", has_text="exported out/tuner.pdf")).to_be_visible(timeout=PATIENCE)
     out = lab.folder / "out"
     page = PdfReader(out / "tuner.pdf").pages[0]
     assert float(page.mediabox.width) / 72 == pytest.approx(7.7 / 2.54, abs=0.01), "a column of ACL, in inches"
@@ -269,7 +311,7 @@ def test_a_figure_is_exported_while_the_model_is_busy(tuner: TunerPage, notebook
     notebook.run(4)
     notebook.wait(4)
     tuner.drag(-25)
-    status = tuner.root.get_by_role("status")
+    status = tuner.root.locator(".st-quiet")
     expect(status.filter(has_text="waiting for the model")).to_be_visible()
     tuner.root.get_by_placeholder("folder/name").fill("out/busy")
     tuner.button("Export figure").click()
@@ -283,20 +325,45 @@ def test_a_figure_is_exported_while_the_model_is_busy(tuner: TunerPage, notebook
 
 
 # Of a widget: whatever is wider than its place, and not meant to be scrolled.
-CUT_OFF = """root => [...root.querySelectorAll('button, select, td, th, .st-title, .widget-label')]
-    .filter((one) => one.clientWidth && one.scrollWidth > one.clientWidth + 1)
+CUT_OFF = """root => [...root.querySelectorAll('button, select, td, th, .st-title, .widget-label, .sx-row')]
+    .filter((one) => one.clientWidth && one.scrollWidth > one.clientWidth + 1 && !one.matches('.st-prompts select'))
     .map((one) => one.textContent)"""
+# Pixels of empty page between two things of a tuner that stand below each other.
+GAPS = """root => {
+    const parts = '.widget-slider, select, button, input, canvas, .st-pane, table, svg, .sx-legend';
+    const boxes = [...root.querySelectorAll(parts)]
+        .map((one) => one.getBoundingClientRect()).filter((box) => box.height).sort((a, b) => a.top - b.top);
+    let [bottom, gaps] = [boxes[0].top, []];
+    for (const box of boxes) {
+        gaps.push(box.top - bottom);
+        bottom = Math.max(bottom, box.bottom);
+    }
+    return Math.max(...gaps);
+}"""
+# Whether a point of the plot lies on a number of its axes.
+HIDDEN = """root => [...root.querySelectorAll('.st-pareto .tick')].some((tick) => {
+    const one = tick.getBoundingClientRect();
+    return [...root.querySelectorAll('.st-pareto .point > path')].some((point) => {
+        const other = point.getBoundingClientRect();
+        return one.left < other.right && other.left < one.right && one.top < other.bottom && other.top < one.bottom;
+    });
+})"""
 
 
 @pytest.mark.parametrize("theme", ["JupyterLab Light", "JupyterLab Dark"])
-def test_nothing_is_cut_off_on_a_narrow_page(tuner: TunerPage, theme: str) -> None:
+def test_a_narrow_page_wraps_and_cuts_nothing_off(tuner: TunerPage, picture: Path, theme: str) -> None:
     page, wide = tuner.page, tuner.page.viewport_size
     page.evaluate("theme => window.jupyterapp.commands.execute('apputils:change-theme', {theme})", theme)
     try:
-        for width in (1400, 1100):
-            page.set_viewport_size({"width": width, "height": 1000})
+        for width in (1400, 1100, 1000, 900, 800, 640):
+            page.set_viewport_size({"width": width, "height": 2600})
             arranged = "root.getBoundingClientRect().right <= innerWidth"
             page.wait_for_function(f"root => {arranged} && !({CUT_OFF})(root).length", arg=tuner.root.element_handle())
+            box = tuner.root.locator("canvas.sx-cells").bounding_box()
+            assert box and box["width"] > 240, f"a picture of {box} in a window of {width} pixels"
+            assert tuner.root.evaluate(GAPS) < 60, f"a gap in a window of {width} pixels"
+            assert not tuner.root.evaluate(HIDDEN), "a point hides a number of the axis"
+            tuner.root.screenshot(path=picture.with_stem(f"{picture.stem}-{width}"))
     finally:
         page.set_viewport_size(wide or {"width": 1400, "height": 1000})
         page.evaluate("() => window.jupyterapp.commands.execute('apputils:change-theme', {theme: 'JupyterLab Light'})")
@@ -305,7 +372,7 @@ def test_nothing_is_cut_off_on_a_narrow_page(tuner: TunerPage, theme: str) -> No
 def test_copy_as_python_puts_the_state_on_the_clipboard(tuner: TunerPage) -> None:
     tuner.button("Copy as Python").click()
     shown = tuner.root.locator(".st-code")
-    expect(shown).to_contain_text("st.FFNSkip(threshold=")  # after the clipboard was written
+    expect(shown).to_contain_text("st.FFNSkip(sink=")  # after the clipboard was written
     copied = tuner.page.evaluate("navigator.clipboard.readText()")
     assert copied.strip() == (shown.text_content() or "").strip()
     compile(copied, "copied", "exec")
@@ -341,12 +408,12 @@ def test_a_fast_hand_disturbs_no_other_cell(tuner: TunerPage, notebook: Notebook
         tuner.page.mouse.move(x + 70 * math.sin(7 * time.monotonic()), y)
     tuner.page.mouse.move(x + 40, y)
     tuner.page.mouse.up()
-    stands = tuner.handle.get_attribute("aria-valuetext")
-    (lab.folder / "last").write_text(stands or "nowhere")
+    stands = tuner.place
+    (lab.folder / "last").write_text(stands)
     (lab.folder / "last").rename(lab.folder / "enough")
     notebook.wait(2)
     tuner.rest()
-    assert tuner.handle.get_attribute("aria-valuetext") == stands, "no echo moves the handle back"
+    assert tuner.place == stands, "no echo moves the handle back"
 
 
 def test_a_restarted_kernel_leaves_a_still_picture_and_the_cell_runs_again(

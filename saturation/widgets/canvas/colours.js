@@ -13,6 +13,8 @@ export const METRICS = {
   block_distance: { name: "cos(h, block(h))", axis: "cosine" },
   block_growth: { name: "|block(h) − h| / |h|", axis: "log" },
   naive_cosine: { name: "cos(norm h, FFN(norm h))", axis: "linear" },
+  magnitude: { name: "max |h| behind the layer", axis: "log" },
+  median: { name: "median |h| behind the layer", axis: "log" },
 };
 
 // viridis (Smith and van der Walt, 2015; CC0) at 17 places, from dark to bright

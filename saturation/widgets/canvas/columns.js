@@ -38,6 +38,16 @@ export function columnsOf(trace, metric, rows, first, stop, most) {
   return { count, starts, mean, absent, decoded };
 }
 
+/** Share of the tokens in each column that stand at the first positions of their sequence, [column]. */
+export function sinkShares(trace, rows, columns, sink) {
+  return Float32Array.from({ length: columns.count }, (_, column) => {
+    const [start, stop] = [columns.starts[column], columns.starts[column + 1]];
+    let first = 0;
+    for (let index = start; index < stop; index++) first += trace.position[rows[index]] < sink;
+    return first / (stop - start);
+  });
+}
+
 /** Share of the blocks in each column that a mask marks, [column, layer]. */
 export function markedShares(trace, rows, columns, mask) {
   const { layers } = trace;
@@ -53,15 +63,21 @@ export function markedShares(trace, rows, columns, mask) {
   return shares;
 }
 
-/** Mean over all tokens of what is known of each column, [layer]. */
-export function overColumns(columns, shares) {
+/** Rows among rows[first:stop] that stand at the first positions of their sequence. */
+export const sinkRows = (trace, rows, first, stop, sink) =>
+  rows.subarray(first, stop).filter((row) => trace.position[row] < sink);
+
+/** Mean of what is known of each column over its tokens, some rows with their marks left out, [layer]. */
+export function overColumns(columns, shares, mask, apart) {
   const layers = shares.length / Math.max(columns.count, 1);
   const sums = new Float64Array(layers);
   for (let column = 0; column < columns.count; column++) {
     const size = columns.starts[column + 1] - columns.starts[column];
     for (let layer = 0; layer < layers; layer++) sums[layer] += size * shares[column * layers + layer];
   }
-  return sums.map((sum) => sum / Math.max(columns.starts[columns.count] - columns.starts[0], 1));
+  for (const row of apart) for (let layer = 0; layer < layers; layer++) sums[layer] -= mask[row * layers + layer];
+  const tokens = columns.starts[columns.count] - columns.starts[0] - apart.length;
+  return sums.map((sum) => sum / Math.max(tokens, 1));
 }
 
 /** Places in rows[first:stop] at which another sequence begins; none where they would lie closer than `room` allows. */

@@ -61,7 +61,7 @@ export function viewControls(element, model, act) {
   );
   select.setAttribute("aria-pressed", "false");
   const clear = button("Clear", "clear the selection (escape)", () => tell(model, { selection: null }));
-  const ratios = make("output", { class: "sx-ratios", "aria-label": "predicted skip ratios" });
+  const ratios = make("span", { class: "sx-ratios", role: "group", "aria-label": "skip ratios" });
   element.append(
     labelled("Metric", metric, "which of the trace's numbers is drawn"),
     labelled("Tokens", phase, "which phase is shown"),
@@ -76,6 +76,7 @@ export function viewControls(element, model, act) {
     ratios,
   );
   return {
+    words: () => ratios.textContent,
     pressed: (on) => select.setAttribute("aria-pressed", String(on)),
     show(scene) {
       const names = Object.keys(scene.trace.metrics);
@@ -100,7 +101,7 @@ export function viewControls(element, model, act) {
 }
 
 const RATIOS = {
-  nominal: "of the blocks that may be skipped: skippable layers, decoded tokens past the warm-up",
+  nominal: "of the blocks that may be skipped: skippable layers, decoded tokens past the warm-up and the sink",
   decode: "of all blocks at decoded tokens",
   total: "of all blocks at all tokens, prefill included",
 };
@@ -112,14 +113,14 @@ export function ruleControls(element, model) {
     min: SLIDER.least,
     max: NEVER,
     step: SLIDER.step,
-    "aria-label": "threshold, a cosine on a scale logarithmic in 1 - cosine",
+    "aria-label": "threshold, a cosine",
   });
-  const cosine = make("output", { class: "sx-cosine" });
+  const cosine = make("span", { class: "sx-cosine", "aria-hidden": "true" }); // the slider reads it
   slider.addEventListener("input", () =>
     tell(model, { limit: slider.value > SLIDER.most ? null : -Number(slider.value), limits: [] }),
   );
   const counts = Object.fromEntries(
-    ["cold_start", "cold_end", "warmup", "horizon"].map((trait) => [trait, count(model, trait)]),
+    ["sink", "cold_start", "cold_end", "warmup", "horizon"].map((trait) => [trait, count(model, trait)]),
   );
   const on = choice(
     model,
@@ -143,6 +144,7 @@ export function ruleControls(element, model) {
       labelled("Cold start", counts.cold_start, "layers at the start that always run"),
       labelled("end", counts.cold_end, "layers at the end that always run"),
     ),
+    labelled("Sink", counts.sink, "positions at the start of every sequence that always run: the attention sink"),
     pair(labelled("Warm-up", counts.warmup, "tokens at the start that run in full"), on),
     labelled("Horizon", counts.horizon, "blocks to skip after the threshold is met; empty: all until the cold end"),
     pair(
@@ -157,7 +159,9 @@ export function ruleControls(element, model) {
     if (document.activeElement !== slider || -rule.limit !== Number(slider.value))
       slider.value = rule.limit === null ? NEVER : -rule.limit;
     cosine.textContent = scene.masked ? scene.label : ruleText(rule);
+    slider.setAttribute("aria-valuetext", cosine.textContent);
     const values = {
+      sink: rule.sink,
       cold_start: rule.coldStart,
       cold_end: rule.coldEnd,
       warmup: rule.warmup,

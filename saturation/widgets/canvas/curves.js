@@ -17,6 +17,9 @@ export function drawCurves(context, area, scene, profile, theme, ratio) {
   bars(context, area, profile.skipped, theme, ratio);
   if (scene.metric === "distance" && !scene.masked) threshold(context, area, scene, theme, ratio);
   curve(context, area, scale, profile.whole, { colour: theme.soft, width: 1 * ratio, dots: 0 });
+  context.setLineDash([2 * ratio, 3 * ratio]);
+  curve(context, area, scale, profile.sink, { colour: theme.sink, width: 2 * ratio, dots: 0 });
+  context.setLineDash([]);
   curve(context, area, scale, profile.chosen, { colour: theme.curve, width: 2.2 * ratio, dots: 2.6 * ratio });
   colourBar(context, area, scale, theme, ratio);
 }

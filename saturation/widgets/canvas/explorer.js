@@ -4,6 +4,7 @@ import { scaleOf } from "./colours.js";
 import { placesOf, spanOf } from "./columns.js";
 import { ruleControls, tell, viewControls } from "./controls.js";
 import { areaOf, drawPointer } from "./heatmap.js";
+import { keepKeys } from "./keys.js";
 import { build, dragThreshold, themeOf } from "./layout.js";
 import { cellsOf, fit, paint } from "./painting.js";
 import { listen } from "./pointing.js";
@@ -12,17 +13,17 @@ import { textStrip } from "./strip.js";
 import { numbers, openTrace, rowsOf } from "./traces.js";
 import { showWords } from "./words.js";
 
-const RULE = "limit limits _exact cold_start cold_end warmup warmup_on horizon prefill causal".split(" ");
+const RULE = "limit limits _exact sink cold_start cold_end warmup warmup_on horizon prefill causal".split(" ");
 const VIEW = "view selection metric phase height".split(" ");
 const THEME = "class style theme data-jp-theme-light data-jp-theme-name data-vscode-theme-kind".split(" ");
 const REST = 150; // milliseconds without a move before the kernel is told what was counted
 
 /** The rule that the traits say. */
 export function ruleOf(model) {
-  const [limit, limits, exact, coldStart, coldEnd, warmup, warmupOn, horizon, prefill, causal] = RULE.map((name) =>
+  const [limit, limits, exact, sink, coldStart, coldEnd, warmup, warmupOn, horizon, prefill, causal] = RULE.map((name) =>
     model.get(name),
   );
-  return { limit, limits, exact, coldStart, coldEnd, warmup, warmupOn, horizon, prefill, causal };
+  return { limit, limits, exact, sink, coldStart, coldEnd, warmup, warmupOn, horizon, prefill, causal };
 }
 
 /** Build a view in `el`. */
@@ -32,7 +33,7 @@ function render({ model, el }) {
   const parts = build(el);
   const scene = { hover: null, selecting: false };
   const dirty = { data: true, view: true, rule: true, pointer: true };
-  let [frame, rest, cells] = [0, 0, null];
+  let [frame, rest, cells, told] = [0, 0, null, null];
 
   // ---- what the traits say
 
@@ -57,12 +58,13 @@ function render({ model, el }) {
     scene.selected = scene.selection ? placesOf(scene.rows, scene.selection) : null;
     scene.reading = null;
     if (scene.hover?.index >= scene.rows.length) scene.hover = null;
-    parts.selection(scene);
   }
 
   function readRule() {
     const packed = model.get("mask");
+    const before = scene.rule?.sink;
     scene.rule = ruleOf(model);
+    dirty.view ||= scene.rule.sink !== before; // what is drawn apart
     scene.masked = Boolean(packed);
     scene.label = model.get("_label");
     if (scene.masked) {
@@ -101,6 +103,7 @@ function render({ model, el }) {
       parts.view.show(scene);
       parts.view.count(scene.decided.ratios, scene.masked);
       parts.rule(scene);
+      parts.legend(scene, cells.chosen || !scene.selected ? cells.apart.length : 0);
     }
     if (dirty.data || dirty.view) parts.strip.show(scene);
     else if (dirty.rule) parts.strip.shade(scene);
@@ -155,12 +158,21 @@ function render({ model, el }) {
     clearTimeout(rest);
     rest = setTimeout(() => {
       if (!scene.masked && scene.decided) model.set("predicted", scene.decided.ratios);
+      announce();
       model.save_changes();
     }, REST);
   }
 
+  /** Say the ratios once they have changed, not while they do. */
+  function announce() {
+    const words = parts.view.words();
+    if (told !== null && told !== words) parts.status.textContent = words;
+    told = words;
+  }
+
   // ---- wiring
 
+  keepKeys(parts.root, signal);
   const pointing = listen(parts.canvas, act, signal);
   parts.strip = textStrip(parts.text, (index) => {
     scene.hover = index === null ? null : { index, layer: null };

@@ -107,7 +107,7 @@ export function layerTicks(layers, height) {
 }
 
 /** Draw the layers along the left and the tokens along the foot, with a strip that tells prefill from decoded ones. */
-export function drawAxes(context, area, scene, columns, theme, ratio) {
+export function drawAxes(context, area, scene, { columns, strip }, theme, ratio) {
   const { left, top, width, height } = area;
   const { layers } = scene.trace;
   pencil(context, theme, ratio);
@@ -122,6 +122,7 @@ export function drawAxes(context, area, scene, columns, theme, ratio) {
   context.fillText("layer", 0, 0);
   context.restore();
   phaseStrip(context, area, columns, theme, ratio);
+  sinkStrip(context, area, strip, theme, ratio);
   const y = top + height + (AXIS.gap + AXIS.strip + 10) * ratio;
   const [first, stop] = scene.range;
   const step = Math.max(1, Math.round(niceStep(((stop - first) * 80 * ratio) / width)));
@@ -156,6 +157,18 @@ function phaseStrip(context, area, columns, theme, ratio) {
     context.fillRect(left + from, y, to - from, AXIS.strip * ratio);
     context.globalAlpha = 1;
   }
+}
+
+/** The attention sink, in the lower half of that strip. */
+function sinkStrip(context, area, shares, theme, ratio) {
+  const [y, height] = [area.top + area.height + (AXIS.gap + AXIS.strip / 2) * ratio, (AXIS.strip * ratio) / 2];
+  context.fillStyle = theme.sink;
+  shares.forEach((share, column) => {
+    const [from, to] = [column, column + 1].map((edge) => area.left + (edge * area.width) / shares.length);
+    context.globalAlpha = share;
+    context.fillRect(from, y, to - from, height);
+  });
+  context.globalAlpha = 1;
 }
 
 /** Letters of the theme. */

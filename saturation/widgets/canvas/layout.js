@@ -4,7 +4,7 @@ import { make } from "./controls.js";
 import { scaleOf } from "./colours.js";
 import { CURVES } from "./curves.js";
 
-/** Build the elements in `el`: {root, viewRow, ruleRow, canvas, over, curves, tip, status, text, selection(scene)}. */
+/** Build the elements in `el`: {root, viewRow, ruleRow, canvas, over, curves, tip, status, text, legend(scene, apart)}. */
 export function build(el) {
   const canvas = make("canvas", {
     class: "sx-cells",
@@ -35,8 +35,7 @@ export function build(el) {
   );
   const root = make(
     "div",
-    { class: "sx", "data-lm-suppress-shortcuts": "true" }, // keys are the widget's, not commands of JupyterLab
-
+    { class: "sx" },
     ruleRow,
     viewRow,
     make("div", { class: "sx-plots" }, map, make("div", { class: "sx-side" }, curves)),
@@ -46,12 +45,15 @@ export function build(el) {
   );
   el.replaceChildren(root);
   const chosen = legend.querySelector(".sx-key-curve").nextSibling;
-  const selection = (scene) => {
+  const sink = legend.querySelector(".sx-key-sink").parentElement;
+  const name = (scene, apart) => {
     const [first, stop] = scene.selected ?? scene.range;
-    const count = (stop - first).toLocaleString("en");
+    const count = (stop - first - apart).toLocaleString("en");
     chosen.textContent = `mean of ${count} tokens ${scene.selected ? "selected" : "in view"}`;
+    sink.hidden = apart === 0;
+    sink.lastChild.textContent = `mean of ${apart.toLocaleString("en")} in the attention sink`;
   };
-  return { root, viewRow, ruleRow, canvas, over, curves, tip, status, text, selection };
+  return { root, viewRow, ruleRow, canvas, over, curves, tip, status, text, legend: name };
 }
 
 const LEGEND = [
@@ -59,6 +61,7 @@ const LEGEND = [
   ["sx-key-prefill", "prefill"],
   ["sx-key-decode", "decode"],
   ["sx-key-curve", "mean"],
+  ["sx-key-sink", "attention sink"],
   ["sx-key-whole", "whole trace"],
   ["sx-key-bar", "share skipped"],
   ["sx-key-threshold", "threshold (drag it)"],
@@ -76,6 +79,7 @@ const COLOURS = [
   "threshold",
   "prefill",
   "decode",
+  "sink",
   "dim",
 ];
 

@@ -1,6 +1,6 @@
 // A scene on its canvases: what a move of the rule changes, and what only a move of the view does.
 
-import { columnsOf, markedShares, overColumns, sequenceStarts } from "./columns.js";
+import { columnsOf, markedShares, overColumns, sequenceStarts, sinkRows, sinkShares } from "./columns.js";
 import { CURVES, drawCurves } from "./curves.js";
 import { areaOf, cellPicture, drawAxes, drawCells, hatchOf, hidden, veilPicture } from "./heatmap.js";
 import { meansOf, once, sharesOf } from "./traces.js";
@@ -21,17 +21,24 @@ export function fit(canvases, height, ratio) {
 
 /** What is drawn of the tokens in view and does not change with the rule. */
 export function cellsOf(scene, area, ratio) {
-  const { trace, metric, rows, range } = scene;
+  const { trace, metric, rows, range, rule } = scene;
+  const [first, past] = [[0, rule.sink], [rule.sink, Infinity]]; // positions
   const columns = columnsOf(trace, metric, rows, ...range, area.width);
   const chosen = scene.selected && scene.selected[0] < scene.selected[1] ? scene.selected : null;
+  const span = chosen ?? range;
   return {
     columns,
     chosen,
     picture: cellPicture(columns, trace.layers, scene.scale),
     hatching: hidden(area.width, area.height),
     sequences: sequenceStarts(trace, rows, ...range, area.width / (10 * ratio)),
-    means: meansOf(trace, metric, rows, ...(chosen ?? range)),
-    whole: once(trace, `means ${metric} ${scene.phase}`, () => meansOf(trace, metric, rows, 0, rows.length)),
+    apart: sinkRows(trace, rows, ...span, rule.sink),
+    strip: sinkShares(trace, rows, columns, rule.sink),
+    means: meansOf(trace, metric, rows, ...span, past),
+    sink: meansOf(trace, metric, rows, ...span, first),
+    whole: once(trace, `means ${metric} ${scene.phase} ${rule.sink}`, () =>
+      meansOf(trace, metric, rows, 0, rows.length, past),
+    ),
   };
 }
 
@@ -47,10 +54,10 @@ export function paint(parts, scene, cells, area, theme, ratio) {
     theme,
     ratio,
   });
-  drawAxes(context, area, scene, cells.columns, theme, ratio);
+  drawAxes(context, area, scene, cells, theme, ratio);
   const skipped = cells.chosen
-    ? sharesOf(trace, decided.mask, rows, ...cells.chosen)
-    : overColumns(cells.columns, shares);
-  const profile = { whole: cells.whole, chosen: cells.means, skipped };
+    ? sharesOf(trace, decided.mask, rows, ...cells.chosen, scene.rule.sink)
+    : overColumns(cells.columns, shares, decided.mask, cells.apart);
+  const profile = { whole: cells.whole, chosen: cells.means, sink: cells.sink, skipped };
   drawCurves(parts.curves.getContext("2d"), areaOf(parts.curves, ratio, CURVES), scene, profile, theme, ratio);
 }

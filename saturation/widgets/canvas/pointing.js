@@ -122,7 +122,6 @@ export function listen(canvas, act, signal) {
     };
     if (event.ctrlKey || event.metaKey || event.altKey || !keys[event.key]) return;
     event.preventDefault();
-    event.stopPropagation(); // JupyterLab moves between cells with the same keys
     keys[event.key]();
   });
 

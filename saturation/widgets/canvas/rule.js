@@ -1,6 +1,7 @@
 // The rule of FFN-SkipLLM on a whole trace, in the browser: the twin of saturation/policies, held equal to it by tests.
 // A trace is {rows, layers, distance [token, layer], sequence, position, generated, before [token]}, a rule has the
-// names of the widget's traits: {limit, limits, exact, coldStart, coldEnd, warmup, warmupOn, horizon, prefill, causal}.
+// names of the widget's traits: {limit, limits, exact, sink, coldStart, coldEnd, warmup, warmupOn, horizon, prefill,
+// causal}.
 
 const SAME = 1e-9; // places closer than this are one, but for rounding
 
@@ -24,6 +25,7 @@ export function greatestDistances(rule, layers) {
 export function eligibleTokens(trace, rule) {
   const eligible = new Uint8Array(trace.rows);
   for (let row = 0; row < trace.rows; row++) {
+    if (trace.position[row] < rule.sink) continue;
     const decoded = trace.generated[row] > 0;
     const given = rule.prefill && !decoded;
     const late =
@@ -120,7 +122,7 @@ export class Decider {
 
   /** What a rule skips: {mask [token, layer], eligible [token], critical [token, layer] or null, ratios}. */
   apply(rule) {
-    const key = JSON.stringify([rule.coldStart, rule.coldEnd, rule.warmup, rule.warmupOn, rule.prefill]);
+    const key = JSON.stringify([rule.sink, rule.coldStart, rule.coldEnd, rule.warmup, rule.warmupOn, rule.prefill]);
     if (key !== this.key) {
       this.key = key;
       this.eligible = eligibleTokens(this.trace, rule);

@@ -1,6 +1,6 @@
 // Under the canvas: the text of the tokens in view, each shaded by the share of its blocks that are skipped.
 
-import { textAt } from "./traces.js";
+import { holderOf, textAt } from "./traces.js";
 
 const MOST = 300; // tokens written at once
 
@@ -11,6 +11,7 @@ export function textStrip(element, hovered) {
   note.className = "sx-note";
   text.className = "sx-text";
   text.tabIndex = 0;
+  text.setAttribute("role", "region");
   text.setAttribute("aria-label", "text of the tokens in view, shaded by the share of skipped blocks");
   let [from, spans, pointed] = [0, [], null];
   const indexOf = (target) => (target.dataset?.index === undefined ? null : Number(target.dataset.index));
@@ -22,8 +23,8 @@ export function textStrip(element, hovered) {
     const middle = scene.reading ?? first + MOST / 2; // a token that was clicked stands in the middle
     from = Math.max(first, Math.min(middle - MOST / 2, stop - MOST));
     const to = Math.min(stop, from + MOST);
-    spans = Array.from({ length: to - from }, (_, offset) => tokenSpan(scene, from + offset));
-    text.replaceChildren(...spans);
+    spans = spansOf(scene, from, to);
+    text.replaceChildren(...sequencesOf(scene, from, spans));
     pointed = null;
     note.textContent = noteOf(from, to, stop - first);
     shade(scene);
@@ -32,12 +33,13 @@ export function textStrip(element, hovered) {
   function shade(scene) {
     const { layers, distance } = scene.trace;
     const { mask } = scene.decided;
-    spans.forEach((span, offset) => {
-      let skipped = 0;
+    for (let offset = 0, first = 0, skipped = 0; offset < spans.length; offset++) {
       const at = scene.rows[from + offset] * layers;
       for (let layer = 0; layer < layers; layer++) skipped += mask[at + layer] | Number.isNaN(distance[at + layer]);
-      span.style.setProperty("--share", (skipped / layers).toFixed(3));
-    });
+      if (spans[offset] === spans[offset + 1]) continue; // more tokens of one character
+      spans[offset].style.setProperty("--share", (skipped / layers / (offset + 1 - first)).toFixed(3));
+      [first, skipped] = [offset + 1, 0];
+    }
   }
 
   function point(index, follow) {
@@ -58,13 +60,38 @@ function noteOf(from, to, inView) {
   return `text of ${some} of the ${all} tokens in view; zoom in, or click the canvas to read elsewhere`;
 }
 
+/** The element of each token from one place to another: tokens that hold one character together share theirs. */
+function spansOf(scene, from, to) {
+  const spans = new Array(to - from);
+  for (let index = to - 1; index >= from; index--) {
+    const holder = holderOf(scene.trace, scene.rows, index);
+    spans[index - from] = holder > index && holder < to ? spans[holder - from] : tokenSpan(scene, index);
+  }
+  return spans;
+}
+
+/** The elements in a block for each sequence, whose lines run from right to left where their words do. */
+function sequencesOf(scene, from, spans) {
+  const blocks = [];
+  spans.forEach((span, offset) => {
+    const sequence = String(scene.trace.sequence[scene.rows[from + offset]]);
+    if (blocks.at(-1)?.dataset.sequence !== sequence) {
+      blocks.push(document.createElement("div"));
+      blocks.at(-1).className = "sx-sequence";
+      blocks.at(-1).dataset.sequence = sequence;
+    }
+    blocks.at(-1).append(span);
+  });
+  return blocks;
+}
+
+const NAMED = /^\s*(<[^<>\s]+>|\[[A-Z_]+\])\s*$/; // a special token: its letters say nothing of how a line runs
+
 function tokenSpan(scene, index) {
   const row = scene.rows[index];
-  const span = document.createElement("span");
   const text = textAt(scene.trace, row);
+  const span = document.createElement(NAMED.test(text) ? "bdi" : "span");
   span.className = scene.trace.generated[row] > 0 ? "sx-token" : "sx-token sx-given";
-  if (index > 0 && scene.trace.sequence[row] !== scene.trace.sequence[scene.rows[index - 1]])
-    span.classList.add("sx-first");
   span.dataset.index = index;
   span.textContent = text === "" ? "∅" : text.replaceAll("\n", "↵\n"); // always as text, whatever it holds
   return span;

@@ -55,6 +55,22 @@ export function rowsBefore(sequence) {
 /** Text of the token at a row. */
 export const textAt = (trace, row) => trace.texts[trace.codes[row]];
 
+const BYTES = 4; // of a character in UTF-8 at most
+const SEVERAL = 0x80; // the first character that has more than one
+
+/**
+ * Place among `rows` of the token whose text holds the bytes of that at `index`. A character that several tokens hold
+ * stands at the last of them; those before it have no text of their own.
+ */
+export function holderOf(trace, rows, index) {
+  const same = (at) => at < rows.length && trace.sequence[rows[at]] === trace.sequence[rows[index]];
+  for (let at = index; at < index + BYTES && same(at); at++) {
+    const text = textAt(trace, rows[at]);
+    if (text !== "") return text.codePointAt(0) >= SEVERAL ? at : index;
+  }
+  return index;
+}
+
 /** Rows of a phase in order. */
 export function rowsOf(trace, phase) {
   trace.shown[phase] ??= Int32Array.from(trace.generated.keys()).filter(
@@ -74,13 +90,18 @@ export function lowerBound(rising, value) {
   return low;
 }
 
-/** Mean of a metric at each layer over rows[start:stop], blocks that did not run left out; NaN where none ran. */
-export function meansOf(trace, metric, rows, start, stop) {
+/**
+ * Mean of a metric at each layer over the rows[start:stop] at these positions, [from, to), blocks that did not run
+ * left out; NaN where none ran.
+ */
+export function meansOf(trace, metric, rows, start, stop, [from, to] = [0, Infinity]) {
   const { layers } = trace;
   const values = trace.metrics[metric];
   const sums = new Float64Array(layers);
   const counts = new Float64Array(layers);
   for (let index = start; index < stop; index++) {
+    const position = trace.position[rows[index]];
+    if (position < from || position >= to) continue;
     for (let layer = 0, at = rows[index] * layers; layer < layers; layer++, at++) {
       if (values[at] === values[at]) {
         sums[layer] += values[at];
@@ -91,14 +112,17 @@ export function meansOf(trace, metric, rows, start, stop) {
   return sums.map((sum, layer) => sum / counts[layer]);
 }
 
-/** Share of the rows[start:stop] whose block is marked, at each layer. */
-export function sharesOf(trace, mask, rows, start, stop) {
+/** Share of the rows[start:stop] past the sink whose block is marked, at each layer. */
+export function sharesOf(trace, mask, rows, start, stop, sink) {
   const { layers } = trace;
   const counts = new Float64Array(layers);
+  let tokens = 0;
   for (let index = start; index < stop; index++) {
+    if (trace.position[rows[index]] < sink) continue;
+    tokens++;
     for (let layer = 0, at = rows[index] * layers; layer < layers; layer++) counts[layer] += mask[at + layer];
   }
-  return counts.map((count) => count / Math.max(stop - start, 1));
+  return counts.map((count) => count / Math.max(tokens, 1));
 }
 
 /** Kept result of counting something on a trace. */

@@ -4,7 +4,7 @@ import { make } from "./controls.js";
 import { areaOf } from "./heatmap.js";
 import { METRICS, cosineText, valueText } from "./colours.js";
 import { greatestDistances } from "./rule.js";
-import { textAt } from "./traces.js";
+import { holderOf, textAt } from "./traces.js";
 
 /** Show the words about the block that is pointed at beside it, or none; they are spoken where a key asked for them. */
 export function showWords(parts, scene, columns) {
@@ -29,10 +29,9 @@ export function showWords(parts, scene, columns) {
 function wordsOf(scene, { index, layer }, columns) {
   const { trace } = scene;
   const row = scene.rows[index];
-  const text = textAt(trace, row);
   const phase = trace.generated[row] > 0 ? `decode, token ${trace.generated[row]}` : "prefill";
   const lines = [
-    ["", text === "" ? "∅ (no text)" : JSON.stringify(text)],
+    ["", titleOf(scene, index)],
     [
       "token",
       `${row.toLocaleString("en")} · sequence ${trace.sequence[row]}, position ${trace.position[row]} · ${phase}`,
@@ -62,9 +61,23 @@ function wordsOf(scene, { index, layer }, columns) {
   return lines;
 }
 
+/** A token's text in quotes, or that of the character whose bytes it holds a part of. */
+function titleOf({ trace, rows }, index) {
+  const holder = holderOf(trace, rows, index);
+  const text = JSON.stringify(textAt(trace, rows[holder]));
+  if (holder !== index) return `part of ${text}`;
+  return text === '""' ? "∅ (no text)" : text;
+}
+
 function sharing(columns, index) {
   const column = columns.starts.findIndex((start, at) => index >= start && index < columns.starts[at + 1]);
   return column < 0 ? 1 : columns.starts[column + 1] - columns.starts[column];
+}
+
+/** What leaves a token alone. */
+function whatOf(trace, rule, row) {
+  if (trace.generated[row] === 0 && !rule.prefill) return "prefill";
+  return trace.position[row] < rule.sink ? "attention sink" : "warm-up";
 }
 
 /** Whether a block is skipped, and why. */
@@ -76,7 +89,7 @@ function whyOf(scene, row, layer) {
   if (scene.masked) return `${skipped ? "skipped" : "runs"}: ${scene.label || "given mask"}`;
   if (layer < rule.coldStart) return "runs: cold start";
   if (layer >= layers - rule.coldEnd) return "runs: cold end";
-  if (!decided.eligible[row]) return trace.generated[row] > 0 || rule.prefill ? "runs: warm-up" : "runs: prefill";
+  if (!decided.eligible[row]) return `runs: ${whatOf(trace, rule, row)}`;
   const seen = rule.causal ? trace.before[row] : row;
   if (seen < 0) return "runs: no token before";
   const greatest = greatestDistances(rule, layers);

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-_CUT = "�"  # stands for bytes that are no character, or not yet
+CUT = "�"  # stands for bytes that are no character, or not yet
 _LONGEST = 32  # tokens decoded for the next piece before their beginning is dropped
 _KEPT = 8  # tokens that stay: what a tokenizer does with a token depends on the few before it
 
@@ -31,7 +31,7 @@ class Pieces:
         return [*self._found, *last]
 
     def _add(self, ids: Sequence[int], end: int) -> None:
-        whole = self._text(ids, self._first, end).rstrip(_CUT)
+        whole = self._text(ids, self._first, end).rstrip(CUT)
         self._found.append(whole[len(self._before) :])
         self._before = max(self._before, whole, key=len)
         if end - self._first >= _LONGEST:

@@ -1,0 +1,104 @@
+"""The matrices of the decoder layers, [outputs, inputs] whichever way a module stores them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
+
+from .blocks import UnsupportedModel
+from .layers import decoder_layers
+
+_FLOATS = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
+
+
+@dataclass(frozen=True, eq=False)
+class Matrix:
+    """One linear map of a decoder layer.
+
+    Attributes
+    ----------
+    layer
+        Number of the layer, from 0.
+    name
+        Of the module, within its layer.
+    module
+        An nn.Linear or GPT-2's Conv1D.
+    """
+
+    layer: int
+    name: str
+    module: nn.Module
+
+    @property
+    def key(self) -> str:
+        """Layer and name, unique in a model."""
+        return f"{self.layer}.{self.name}"
+
+    @property
+    def weight(self) -> Tensor:
+        """[outputs, inputs], a view of what the module holds."""
+        weight: Tensor = self.module.weight.data  # type: ignore[assignment]
+        return weight.T if isinstance(self.module, Conv1D) else weight
+
+    def write(self, weight: Tensor) -> None:
+        """Put a matrix [outputs, inputs] in the place of the module's."""
+        self.weight.copy_(weight)
+
+
+def find_matrices(model: PreTrainedModel) -> list[list[Matrix]]:
+    """The matrices of every decoder layer, in order; embeddings and head are none of them.
+
+    Raises
+    ------
+    UnsupportedModel
+        For quantised or offloaded weights, weights that other modules hold too, and experts that share one tensor.
+    """
+    quantised = getattr(model, "is_quantized", False) or getattr(model.config, "quantization_config", None)
+    if quantised:
+        raise UnsupportedModel(
+            f"expected weights that can be set to zero one by one, but {type(model).__name__} is quantised; prune the "
+            "model it was made of, and quantise that"
+        )
+    owners = Counter(id(parameter) for module in model.modules() for parameter in module.parameters(recurse=False))
+    found = [_of_layer(model, index, layer) for index, layer in enumerate(decoder_layers(model))]
+    for matrix in (matrix for layer in found for matrix in layer):
+        _check(model, matrix, owners)
+    return found
+
+
+def _of_layer(model: PreTrainedModel, index: int, layer: nn.Module) -> list[Matrix]:
+    found = [
+        Matrix(index, name, module) for name, module in layer.named_modules() if isinstance(module, nn.Linear | Conv1D)
+    ]
+    held = {id(matrix.module.weight) for matrix in found}
+    for name, parameter in layer.named_parameters():
+        if parameter.ndim > 1 and id(parameter) not in held:
+            raise UnsupportedModel(
+                f"expected every matrix of a decoder layer in an nn.Linear or Conv1D of its own, but layer {index} of "
+                f"{type(model).__name__} holds {name} {list(parameter.shape)}; this family cannot be pruned"
+            )
+    return found
+
+
+def _check(model: PreTrainedModel, matrix: Matrix, owners: Counter[int]) -> None:
+    weight = matrix.module.weight
+    if owners[id(weight)] > 1:
+        raise UnsupportedModel(
+            f"expected matrices that belong to one module each, but that of {matrix.name} in layer {matrix.layer} of "
+            f"{type(model).__name__} is tied to another's; untie them first"
+        )
+    if weight.is_meta:
+        raise UnsupportedModel(
+            f"expected weights that are in memory, but those of {matrix.name} in layer {matrix.layer} of "
+            f"{type(model).__name__} are offloaded; load the model without device_map, or prune on a larger machine"
+        )
+    if weight.dtype not in _FLOATS:
+        raise UnsupportedModel(
+            f"expected weights in float32, bfloat16 or float16, but those of {matrix.name} in layer {matrix.layer} of "
+            f"{type(model).__name__} are {str(weight.dtype).removeprefix('torch.')}; load the model in another dtype"
+        )

@@ -1,0 +1,8 @@
+"""Texts that thresholds and pruning scores are computed on: any source, one format, an equal budget of real tokens."""
+
+from .drawing import draw
+from .formats import FORMATS
+from .sample import Sample
+from .sources import CONTROLS, GENERATED, MIXTURE, Source, kinds, open_source
+
+__all__ = ["CONTROLS", "FORMATS", "GENERATED", "MIXTURE", "Sample", "Source", "draw", "kinds", "open_source"]

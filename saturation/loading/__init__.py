@@ -1,0 +1,26 @@
+"""A checkpoint, a GGUF file or a named model becomes a model and a tokenizer. Only this room may touch the network."""
+
+from .advice import LoadingError
+from .bundled import DEMO, verify
+from .fetching import cache, cached, fetch, fetch_gguf
+from .header import read as gguf_header
+from .named import MODELS
+from .opening import config_of, load, untrained
+from .origin import Origin, origin
+
+__all__ = [
+    "DEMO",
+    "MODELS",
+    "LoadingError",
+    "Origin",
+    "cache",
+    "cached",
+    "config_of",
+    "fetch",
+    "fetch_gguf",
+    "gguf_header",
+    "load",
+    "origin",
+    "untrained",
+    "verify",
+]

@@ -1,0 +1,75 @@
+"""An action in place of skipping: a block runs its most important neurons alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from numbers import Real
+
+import numpy as np
+
+from .arrays import Arrays
+
+
+@dataclass(frozen=True)
+class Narrow:
+    """Run a feed-forward block with some of its neurons, where a policy would leave the whole block out.
+
+    A block is a sum over its neurons, so that one with fewer reads fewer bytes. What the others give on average on
+    calibration text can be added, which costs nothing. `saturation.narrow` measures the order of the neurons.
+
+    Parameters
+    ----------
+    width
+        Share of each block's neurons that run, from 0 to 1. At 0 without `mean` the block is skipped; at 0 with it,
+        the block's mean on calibration text stands in.
+    arrays
+        For each layer, such as 3: "order 3" int [neuron], the most important first, and "mean 3" float [neuron], the
+        mean of each activation on calibration text.
+    model
+        Name of the model that they are of.
+    mean
+        Whether what the neurons left out give on average is added.
+    """
+
+    width: float
+    arrays: Arrays
+    model: str
+    mean: bool = True
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.width, Real) or isinstance(self.width, bool) or not 0 <= self.width <= 1:
+            raise ValueError(
+                f"expected a width from 0 to 1, the share of neurons that run, got {self.width!r}; 0.5 runs half"
+            )
+
+    @property
+    def skips(self) -> bool:
+        """Whether nothing is left to run or to add: then it is a skip."""
+        return self.width == 0 and not self.mean
+
+    def kept(self, layer: int) -> np.ndarray:
+        """Numbers of the neurons that run, rising, int [neuron]."""
+        order = self.arrays[f"order {layer}"]
+        return np.sort(order[: round(self.width * len(order))])
+
+    def dropped_mean(self, layer: int) -> np.ndarray | None:
+        """Mean activations of the neurons that do not run, zero for the others, float [neuron]; None without `mean`."""
+        if not self.mean:
+            return None
+        mean = self.arrays[f"mean {layer}"].copy()
+        mean[self.kept(layer)] = 0
+        return mean
+
+    def check(self, layers: int) -> None:
+        """Raise ValueError where it is of a model with another number of layers."""
+        if (ours := len(self.arrays) // 2) != layers:
+            raise ValueError(
+                f"expected neurons of a model with {layers} layers, got those of {self.model!r} with {ours}; measure "
+                "them on this model with saturation.narrow"
+            )
+
+    def describe(self) -> str:
+        """A few words for a legend."""
+        if self.skips:
+            return "skip"
+        return f"narrow to {100 * self.width:.3g}%" + ("" if self.mean else " without mean")

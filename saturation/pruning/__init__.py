@@ -1,0 +1,25 @@
+"""Remove weights for good: one by one (magnitude, Wanda, SparseGPT), N of every M, or whole neurons."""
+
+from ..anatomy import Matrix, find_matrices
+from .choosing import Pattern
+from .moments import Moments
+from .neurons import SCORES
+from .ordering import narrow
+from .pruning import Statistics, gather, prune
+from .report import Report
+from .settings import METHODS, UPDATES
+
+__all__ = [
+    "METHODS",
+    "SCORES",
+    "UPDATES",
+    "Matrix",
+    "Moments",
+    "Pattern",
+    "Report",
+    "Statistics",
+    "find_matrices",
+    "gather",
+    "narrow",
+    "prune",
+]

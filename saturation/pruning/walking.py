@@ -1,0 +1,90 @@
+"""Calibration texts on their way through a model, layer by layer."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from ..anatomy import decoder_layers, first, given, input_device
+from ..patching import Hooks
+from ..recording import padded
+
+
+def few_logits(model: PreTrainedModel) -> dict[str, int]:
+    """Arguments of a pass whose logits nobody reads: those of one position alone, where the model can be asked so."""
+    return {"logits_to_keep": 1} if "logits_to_keep" in inspect.signature(model.forward).parameters else {}
+
+
+class Walk:
+    """The residual stream of all calibration texts in front of one layer, and how each layer is called.
+
+    Only that stream is kept, [tokens, hidden] over all texts; what a layer computes inside is gone when it has run.
+    The arguments of the layers' calls (masks, rotary angles) are taken from one forward pass of the model.
+
+    Parameters
+    ----------
+    model
+        In eval mode.
+    rows
+        Token ids of each text.
+    batch_size
+        Texts per pass; they are batched by length and padded on the right, where causal attention cannot see it.
+    """
+
+    def __init__(self, model: PreTrainedModel, rows: Sequence[Sequence[int]], batch_size: int) -> None:
+        self.model, self.layers = model, decoder_layers(model)
+        order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
+        self.batches = [[rows[i] for i in order[at : at + batch_size]] for at in range(0, len(rows), batch_size)]
+        self.real: list[Tensor] = []  # [batch, width] bool: no padding
+        self.hidden: list[Tensor] = []  # [batch, width, hidden] in front of the layer
+        self._calls: list[list[tuple[tuple[Any, ...], dict[str, Any]]]] = []  # by batch, by layer
+        with torch.no_grad():
+            for batch in self.batches:
+                self._open(batch)
+
+    @property
+    def tokens(self) -> int:
+        """Real tokens of all texts."""
+        return sum(int(real.sum()) for real in self.real)
+
+    def _open(self, batch: list[Sequence[int]]) -> None:
+        """Read a batch once, and keep how the layers were called."""
+        calls: dict[nn.Module, tuple[tuple[Any, ...], dict[str, Any]]] = {}
+        streams: list[Tensor] = []
+
+        def keep(layer: nn.Module, args: tuple[Any, ...], named: dict[str, Any]) -> None:
+            if not streams:
+                streams.append(given(args, named).clone())
+            calls[layer] = args[1:], {name: value for name, value in named.items() if name != "hidden_states"}
+
+        ids, mask = padded(batch, "right", input_device(self.model))
+        hooks = Hooks()
+        with hooks.held():
+            for layer in self.layers:
+                hooks.before(layer, keep)
+            self.model(input_ids=ids, attention_mask=mask, use_cache=False, **few_logits(self.model))
+        self.real.append(mask.bool())
+        self.hidden.append(streams[0])
+        self._calls.append([calls[layer] for layer in self.layers])
+
+    def run(self, index: int, before: Callable[[Tensor], None] | None = None) -> Iterator[Tensor]:
+        """Run one layer on all texts; yields what it gives, [batch, width, hidden], batch by batch.
+
+        `before` is told of each batch which of its places are real.
+        """
+        for number, (stream, real) in enumerate(zip(self.hidden, self.real, strict=True)):
+            if before is not None:
+                before(real)
+            args, named = self._calls[number][index]
+            with torch.no_grad():
+                yield first(self.layers[index](stream, *args, **named))
+
+    def step(self, index: int) -> None:
+        """Move the stream behind a layer, as that layer now is."""
+        for number, stream in enumerate(self.run(index)):
+            self.hidden[number] = stream

@@ -1,0 +1,1 @@
+"""Modules that are laid beside exported weights: what transformers and vLLM need to know to read them."""

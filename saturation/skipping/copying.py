@@ -1,0 +1,84 @@
+"""Copies of a block's most important neurons, which a narrow block runs: the model's own weights stay untouched."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from ..anatomy import Block, FeedForward, feedforwards, find_matrices, narrowed
+from ..policies import Narrow
+from .partly import like
+
+_INSTEAD = "give the policy no action, so that it skips whole blocks"
+
+
+@dataclass(frozen=True, eq=False)
+class Copy:
+    """Some neurons of one block.
+
+    Attributes
+    ----------
+    narrow
+        Modules that have those neurons alone.
+    """
+
+    narrow: FeedForward
+
+    def __call__(self, block: Block, x: Tensor) -> Any:
+        """What the narrow block gives for all of x [..., hidden], in the form that the layer expects."""
+        return block.giving(x, self.narrow.output(x).reshape(x.shape))
+
+    def add(self, delta: Tensor, x: Tensor, tokens: Tensor) -> None:
+        """Put what it gives for some tokens of the flattened [batch * width] at their places, zero before, in delta."""
+        hidden = x.shape[-1]
+        found = self.narrow.output(like(x.reshape(-1, hidden)[tokens], x)).reshape(-1, hidden)
+        delta.view(-1, hidden)[tokens] = found.to(delta.dtype)
+
+
+def copies(model: PreTrainedModel, action: Narrow, layers: Iterable[int]) -> dict[int, Copy]:
+    """The copies that some layers of a model run.
+
+    Raises
+    ------
+    UnsupportedModel
+        Where its blocks are no sums over neurons.
+    ValueError
+        Where the action is of blocks with other numbers of neurons.
+    MemoryError
+        Where they do not fit.
+    """
+    blocks, made = feedforwards(model, find_matrices(model), instead=_INSTEAD), {}
+    needed = sum(blocks[layer].bytes * len(action.kept(layer)) for layer in layers)
+    for layer in layers:
+        try:
+            made[layer] = _copy(model, blocks[layer], action, layer)
+        except RuntimeError as error:  # torch.OutOfMemoryError is one
+            if "memory" not in str(error):
+                raise
+            raise MemoryError(
+                f"expected room for {needed / 1e6:,.0f} MB beside the model, a copy of the neurons that narrow blocks "
+                f"run, but there was none at layer {layer}; take a smaller width, or let fewer layers be narrowed"
+            ) from error
+    return made
+
+
+def _copy(model: PreTrainedModel, one: FeedForward, action: Narrow, layer: int) -> Copy:
+    if (ours := len(action.arrays[f"order {layer}"])) != one.width:
+        raise ValueError(
+            f"expected {one.width} neurons in layer {layer} of {type(model).__name__}, got an action with {ours}; "
+            "measure them on this model with saturation.narrow"
+        )
+    down = one.down.weight
+    kept = torch.from_numpy(action.kept(layer)).to(down.device, torch.long)
+    mean = action.dropped_mean(layer)
+    bias = None if mean is None else down.float() @ torch.from_numpy(mean).to(down.device, torch.float32)
+    if len(kept):
+        return Copy(narrowed(one, kept, bias))
+    mute = narrowed(one, kept.new_zeros(1), bias)  # not every family can run a matrix without rows
+    mute.down.weight.zero_()
+    return Copy(mute)

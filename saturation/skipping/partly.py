@@ -1,0 +1,94 @@
+"""Running a feed-forward block for some tokens of a pass, and the sums of what came out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ..anatomy import Block, first
+from ..recording import Rows, ends
+from ..similarity import distance_and_growth, sums
+
+Sums = Tensor | np.ndarray  # a, b, c and p of `similarity.sums`, [4, token]
+_TURNS = 0.05  # least share of |f|^2 across h at which float32 dot products keep p to a relative 1e-4
+
+
+def block_sums(block: Block, rows: Rows, x: Tensor, delta: Tensor) -> Sums:
+    """Sums of the tokens that are no padding; for a single token on the CPU by the shortest way."""
+    hidden = x.shape[-1]
+    if len(rows) == 1 and x.numel() == hidden and x.device.type == "cpu" and x.dtype == delta.dtype == torch.float32:
+        h, f = x.reshape(-1), delta.reshape(-1)  # [hidden]
+        a, b, c = (torch.dot(*pair).item() for pair in ((h, h), (h, f), (f, f)))
+        b, c = b * block.multiplier, c * block.multiplier**2
+        if a and a * c - b * b > _TURNS * a * c:
+            return np.array([[a], [b], [c], [c - b * b / a]])
+    x, delta = x.detach().reshape(-1, hidden), delta.detach().reshape(-1, hidden)
+    if rows.index is not None:
+        index = torch.from_numpy(rows.index).to(x.device)
+        x, delta = x[index], delta[index]
+    return sums(x, delta if block.multiplier == 1 else delta.to(torch.float32) * block.multiplier)
+
+
+def distances(abcp: Sums) -> np.ndarray:
+    """1 - cos [token] as a Trace keeps it, so that the live decision and its replay compare the same numbers."""
+    if isinstance(abcp, np.ndarray):
+        return np.array([distance_and_growth(abcp[:, 0].tolist())[0]], dtype=np.float32)
+    with np.errstate(all="ignore"):
+        return distance_and_growth(abcp.double().cpu().numpy())[0].astype(np.float32)
+
+
+def kept_tokens(rows: Rows, mask: np.ndarray, x: Tensor) -> Tensor:
+    """Where in the flattened [batch * width] the tokens stand that run; padding does not."""
+    index = np.flatnonzero(~mask) if rows.index is None else rows.index[~mask]
+    return torch.from_numpy(index).to(x.device)
+
+
+def run_some(block: Block, x: Tensor, kept: Tensor, run: Callable[..., Any], extra: tuple, named: dict) -> Any:
+    """The FFN of some tokens, zero for the others; what it hands out beside (router scores) is left out."""
+
+    def pick(argument: Any) -> Any:
+        if torch.is_tensor(argument) and argument.shape[:-1] == x.shape[:-1]:
+            return like(argument.reshape(-1, argument.shape[-1])[kept], x)
+        return argument
+
+    delta = first(run(pick(x), *map(pick, extra), **{name: pick(value) for name, value in named.items()}))
+    full = spread(delta, kept, x)
+    return (full, *[None] * (block.outputs - 1)) if block.outputs else full
+
+
+def spread(rows: Tensor, kept: Tensor, x: Tensor) -> Tensor:
+    """Rows of some tokens at their places, in the shape of x [..., hidden]; zero elsewhere."""
+    full = torch.zeros_like(x).reshape(-1, x.shape[-1])  # [batch * width, hidden]
+    full[kept] = rows.reshape(-1, x.shape[-1]).to(full.dtype)
+    return full.reshape(x.shape)
+
+
+def seeing_naive(block: Block, roles: dict[str, Tensor]) -> Callable[..., None]:
+    """Take down, while an FFN runs, what goes into its first matrix and comes out of its last."""
+    reads, gives = ends(block)
+
+    def seen(module: nn.Module, given: Tensor, output: Tensor) -> None:
+        if module is reads:
+            roles["naive_in"] = given
+        if module is gives:
+            roles["naive_out"] = output
+
+    return seen
+
+
+def like(rows: Tensor, x: Tensor) -> Tensor:
+    """Rows [token, hidden] with as many axes as x."""
+    return rows if x.ndim == 2 else rows.unsqueeze(0)
+
+
+def without_residual(x: Tensor, extra: tuple, named: dict) -> tuple[tuple, dict]:
+    """The arguments with zeros for the residual stream, so that the FFN's own output comes back."""
+
+    def blank(argument: Any) -> Any:
+        return torch.zeros_like(x) if argument is x else argument
+
+    return tuple(map(blank, extra)), {name: blank(value) for name, value in named.items()}

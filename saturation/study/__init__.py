@@ -1,0 +1,20 @@
+"""Which calibration data keeps what: sources x formats x methods x seeds, pruned or skipping, judged on tasks."""
+
+from .comparing import overlaps, ranking, rises
+from .findings import contrast, findings
+from .recipes import METHODS, SKIPPING, Recipe, recipes
+from .studying import masks, study
+
+__all__ = [
+    "METHODS",
+    "SKIPPING",
+    "Recipe",
+    "contrast",
+    "findings",
+    "masks",
+    "overlaps",
+    "ranking",
+    "recipes",
+    "rises",
+    "study",
+]

@@ -1,0 +1,45 @@
+// Around the tuner's widgets, which are ipywidgets' own: keys, names, what is said aloud, and what is not answered yet.
+
+import { keepKeys } from "./keys.js";
+import { nameAll } from "./naming.js";
+import { markWaiting } from "./waiting.js";
+
+function render({ model, el }) {
+  const leaving = new AbortController();
+  const { signal } = leaving;
+  const told = document.createElement("div");
+  told.className = "st-told";
+  told.setAttribute("role", "status");
+  el.append(told);
+  const say = (text) => { told.textContent = text; };
+  const said = () => say(model.get("said"));
+  let [frame, root] = [0, null];
+
+  function name() {
+    frame ||= requestAnimationFrame(() => {
+      frame = 0;
+      nameAll(root);
+    });
+  }
+
+  const changed = new MutationObserver(name);
+  const laid = new ResizeObserver(() => { // the page has put it into its place
+    laid.disconnect();
+    root = el.closest(".st-tuner");
+    keepKeys(root, signal);
+    markWaiting(root, model, say, signal);
+    changed.observe(root, { childList: true, subtree: true, attributes: true, attributeFilter: ["style", "title"] });
+    name();
+  });
+  laid.observe(el);
+  model.on("change:said", said);
+  return () => {
+    leaving.abort();
+    changed.disconnect();
+    laid.disconnect();
+    cancelAnimationFrame(frame);
+    model.off("change:said", said);
+  };
+}
+
+export default { render };
