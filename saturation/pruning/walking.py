@@ -82,7 +82,8 @@ class Walk:
                 before(real)
             args, named = self._calls[number][index]
             with torch.no_grad():
-                yield first(self.layers[index](stream, *args, **named))
+                out = first(self.layers[index](stream, *args, **named))
+            yield out  # not from within: a loop that is left early would leave gradients off
 
     def step(self, index: int) -> None:
         """Move the stream behind a layer, as that layer now is."""

@@ -13,12 +13,12 @@ from playwright.sync_api import Browser, Page, expect
 
 from benchmarks.browser import chromium
 from benchmarks.lab import ROOT, Lab, jupyterlab
+from tests.conftest import PICTURE
 from tests.makefile import make
 
 PICTURES = ROOT / "runs" / "browser"
 SIZE = {"width": 1400, "height": 1000}
 expect.set_options(timeout=180_000)  # ms until what does not come counts as missing: a guard, not a measure of speed
-taken = pytest.StashKey[list[Path]]()
 
 
 @pytest.fixture(scope="session")
@@ -41,8 +41,7 @@ def picture(request: pytest.FixtureRequest) -> Path:
     """Where the picture of this test's page goes."""
     PICTURES.mkdir(parents=True, exist_ok=True)
     path = PICTURES / (re.sub(r"[^\w.-]+", "-", request.node.name).strip("-") + ".png")
-    request.config.stash.setdefault(taken, []).append(path)
-    request.node.user_properties.append(("picture of the page", str(path)))
+    request.node.user_properties.append((PICTURE, str(path)))
     return path
 
 
@@ -78,9 +77,3 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     if report.failed:
         report.sections += [(name, str(value)) for name, value in item.user_properties]
     return report
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Say where the pictures are, in whatever way the tests ended."""
-    if pictures := terminalreporter.config.stash.get(taken, []):
-        terminalreporter.write_line(f"pictures of {len(pictures)} pages: {PICTURES}")

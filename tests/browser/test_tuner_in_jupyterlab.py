@@ -299,7 +299,8 @@ def test_a_click_on_a_point_brings_its_state_back(tuner: TunerPage) -> None:
 
 def test_a_figure_is_exported_where_the_notebook_lies(tuner: TunerPage, lab: Lab) -> None:
     tuner.button("Export figure").click()
-    expect(tuner.root.locator(".st-quiet", has_text="exported out/tuner.pdf")).to_be_visible(timeout=PATIENCE)
+    told = f"exported {lab.folder / 'out' / 'tuner.pdf'}"  # the full path
+    expect(tuner.root.locator(".st-quiet", has_text=told)).to_be_visible()
     out = lab.folder / "out"
     page = PdfReader(out / "tuner.pdf").pages[0]
     assert float(page.mediabox.width) / 72 == pytest.approx(7.7 / 2.54, abs=0.01), "a column of ACL, in inches"
@@ -315,7 +316,8 @@ def test_a_figure_is_exported_while_the_model_is_busy(tuner: TunerPage, notebook
     expect(status.filter(has_text="waiting for the model")).to_be_visible()
     tuner.root.get_by_placeholder("folder/name").fill("out/busy")
     tuner.button("Export figure").click()
-    expect(status.filter(has_text="exported out/busy.pdf")).to_contain_text("not yet that of the controls")
+    exported = status.filter(has_text=f"exported {lab.folder / 'out' / 'busy.pdf'}")
+    expect(exported).to_contain_text("not yet that of the controls")
     expect(tuner.button("Cancel")).to_be_enabled()  # it still waits
     assert (lab.folder / "out" / "busy.pdf").stat().st_size > 1000
     notebook.run(5)
