@@ -51,7 +51,7 @@ study: $(READY)  ## which calibration texts keep what, pruning and skipping the 
 	@$(RUN) data.study --out runs/study
 
 test: lint $(CHROMIUM)  ## everything: lint and types, then every test, those in a browser included, side by side
-	@$(RUN) pytest --numprocesses auto --maxprocesses 4
+	@$(RUN) pytest --numprocesses auto --maxprocesses 4 --no-loadscope-reorder
 
 check: lint  ## the quick gate: lint, types, and the hygiene of notebooks, map and project files
 	@$(RUN) pytest tests/test_notebooks.py tests/test_map.py tests/test_project.py -k "not executes" --durations=0

@@ -22,11 +22,17 @@ ROOT = Path(__file__).resolve().parent.parent
 PICTURE = "picture of the page"  # what a browser test's report calls the picture it left
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+@pytest.hookimpl(optionalhook=True)  # of pytest-xdist
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     """Side by side, the tests of one file stay together, and those in a browser among themselves."""
-    for item in items:
-        place = item.path.relative_to(ROOT)
-        item.add_marker(pytest.mark.xdist_group("browser" if "browser" in place.parts else place.stem))
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByFile(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.split("::", 1)[0]
+            return "browser" if "/browser/" in file else file
+
+    return ByFile(config, log)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
