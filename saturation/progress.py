@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from typing import Any
 
@@ -35,13 +35,13 @@ def bar(
     options
         As tqdm has them: total, unit, initial, smoothing.
     """
-    if not progress:
-        return tqdm(items, disable=True, **options)
-    if _in_notebook():
+    if progress and _in_notebook():
         return _notebook_bar()(items, desc=desc, leave=leave, **options)
-    if _SAY.get() is not None and not sys.stderr.isatty():
+    if progress and sys.stderr.isatty():
+        return tqdm(items, desc=desc, leave=leave, **options)
+    if progress and _SAY.get() is not None:
         return _Lines(items, desc=desc, **options)
-    return tqdm(items, desc=desc, leave=leave, disable=None, **options)
+    return _Silent(items)
 
 
 @contextmanager
@@ -60,6 +60,28 @@ def said(one: Any, *, ended: bool = False) -> str:
     share = f" of {total}, {done / total:.0%}" if total else ""
     stopped = ", stopped" if ended and total and done < total else ""
     return f"{one.desc.removesuffix(': ')}: {done}{share}, {one.format_dict['elapsed']:.0f} s{stopped}"
+
+
+class _Silent(AbstractContextManager["_Silent"]):
+    """Shows nothing, without the lock that tqdm takes even so: an interrupt can leave that taken for all threads."""
+
+    def __init__(self, items: Iterable[Any] | None) -> None:
+        self._items = () if items is None else items
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._items)
+
+    def __exit__(self, *failure: object) -> None:
+        self.close()
+
+    def update(self, n: float = 1) -> None:
+        """Nothing is counted."""
+
+    def set_postfix_str(self, s: str = "", refresh: bool = True) -> None:
+        """Nobody looks."""
+
+    def close(self) -> None:
+        """Nothing is open."""
 
 
 class _Lines(tqdm):

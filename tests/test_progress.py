@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from threading import Event, Thread
 
 import nbformat
 import pytest
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
+from tqdm.std import tqdm
 
 from saturation import progress
 from saturation.progress import bar, lines
@@ -24,6 +26,30 @@ def test_a_bar_goes_through_what_it_is_given(capfd: pytest.CaptureFixture[str]) 
     with bar(total=2, desc="harm", progress=False) as going:
         going.update(2)
     assert capfd.readouterr() == ("", "")
+
+
+def test_a_bar_that_nobody_sees_waits_for_no_other() -> None:
+    """An interrupt can leave tqdm's lock taken by a thread for good; work without a bar goes on."""
+    over, done = Event(), Event()
+
+    def hold() -> None:
+        with tqdm.get_lock():
+            over.wait(60)
+
+    def work() -> None:
+        with bar(total=1, desc="generating", progress=False) as going:
+            going.update()
+        if list(bar([1], desc="recording")) == [1]:  # stderr is no terminal here
+            done.set()
+
+    holder, worker = Thread(target=hold), Thread(target=work)
+    holder.start()
+    worker.start()
+    free = done.wait(20)
+    over.set()
+    holder.join()
+    worker.join()
+    assert free
 
 
 def test_lines_come_when_they_are_due_and_say_how_it_ended(monkeypatch: pytest.MonkeyPatch) -> None:
