@@ -147,6 +147,9 @@ def prune(
     -----
     Memory: the residual stream of all calibration texts, and of one block the second moments of its inputs.
     Padding is never counted: a batch with it gives the scores of a batch without.
+
+    N:M weights are saved as ordinary matrices that hold zeros, which engines read as dense ones. A file of 2:4 weights
+    alone has no reader to be written for: compressed-tensors 0.20.1 has no compressor for sparse weights any more.
     """
     if method not in METHODS:
         raise ValueError(f"expected a method among {', '.join(METHODS)}, got {method!r}; choose one")
