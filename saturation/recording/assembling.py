@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib.metadata import version
-from itertools import pairwise
+from itertools import groupby, pairwise
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
@@ -18,7 +19,7 @@ from ..anatomy import Block, unwrapped
 from ..similarity import distance_and_growth
 from ..trace import Trace
 from .pieces import CUT, Pieces
-from .rows import Rows
+from .rows import Rows, token_ids
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,10 +30,42 @@ class Part:
     sums: dict[str, Tensor]
     skipped: np.ndarray | None  # bool [token, layer]
 
-    def on_host(self) -> Part:
-        """The same, off the device."""
-        rows = tuple(replace(rows, ids=None if rows.ids is None else rows.ids.cpu()) for rows in self.rows)
-        return replace(self, rows=rows, sums={measure: abcp.cpu() for measure, abcp in self.sums.items()})
+    def mask(self, layers: int) -> np.ndarray:
+        """What was skipped, bool [token, layer]."""
+        return np.zeros((sum(map(len, self.rows)), layers), bool) if self.skipped is None else self.skipped
+
+
+def on_host(parts: Sequence[Part]) -> list[Part]:
+    """The same numbers off the device, in one copy of each measure; what is on the host already stays as it is."""
+    found: list[Part] = []
+    for far, group in groupby(parts, _far):
+        own = list(group)
+        found += [_brought(own)] if far else own
+    return found
+
+
+def _far(part: Part) -> bool:
+    """Whether any of it lies on a device."""
+    held = (*part.sums.values(), *(rows.ids for rows in part.rows if rows.ids is not None))
+    return any(tensor.device.type != "cpu" for tensor in held)
+
+
+def _brought(parts: list[Part]) -> Part:
+    """Parts that follow each other as one on the host, without padding."""
+    passes = [rows for part in parts for rows in part.rows]
+    rows = [
+        replace(one, ids=None if one.ids is None else torch.from_numpy(ids), index=None)
+        for one, ids in zip(passes, token_ids(passes), strict=True)
+    ]
+    sums = {}
+    for measure, first in parts[0].sums.items():
+        joined = torch.cat([part.sums[measure].to(first.device) for part in parts], dim=-1)  # [4 or 2, layer, token]
+        sums[measure] = joined.cpu()
+    skipped = None
+    if any(part.skipped is not None for part in parts):
+        layers = next(iter(sums.values())).shape[1]
+        skipped = np.concatenate([part.mask(layers) for part in parts])
+    return Part(tuple(rows), sums, skipped)
 
 
 def assemble(
@@ -43,14 +76,9 @@ def assemble(
     provenance: dict[str, Any],
 ) -> Trace:
     """One Trace of all parts, sorted by sequence and position, without what follows a finished sequence."""
+    parts = on_host(parts)
     tokens, order = tokens_of([rows for part in parts for rows in part.rows], model, tokenizer)
-    skipped = np.zeros((len(tokens), len(blocks)), dtype=bool)
-    filled = 0
-    for part in parts:
-        count = sum(map(len, part.rows))
-        if part.skipped is not None:
-            skipped[filled : filled + count] = part.skipped
-        filled += count
+    skipped = np.concatenate([np.zeros((0, len(blocks)), bool), *(part.mask(len(blocks)) for part in parts)])
     measured = {
         name: _measured(parts, name, len(blocks))[:, :, order] for name in (parts[0].sums if parts else ("ffn",))
     }
@@ -92,7 +120,7 @@ def tokens_of(rows: Sequence[Rows], model: PreTrainedModel, tokenizer: Any = Non
     def joined(arrays: list[np.ndarray], kind: type) -> np.ndarray:
         return np.concatenate([np.zeros(0, dtype=kind), *arrays]).astype(kind)
 
-    ids = joined([r.token_ids() for r in rows], np.int32)
+    ids = joined(token_ids(rows), np.int32)
     generated = joined([r.generated for r in rows], np.int32)
     tokens = pd.DataFrame(
         {
@@ -154,7 +182,7 @@ def _measured(parts: Sequence[Part], name: str, layers: int) -> np.ndarray:
     """The numbers of one measure in all parts, float64 [4 or 2, layer, token]."""
     kinds = 2 if name == "magnitude" else 4
     return np.concatenate(
-        [np.zeros((kinds, layers, 0)), *(part.sums[name].cpu().double().numpy() for part in parts)], axis=-1
+        [np.zeros((kinds, layers, 0)), *(part.sums[name].double().numpy() for part in parts)], axis=-1
     )
 
 

@@ -10,13 +10,16 @@ from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 
 from ..anatomy import input_device, running
+from .rows import known
 from .stream import parameters
 
 
 def steps(
     model: PreTrainedModel, rows: Sequence[Sequence[int]], choose: Callable[[Tensor], Tensor]
 ) -> Iterator[Tensor]:
-    """The next token of every sequence, [batch] on the CPU, one forward pass each; what is yielded is fed back.
+    """The next token of every sequence, [batch] on the CPU, one forward pass each; it is fed back where it was chosen.
+
+    Of a pass nothing but these tokens comes over from a device.
 
     The model's generation config is not asked: no penalties, no beams, no forced or suppressed tokens.
 
@@ -29,7 +32,8 @@ def steps(
     choose
         Takes the logits [batch, vocabulary] and gives the tokens [batch].
     """
-    ids, mask = padded(rows, "left", input_device(model))
+    told, mask = padded(rows, "left", "cpu")
+    ids, mask = known(told.to(input_device(model)), told), mask.to(input_device(model))
     ragged = not bool(mask.all())
     inner, added = running(model)
     if ragged and added:
@@ -52,10 +56,10 @@ def steps(
         tokens = choose(logits)
         if added:  # what stands before the text is in the cache now, which may be another one
             model, cache = inner, output.past_key_values
-        if tokens.device.type != "cpu":
-            tokens = tokens.cpu()  # waits for the device, so that whoever takes the time is right
-        yield tokens
         ids = tokens[:, None].to(logits.device)
+        told = tokens if tokens.device.type == "cpu" else tokens.cpu()  # waits, so that whoever takes the time is right
+        yield told
+        known(ids, told)
         if ragged:
             mask = torch.cat([mask, mask.new_ones(len(mask), 1)], dim=1)
 

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils.weak import WeakTensorKeyDictionary
 
 from ..policies import Policy, Steps
+
+_READ: WeakTensorKeyDictionary = WeakTensorKeyDictionary()  # ids on a device -> the same, on the host already
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,16 +58,22 @@ class Rows:
 
     def token_ids(self) -> np.ndarray:
         """Ids of the real tokens, [token]; -1 where the model was given embeddings."""
-        if self.ids is None:
-            return np.full(len(self), -1)
-        flat = self.ids.reshape(-1).cpu().numpy()
-        return flat if self.index is None else flat[self.index]
+        return token_ids([self])[0]
 
     def real(self, x: Tensor) -> np.ndarray:
         """The rows of x [..., hidden] that are no padding, float32 [token, hidden]."""
         flat = x.detach().reshape(-1, x.shape[-1])
-        kept = flat if self.index is None else flat[torch.from_numpy(self.index).to(x.device)]
-        return kept.float().cpu().numpy()
+        return (flat if self.index is None else flat[self.index_on(x.device)]).float().cpu().numpy()
+
+    def index_on(self, device: torch.device) -> Tensor:
+        """`index`, which must be there, on a device; copied to each but once."""
+        if device not in self._copied:
+            self._copied[device] = torch.from_numpy(self.index).to(device)
+        return self._copied[device]
+
+    @cached_property
+    def _copied(self) -> dict[torch.device, Tensor]:
+        return {}
 
     def whole(self, x: Tensor) -> bool:
         """Whether x [..., hidden] is of all the tokens."""
@@ -77,6 +88,36 @@ class Rows:
                 "asked for, ask for all (logits_to_keep=0, which generate takes too) or use saturation.record and "
                 "saturation.generate; if it reads in chunks, load it with chunk_size_feed_forward=0"
             )
+
+
+def known(ids: Tensor, host: Tensor) -> Tensor:
+    """Ids on a device, of which the host has a copy already, so that nobody reads them from there again."""
+    if ids.device.type != "cpu":
+        _READ[ids] = host
+    return ids
+
+
+def token_ids(passes: Sequence[Rows]) -> list[np.ndarray]:
+    """Ids of the real tokens of several passes, [token] each; those that lie on a device are brought in one copy."""
+    hosts = [_on_host(rows.ids) for rows in passes]
+    far = [rows.ids for rows, host in zip(passes, hosts, strict=True) if host is None and rows.ids is not None]
+    brought: Iterator[Tensor] = iter(())
+    if far:
+        joined = torch.cat([ids.reshape(-1).to(far[0].device) for ids in far]).cpu()
+        brought = iter(joined.split([ids.numel() for ids in far]))
+    found = []
+    for rows, host in zip(passes, hosts, strict=True):
+        if rows.ids is None:
+            found.append(np.full(len(rows), -1))
+        else:
+            flat = (next(brought) if host is None else host).reshape(-1).numpy()
+            found.append(flat if rows.index is None else flat[rows.index])
+    return found
+
+
+def _on_host(ids: Tensor | None) -> Tensor | None:
+    """Ids that need not be brought from a device."""
+    return ids if ids is None or ids.device.type == "cpu" else _READ.get(ids)
 
 
 def not_run(layer: int) -> ValueError:

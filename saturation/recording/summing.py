@@ -24,7 +24,7 @@ class Pass:
         self.rows, self.thread = rows, get_ident()
         self.kept: dict[str, list[Any]] = {role: [None] * layers for role in ROLES}
         self.given: set[tuple[str, int]] = set()  # (role, layer) of what a skipping run kept, where the eyes see part
-        self.summed: dict[str, dict[int, Tensor]] = {}
+        self.summed: dict[str, dict[int, Tensor | None]] = {}  # None of a layer at which nothing ran
         self.skipped: np.ndarray | None = None  # bool [token, layer], where a skipping run says so
 
 
@@ -53,9 +53,12 @@ def _pair(measure: str, passes: Sequence[Pass], blocks: Sequence[Block]) -> tupl
         before, after = _stacked("before", passes, blocks), _stacked("after", passes, blocks)
         return before, _precise(after) - _precise(before)
     delta = _stacked("delta", passes, blocks)
-    if any(block.multiplier != 1 for block in blocks):
-        factors = torch.tensor([block.multiplier for block in blocks] * len(passes), device=delta.device)
-        delta = _precise(delta) * factors[:, None, None]
+    factors = [block.multiplier for block in blocks]
+    if any(factor != factors[0] for factor in factors):
+        each = torch.tensor(factors * len(passes), device=delta.device)
+        delta = _precise(delta) * each[:, None, None]
+    elif factors[0] != 1:
+        delta = _precise(delta) * factors[0]
     if blocks[0].parallel:  # attention is added with the FFN: the stream the FFN turns is the output without it
         x = _precise(_stacked("after", passes, blocks)) - _precise(delta)
     else:
@@ -77,8 +80,8 @@ def _stacked(role: str, passes: Sequence[Pass], blocks: Sequence[Block]) -> Tens
     if tensors[0].device != tensors[-1].device:
         tensors = [tensor.to(tensors[0].device) for tensor in tensors]
     flat = torch.stack(tensors).flatten(1, -2)  # [pass * layer, batch * width, hidden]
-    index = passes[0].rows.index  # passes that are summed together are decode steps, which have no padding
-    return flat if index is None else flat[:, torch.from_numpy(index).to(flat.device)]
+    rows = passes[0].rows  # passes that are summed together are decode steps, which have no padding
+    return flat if rows.index is None else flat[:, rows.index_on(flat.device)]
 
 
 def _precise(tensor: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ from transformers import PreTrainedModel
 from ..anatomy import Block, find_blocks, first, recomputing, running, wrappers
 from ..patching import Hooks, Scope, alone, ensured, patched, uncompiled
 from ..trace import Trace
-from .assembling import Part, assemble
+from .assembling import Part, assemble, on_host
 from .stream import Stream, by_name
 from .summing import Pass, ends, numbers
 
@@ -144,8 +144,8 @@ class Recorder:
         provenance = {**self.provenance, "also": list(self.measures[1:]), "complete": complete}
         return assemble(self._parts, self.model, self.blocks, self.tokenizer, provenance)
 
-    def provide(self, layer: int, abcp: Tensor, skipped: np.ndarray) -> None:
-        """Take a layer's sums [4, token] and skip mask [token] from a skipping run, which has both already."""
+    def provide(self, layer: int, abcp: Tensor | None, skipped: np.ndarray) -> None:
+        """Take a layer's sums [4, token], None if nothing ran, and mask [token] from a skipping run, which has both."""
         if (now := self._now) is not None:
             if now.skipped is None:
                 now.skipped = np.zeros((len(now.rows), len(self.blocks)), dtype=bool)
@@ -251,7 +251,7 @@ class Recorder:
         self._parts.append(part)
         self._held += sum(abcp.numel() for abcp in part.sums.values())
         if self._held > HELD:
-            self._parts = [part.on_host() for part in self._parts]
+            self._parts = on_host(self._parts)
             self._held = 0
 
     def _gather(self, measure: str, now: Pass) -> Tensor:
@@ -262,5 +262,7 @@ class Recorder:
             if not done:
                 return rest
             done.update(zip((block.index for block in missing), rest.unbind(1), strict=True))
-        device = done[0].device
-        return torch.stack([done[layer].to(device) for layer in range(len(self.blocks))], dim=1)
+        ran = next((abcp for abcp in done.values() if abcp is not None), torch.empty(0))
+        nothing = ran.new_full((4, len(now.rows)), torch.nan)
+        each = (done[layer] for layer in range(len(self.blocks)))
+        return torch.stack([nothing if abcp is None else abcp.to(ran.device) for abcp in each], dim=1)

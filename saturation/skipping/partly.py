@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -28,7 +28,7 @@ def block_sums(block: Block, rows: Rows, x: Tensor, delta: Tensor) -> Sums:
             return np.array([[a], [b], [c], [c - b * b / a]])
     x, delta = x.detach().reshape(-1, hidden), delta.detach().reshape(-1, hidden)
     if rows.index is not None:
-        index = torch.from_numpy(rows.index).to(x.device)
+        index = rows.index_on(x.device)
         x, delta = x[index], delta[index]
     return sums(x, delta if block.multiplier == 1 else delta.to(torch.float32) * block.multiplier)
 
@@ -41,10 +41,33 @@ def distances(abcp: Sums) -> np.ndarray:
         return distance_and_growth(abcp.double().cpu().numpy())[0].astype(np.float32)
 
 
-def kept_tokens(rows: Rows, mask: np.ndarray, x: Tensor) -> Tensor:
-    """Where in the flattened [batch * width] the tokens stand that run; padding does not."""
-    index = np.flatnonzero(~mask) if rows.index is None else rows.index[~mask]
-    return torch.from_numpy(index).to(x.device)
+class Places:
+    """Where in the flattened [batch * width] those tokens of a pass stand that run, and those that do not; no padding.
+
+    Parameters
+    ----------
+    rows
+        The tokens of the pass.
+    skipped
+        Which of them do not run, bool [token, layer], of several layers, which go to a device in one copy.
+    layers
+        Their numbers.
+    """
+
+    def __init__(self, rows: Rows, skipped: np.ndarray, layers: Sequence[int]) -> None:
+        order = np.argsort(skipped, axis=0, kind="stable").T  # [layer, token]: those that run, then the others
+        self._order = torch.from_numpy(np.ascontiguousarray(order if rows.index is None else rows.index[order]))
+        runs = len(rows) - np.count_nonzero(skipped, axis=0)
+        self._each = {layer: (row, int(count)) for row, (layer, count) in enumerate(zip(layers, runs, strict=True))}
+        self._copied: dict[torch.device, Tensor] = {}
+
+    def of(self, layer: int, device: torch.device) -> tuple[Tensor, Tensor]:
+        """Those of a layer that run, and those that do not, [token] each, on the device."""
+        if device not in self._copied:
+            self._copied[device] = self._order.to(device)
+        row, count = self._each[layer]
+        there = self._copied[device][row]
+        return there[:count], there[count:]
 
 
 def run_some(block: Block, x: Tensor, kept: Tensor, run: Callable[..., Any], extra: tuple, named: dict) -> Any:

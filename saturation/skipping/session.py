@@ -13,11 +13,12 @@ from transformers import PreTrainedModel
 
 from ..anatomy import Block, collapsed, find_blocks, first, recomputing, running
 from ..patching import Hooks, Scope
-from ..policies import LAYERWISE, BehindLayer, Policy, previous_token
+from ..policies import LAYERWISE, BehindLayer, Policy
 from ..recording import Recorder, Rows, Stream, by_name, called, listeners, not_run
+from .before import Before
 from .copying import Copy, copies
 from .ledger import Ledger, bytes_read
-from .partly import Sums, block_sums, distances, kept_tokens, run_some, seeing_naive, spread, without_residual
+from .partly import Places, Sums, block_sums, distances, run_some, seeing_naive, spread, without_residual
 
 
 class Session:
@@ -39,7 +40,7 @@ class Session:
         self.ledger = Ledger(self.model, self.blocks, policy)
         self._stream = Stream(start, added)
         self.copies: dict[int, Copy] = {}  # by layer, of the neurons that narrow blocks run
-        self._carry: list[dict[int, Any]] = [{} for _ in self.blocks]  # per layer: sequence -> last distance
+        self._before = Before(policy, [block.index for block in self._acting])
         self._rows: Rows | None = None
         self._recorders: list[Recorder] = []
         self._shown: list[Recorder] = []  # those that record more than the FFN
@@ -73,31 +74,40 @@ class Session:
             rows = self._rows = self._stream.read(by_name(self.model, args, named))
             self._steps = rows.steps_for(self.policy)
             self._state = self.policy.start(self._steps, len(self.blocks))
-            if self.policy.known == LAYERWISE:
-                self._skipped = np.zeros((len(rows), len(self.blocks)), dtype=bool)
+            self._needs: set[int] = set()  # layers to be measured, where all is known before
+            self._decided = self.policy.known != LAYERWISE
+            if self._decided:
+                self._settle(rows, self._state)
+            elif self.policy.causal and (seen := self._before.foresee(rows, self._state, len(self.blocks))):
+                self._decided, self._needs = True, seen.needs
+                self._settle(rows, seen.skipped)
             else:
-                self._settle(self._state)
+                self._skipped = np.zeros((len(rows), len(self.blocks)), dtype=bool)
             self._recorders = listeners(self.model)
             self._shown = [recorder for recorder in self._recorders if len(recorder.measures) > 1]
             self._unknown = np.full(len(rows), np.nan, dtype=np.float32)
             self._pending.clear()
             self._ran.clear()
 
-    def _settle(self, mask: np.ndarray) -> None:
+    def _settle(self, rows: Rows, mask: np.ndarray) -> None:
         """All that is skipped in this pass is known, bool [token, layer]: nobody is asked again."""
         self._skipped, self._counts = mask, np.count_nonzero(mask, axis=0).tolist()
+        if len(rows) > 1 and (mixed := [layer for layer, some in enumerate(self._counts) if 0 < some < len(rows)]):
+            self._places = Places(rows, mask[:, mixed], mixed)
 
     def _asked(self, block: Block, rows: Rows, x: Tensor) -> tuple[np.ndarray, int, bool]:
         """Which tokens skip this block, [token], how many, and whether its distances are needed."""
         layer = block.index
-        if self.policy.known == LAYERWISE:
+        if not self._decided:
             mask = self.policy.skips(self._state, layer)
             if some := int(np.count_nonzero(mask)):
                 self._skipped[:, layer] = mask
+                if some < len(mask):
+                    self._places = Places(rows, mask[:, None], [layer])
             return mask, some, self.policy.needs(self._state, layer)
         if isinstance(self.policy, BehindLayer) and layer == self.policy.reads:
-            self._settle(self.policy.route(self._steps, len(self.blocks), rows.real(x)))
-        return self._skipped[:, layer], self._counts[layer], False
+            self._settle(rows, self.policy.route(self._steps, len(self.blocks), rows.real(x)))
+        return self._skipped[:, layer], self._counts[layer], layer in self._needs
 
     def _end(self, module: nn.Module, args: Any, named: Any, output: Any) -> None:
         if self.scope and self._rows is not None:
@@ -105,6 +115,7 @@ class Session:
             if len(self._ran) < len(self._acting):
                 raise not_run(next(block.index for block in self._acting if block.index not in self._ran))
             self._stream.made(output)
+            self._before.end(rows)
             self.ledger.add(rows, self._skipped)
 
     def _ffn(self, block: Block, x: Tensor, *extra: Any, run: Callable[..., Any], **named: Any) -> Any:
@@ -127,13 +138,13 @@ class Session:
         alone = block.adds_residual and bool(some or measure or self._shown)  # the FFN's own output, not the sum
         if alone:
             extra, named = without_residual(x, extra, named)
-        kept = kept_tokens(rows, mask, x) if some else None
+        kept, left = self._places.of(block.index, x.device) if some else (None, None)
         roles: dict[str, Tensor] = {}
         if self._shown:
             run = partial(run, seen=seeing_naive(block, roles))
         output = run(x, *extra, **named) if kept is None else run_some(block, x, kept, run, extra, named)
-        if some and self.copies:
-            self.copies[block.index].add(first(output), x, kept_tokens(rows, ~mask, x))
+        if left is not None and self.copies:
+            self.copies[block.index].add(first(output), x, left)
         if self._shown:
             self._show(block, x, roles | {"delta": first(output)}, kept)
         if not measure:
@@ -171,25 +182,25 @@ class Session:
     def _measured(self, block: Block, rows: Rows, mask: np.ndarray, abcp: Sums | None) -> None:
         """Hand a layer's sums [4, token] to whoever records, and its distances to the policy; None: nothing ran."""
         layer = block.index
-        if self._recorders:
-            given = torch.full((4, len(rows)), torch.nan) if abcp is None else torch.as_tensor(abcp)
-            for recorder in self._recorders:
-                recorder.provide(layer, given, mask)
+        for recorder in self._recorders:
+            recorder.provide(layer, None if abcp is None else torch.as_tensor(abcp), mask)
         if abcp is None or not self._needed:
             return self._advance(layer, rows, self._unknown)
-        distance = distances(abcp)  # [token]
         ran = len(mask) - int(np.count_nonzero(mask))
+        self.ledger.probes += ran
+        if self._decided:
+            return self._before.measured(layer, mask, abcp)
+        distance = distances(abcp)  # [token]
         if ran < len(mask):
             distance[mask] = np.nan
-        self.ledger.probes += ran
         return self._advance(layer, rows, distance)
 
     def _advance(self, layer: int, rows: Rows, distance: np.ndarray) -> None:
         """One layer on; a causal policy is given the distances of the tokens before."""
-        if self.policy.known != LAYERWISE:
+        if self._decided:
             return
         if self.policy.causal:
-            distance = previous_token(distance, rows.sequence, self._carry[layer])
+            distance = self._before.moved_on(layer, rows, distance)
         self._state = self.policy.step(self._state, layer, distance)
 
 
