@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..anatomy import Block, first
+from ..anatomy import Block, Reading, first
 from ..recording import Rows, ends
 from ..similarity import distance_and_growth, sums
 
@@ -39,6 +39,13 @@ def distances(abcp: Sums) -> np.ndarray:
         return np.array([distance_and_growth(abcp[:, 0].tolist())[0]], dtype=np.float32)
     with np.errstate(all="ignore"):
         return distance_and_growth(abcp.double().cpu().numpy())[0].astype(np.float32)
+
+
+def confidence(reading: Reading, x: Tensor, tokens: Tensor) -> np.ndarray:
+    """Difference of the two largest probabilities in the logits of some tokens of x [..., hidden], float32 [token]."""
+    logits = reading.logits(x.detach().reshape(-1, x.shape[-1])[tokens])
+    largest = logits.float().softmax(dim=-1).topk(2, dim=-1).values  # [token, 2]
+    return (largest[:, 0] - largest[:, 1]).cpu().numpy()
 
 
 def kept_tokens(rows: Rows, mask: np.ndarray, x: Tensor) -> Tensor:

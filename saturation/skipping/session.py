@@ -11,13 +11,24 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from ..anatomy import Block, collapsed, find_blocks, first, recomputing, running
+from ..anatomy import Attention, Block, Reading, collapsed, find_blocks, find_reading, first, recomputing, running
 from ..patching import Hooks, Scope
-from ..policies import LAYERWISE, BehindLayer, Policy, previous_token
+from ..policies import CONFIDENCE, LAYERWISE, BehindLayer, Policy, previous_token
 from ..recording import Recorder, Rows, Stream, by_name, called, listeners, not_run
+from .attending import Attending
 from .copying import Copy, copies
 from .ledger import Ledger, bytes_read
-from .partly import Sums, block_sums, distances, kept_tokens, run_some, seeing_naive, spread, without_residual
+from .partly import (
+    Sums,
+    block_sums,
+    confidence,
+    distances,
+    kept_tokens,
+    run_some,
+    seeing_naive,
+    spread,
+    without_residual,
+)
 
 
 class Session:
@@ -36,7 +47,9 @@ class Session:
         policy.fits(called(self.model), self.model.config.get_text_config().vocab_size)
         acting = _acting(policy, len(self.blocks))
         self._acting = self.blocks[min(acting) : max(acting) + 1]  # the others are left as they are
-        self.ledger = Ledger(self.model, self.blocks, policy)
+        self._attending = Attending(self.model, self.blocks, policy, self.scope)
+        self._reading = find_reading(self.model) if policy.measures == CONFIDENCE else None
+        self.ledger = Ledger(self.model, self.blocks, policy, self._attending.found, self._reading)
         self._stream = Stream(start, added)
         self.copies: dict[int, Copy] = {}  # by layer, of the neurons that narrow blocks run
         self._carry: list[dict[int, Any]] = [{} for _ in self.blocks]  # per layer: sequence -> last distance
@@ -52,6 +65,9 @@ class Session:
         for block in self._acting:
             if block.parallel:
                 hooks.after(block.layer, self._leaving(block))
+        if self._reading is not None:
+            for block in self.blocks:
+                hooks.after(block.layer, partial(self._behind, block, self._reading))
         hooks.after(self.model, self._end)
 
     def copy(self) -> None:
@@ -65,7 +81,8 @@ class Session:
     def forwards(self) -> dict[nn.Module, Callable[..., Any]]:
         """The forwards that stand in for those of the blocks' modules."""
         each = (collapsed(block, partial(self._ffn, block), self.scope) for block in self._acting)
-        return {module: forward for own in each for module, forward in own.items()}
+        forwards = {module: forward for own in each for module, forward in own.items()}
+        return forwards | self._attending.forwards(self._attend)
 
     def _begin(self, module: nn.Module, args: tuple[Any, ...], named: dict[str, Any]) -> None:
         if self.scope:
@@ -74,7 +91,7 @@ class Session:
             self._steps = rows.steps_for(self.policy)
             self._state = self.policy.start(self._steps, len(self.blocks))
             if self.policy.known == LAYERWISE:
-                self._skipped = np.zeros((len(rows), len(self.blocks)), dtype=bool)
+                self._skipped, self._dropped = np.zeros((2, len(rows), len(self.blocks)), dtype=bool)
             else:
                 self._settle(self._state)
             self._recorders = listeners(self.model)
@@ -82,10 +99,14 @@ class Session:
             self._unknown = np.full(len(rows), np.nan, dtype=np.float32)
             self._pending.clear()
             self._ran.clear()
+            self._read_early = 0  # layers behind which early logits were made
 
-    def _settle(self, mask: np.ndarray) -> None:
-        """All that is skipped in this pass is known, bool [token, layer]: nobody is asked again."""
-        self._skipped, self._counts = mask, np.count_nonzero(mask, axis=0).tolist()
+    def _settle(self, state: Any) -> None:
+        """All that is left out in this pass is known, bool [token, layer]: nobody is asked again."""
+        self._skipped = self.policy.skipped(state)  # type: ignore[attr-defined]
+        self._counts = np.count_nonzero(self._skipped, axis=0).tolist()
+        if self._attending.found:
+            self._dropped = self.policy.dropped(state)  # type: ignore[attr-defined]
 
     def _asked(self, block: Block, rows: Rows, x: Tensor) -> tuple[np.ndarray, int, bool]:
         """Which tokens skip this block, [token], how many, and whether its distances are needed."""
@@ -105,7 +126,20 @@ class Session:
             if len(self._ran) < len(self._acting):
                 raise not_run(next(block.index for block in self._acting if block.index not in self._ran))
             self._stream.made(output)
-            self.ledger.add(rows, self._skipped)
+            self.ledger.add(rows, self._skipped, self._dropped if self._attending.found else None, self._read_early)
+
+    def _attend(self, one: Attention, *args: Any, run: Callable[..., Any], **named: Any) -> Any:
+        """Attention for those tokens at which the policy does not drop it."""
+        if (rows := self._rows) is None:
+            return run(*args, **named)
+        layer = one.block.index
+        if self.policy.known == LAYERWISE:
+            self._dropped[:, layer] = self.policy.drops(self._state, layer)
+        if not (mask := self._dropped[:, layer]).any():
+            return run(*args, **named)
+        for recorder in self._recorders:
+            recorder.provenance["dropped"] = self.policy.describe()
+        return self._attending.run(one, rows, mask, run, args, named)
 
     def _ffn(self, block: Block, x: Tensor, *extra: Any, run: Callable[..., Any], **named: Any) -> Any:
         """The FFN for those tokens that the policy lets run."""
@@ -168,6 +202,18 @@ class Session:
 
         return hook
 
+    def _behind(self, block: Block, reading: Reading, module: nn.Module, args: Any, named: Any, output: Any) -> None:
+        """Behind a layer: the confidence of those tokens of which the policy asks it."""
+        if not self.scope or (rows := self._rows) is None:
+            return
+        asked = self.policy.asks(self._state, block.index)
+        if count := int(np.count_nonzero(asked)):
+            found = np.full(len(rows), np.nan, dtype=np.float32)
+            found[asked] = confidence(reading, first(output), kept_tokens(rows, ~asked, first(output)))
+            self.ledger.probes += count
+            self._read_early += 1
+            self._state = self.policy.step(self._state, block.index, found)
+
     def _measured(self, block: Block, rows: Rows, mask: np.ndarray, abcp: Sums | None) -> None:
         """Hand a layer's sums [4, token] to whoever records, and its distances to the policy; None: nothing ran."""
         layer = block.index
@@ -186,7 +232,7 @@ class Session:
 
     def _advance(self, layer: int, rows: Rows, distance: np.ndarray) -> None:
         """One layer on; a causal policy is given the distances of the tokens before."""
-        if self.policy.known != LAYERWISE:
+        if self.policy.known != LAYERWISE or self._reading is not None:
             return
         if self.policy.causal:
             distance = previous_token(distance, rows.sequence, self._carry[layer])
