@@ -3,7 +3,7 @@
 This page is the map: a room imports only rooms above it, never one below. tests/test_map.py reads it::
 
     words        trace        what was measured: one row per token, one column per layer
-                 policies     which blocks to skip, decided from numbers alone
+                 policies     which blocks or layers to skip, decided from numbers alone
                  progress     how far long work has come: bars, and lines where a bar cannot be seen
     model        similarity   the measure itself, in plain torch
                  patching     change forwards or hook modules for a while, and put back what stood there
@@ -64,11 +64,17 @@ if TYPE_CHECKING:
     from .generation import generate as generate
     from .loading import load as load
     from .loading import untrained as untrained
+    from .policies import EarlyExit as EarlyExit
     from .policies import FFNSkip as FFNSkip
     from .policies import RandomFFN as RandomFFN
+    from .policies import RandomLayers as RandomLayers
     from .policies import RoutedFFN as RoutedFFN
+    from .policies import SkipDecode as SkipDecode
+    from .policies import StaticAttention as StaticAttention
     from .policies import StaticFFN as StaticFFN
+    from .policies import StaticLayers as StaticLayers
     from .policies import TokenFFN as TokenFFN
+    from .policies import UnifiedLayers as UnifiedLayers
     from .policies import replay as replay
     from .pruning import narrow as narrow
     from .pruning import prune as prune
@@ -85,7 +91,20 @@ __version__ = "0.1.0"
 
 _ROOMS = {  # room -> the names it lends to `saturation`
     "trace": ("Harm", "Trace"),
-    "policies": ("FFNSkip", "RandomFFN", "RoutedFFN", "StaticFFN", "TokenFFN", "replay"),
+    "policies": (
+        "EarlyExit",
+        "FFNSkip",
+        "RandomFFN",
+        "RandomLayers",
+        "RoutedFFN",
+        "SkipDecode",
+        "StaticAttention",
+        "StaticFFN",
+        "StaticLayers",
+        "TokenFFN",
+        "UnifiedLayers",
+        "replay",
+    ),
     "progress": (),
     "similarity": (),
     "patching": (),

@@ -71,12 +71,17 @@ FAMILIES: dict[str, dict] = {
     },
 }
 
+OTHERS: dict[str, dict] = {  # where a test asks for them by name
+    "gemma3_text": {**_LLAMA, "head_dim": 8, "sliding_window": 4, "sliding_window_pattern": 2},
+}
+
 
 @cache
 def build(family: str, dtype: torch.dtype = torch.float32, seed: int = 0, **changed: Any) -> PreTrainedModel:
     """A tiny random model in eval mode; shared between tests, so leave it as it was."""
     config = AutoConfig.for_model(
-        family, **{"vocab_size": VOCABULARY, "bos_token_id": 1, "eos_token_id": 2, **FAMILIES[family], **changed}
+        family,
+        **{"vocab_size": VOCABULARY, "bos_token_id": 1, "eos_token_id": 2, **(FAMILIES | OTHERS)[family], **changed},
     )
     with torch.random.fork_rng():
         torch.manual_seed(seed)

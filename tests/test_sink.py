@@ -23,6 +23,12 @@ EVERY = [  # each skips at every token, prompts included, unless the sink keeps 
     st.RandomFFN(0.5),
     st.RandomFFN(0.5, per="run"),
     st.TokenFFN(2, Arrays({"ids": np.array([5]), "harm": np.eye(1, LAYERS), "mean": np.arange(LAYERS)}), "of the test"),
+    st.StaticLayers((1, 2)),
+    st.StaticAttention((1, 2)),
+    st.RandomLayers(0.5),
+    st.SkipDecode(2, 1, 3),
+    st.UnifiedLayers(1.5),
+    st.EarlyExit(0.0, decode_only=False),  # any confidence is enough
     st.RoutedFFN(2, 0, Arrays({"weight": np.zeros((HIDDEN, 2)), "bias": np.zeros(2)}), "of the test"),  # all behind 0
 ]
 EVERY_POLICY = pytest.mark.parametrize("policy", EVERY, ids=lambda one: one.describe())
@@ -35,12 +41,14 @@ def ids(rows: int, width: int, seed: int = 1) -> torch.Tensor:
 
 def check(ledger: st.Ledger, trace: st.Trace, policy: Policy) -> None:
     """Nothing is skipped in the sink, something past it, and a replay says the same."""
-    position = ledger.tokens["position"].to_numpy()
-    assert not ledger.skipped[position < policy.sink].any()
-    past = ledger.skipped[position >= policy.sink]
+    position, left_out = ledger.tokens["position"].to_numpy(), ledger.skipped | ledger.dropped
+    assert not left_out[position < policy.sink].any()
+    past = left_out[position >= policy.sink]
     assert past.any() or not len(past)
     stream = np.zeros((len(trace), HIDDEN)) if isinstance(policy, BehindLayer) else None  # all it may skip, it does
-    np.testing.assert_array_equal(st.replay(policy, trace, stream=stream).skipped, ledger.skipped)
+    found = st.replay(policy, trace, stream=stream, confidence=np.ones_like(trace.distance))
+    np.testing.assert_array_equal(found.skipped, ledger.skipped)
+    np.testing.assert_array_equal(found.dropped, ledger.dropped)
 
 
 def of(policy: Policy, family: str, sink: int) -> Policy:
@@ -88,7 +96,7 @@ def test_in_the_second_turn_of_a_kept_cache(policy, sink):
     assert ledger.tokens["position"].tolist() == list(range(13))
     check(ledger, recorder.trace(), policy)
     if sink == 4 and not policy.causal:
-        assert ledger.skipped[7:10].any(axis=1).all()  # the second turn's own first tokens
+        assert (ledger.skipped | ledger.dropped)[7:10].any(axis=1).all()  # the second turn's own first tokens
 
 
 @EVERY_POLICY
@@ -101,5 +109,5 @@ def test_where_only_the_second_turn_is_seen(policy):
         with st.skip(model, policy) as ledger, st.recording.watch(model) as recorder:
             model(ids(1, 4, seed=2), past_key_values=cache)
     assert ledger.tokens["position"].tolist() == [3, 4, 5, 6]
-    assert not ledger.skipped[0].any()
+    assert not (ledger.skipped | ledger.dropped)[0].any()
     check(ledger, recorder.trace(), policy)

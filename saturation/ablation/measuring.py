@@ -165,6 +165,31 @@ def mean_kl(
     return _joined(partial(_measured, reader, each, chunk=chunk), batches, len(each), progress).mean(axis=0)
 
 
+def mean_loss(
+    reader: Reader, each: list[Any], rows: list[list[int]], sink: int, *, batch_size: int, chunk: int, progress: bool
+) -> np.ndarray:
+    """Mean loss of the next token past the sink under each of some contexts, such as `skip` of a policy, [context]."""
+    batches = _batches(reader, [ids for ids in rows if len(ids) > sink + 1], batch_size, sink)
+    followed = [(part, [(row, at) for row, at in there if at + 1 < len(part[row])]) for part, there in batches]
+    return _joined(partial(_lost, reader, each, chunk=chunk), followed, len(each), progress).mean(axis=0)
+
+
+def _lost(reader: Reader, each: list[Any], batch: Batch, *, chunk: int, tick: Any) -> np.ndarray:
+    """-log p of the token that follows each position of a batch, nats, [position, context]."""
+    rows, places = batch
+    following, columns = torch.tensor([rows[row][at + 1] for row, at in places]), []
+    with torch.no_grad():
+        for without in each:
+            with without():
+                states = reader.states(rows, places)
+            logs = [reader.logits(part).float().log_softmax(-1) for part in states.split(chunk)]
+            own = following.to(states.device).split(chunk)
+            parts = [-log.gather(1, next_[:, None])[:, 0].cpu() for log, next_ in zip(logs, own, strict=True)]
+            columns.append(torch.cat(parts).numpy())
+            tick()
+    return np.stack(columns, axis=1)
+
+
 def _measured(reader: Reader, each: list[Any], batch: Batch, *, chunk: int, tick: Any) -> np.ndarray:
     """KL of every position of a batch, each block left out by itself, [position, block]."""
     columns = []

@@ -9,31 +9,39 @@ must return exactly the residual stream when the FFN adds zero. A layer that fai
 
 from __future__ import annotations
 
+from .attention import Attention, idling
 from .blocks import Block, UnsupportedModel, first, given
 from .finding import find_blocks
+from .keeping import find_attentions
 from .layers import decoder_layers, input_device
 from .matrices import Matrix, find_matrices
 from .mixing import find_mixers, silenced
 from .neurons import FeedForward, feedforwards, narrowed
 from .passes import recomputing, running
 from .proving import collapsed
+from .reading import Reading, find_reading
 from .weighing import held, quantised, stored, weight, weights
 from .wrapping import unwrapped, wrappers
 
 __all__ = [
+    "Attention",
     "Block",
     "FeedForward",
     "Matrix",
+    "Reading",
     "UnsupportedModel",
     "collapsed",
     "decoder_layers",
     "feedforwards",
+    "find_attentions",
     "find_blocks",
     "find_matrices",
     "find_mixers",
+    "find_reading",
     "first",
     "given",
     "held",
+    "idling",
     "input_device",
     "narrowed",
     "quantised",

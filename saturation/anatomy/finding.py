@@ -47,7 +47,7 @@ def find_blocks(model: PreTrainedModel) -> tuple[Block, ...]:
     """
     model = unwrapped(model)
     layers = decoder_layers(model)
-    with _FINDING, uncompiled():  # one trace at a time: two would take each other's calls for their own
+    with FINDING, uncompiled():  # one trace at a time: two would take each other's calls for their own
         parts = [part for layer in layers for part in layer.modules()]  # an adapter changes them
         known, blocks = _BLOCKS.get(model, ([], ()))
         if len(parts) != len(known) or any(map(is_not, parts, known)):
@@ -69,7 +69,7 @@ def _found(model: PreTrainedModel, layers: list[nn.Module]) -> tuple[Block, ...]
 
 
 _BLOCKS: WeakKeyDictionary[PreTrainedModel, tuple[list[nn.Module], tuple[Block, ...]]] = WeakKeyDictionary()
-_FINDING = threading.RLock()
+FINDING = threading.RLock()
 _NO_PART = "no part of it reads single tokens and carries weights"
 
 

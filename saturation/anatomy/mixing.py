@@ -16,6 +16,8 @@ from .finding import find_blocks
 from .layers import input_device
 from .wrapping import unwrapped
 
+_INSTEAD = "measure the FFN alone (attention=False)"
+
 
 def find_mixers(model: PreTrainedModel) -> tuple[nn.Module, ...]:
     """Find the attention of every decoder layer, where it can be left out by itself.
@@ -39,17 +41,18 @@ def find_mixers(model: PreTrainedModel) -> tuple[nn.Module, ...]:
     """
     blocks, model = find_blocks(model), unwrapped(model)
     if blocks[0].parallel:
-        raise _refusal(model, 0, "attention and FFN read the same input and are added together")
+        raise refused(model, 0, "attention and FFN read the same input and are added together", _INSTEAD)
     ids = torch.tensor([[1, 2, 3, 4]], device=input_device(model)) % model.config.get_text_config().vocab_size
     with torch.no_grad():
         calls = _calls(model, ids, [child for block in blocks for child in block.layer.children()])
-        mixers = tuple(_mixer(model, block, calls) for block in blocks)
+        mixers = tuple(mixing_call(model, block, calls, _INSTEAD).module for block in blocks)
         with patched({mixer: silenced(mixer) for mixer in mixers}):
             silent = _calls(model, ids, [module for block in blocks for module in (block.layer, block.chain[0])])
     for block in blocks:
         entered, read = (next(call for call in silent if call.module is m) for m in (block.layer, block.chain[0]))
         if not (torch.is_tensor(read.input) and torch.equal(read.input.reshape(entered.input.shape), entered.input)):
-            raise _refusal(model, block.number, "what attention returns is not simply added to the residual stream")
+            reason = "what attention returns is not simply added to the residual stream"
+            raise refused(model, block.number, reason, _INSTEAD)
     return mixers
 
 
@@ -89,16 +92,18 @@ def _calls(model: PreTrainedModel, ids: Tensor, modules: list[nn.Module]) -> lis
     return calls
 
 
-def _mixer(model: PreTrainedModel, block: Block, calls: list[Call]) -> nn.Module:
+def mixing_call(model: PreTrainedModel, block: Block, calls: list[Call], instead: str) -> Call:
+    """The one call, of a layer's children, that is handed a mask, positions or a cache; refuses none, and several."""
     children = set(block.layer.children())
     found = [call for call in calls if call.module in children and call.mixes]
     if len(found) != 1 or not torch.is_tensor(found[0].output) or found[0].output.ndim != 3:
-        raise _refusal(model, block.number, f"{len(found)} parts of it are handed a mask, positions or a cache")
-    return found[0].module
+        raise refused(model, block.number, f"{len(found)} parts of it are handed a mask, positions or a cache", instead)
+    return found[0]
 
 
-def _refusal(model: PreTrainedModel, index: int, reason: str) -> UnsupportedModel:
+def refused(model: PreTrainedModel, index: int, reason: str, instead: str) -> UnsupportedModel:
+    """The error for a layer whose attention cannot be left out, with what to do instead."""
     return UnsupportedModel(
         f"expected decoder layers whose attention can be left out by itself, but in layer {index} of "
-        f"{type(model).__name__} ({model.config.model_type!r}) {reason}; measure the FFN alone (attention=False)"
+        f"{type(model).__name__} ({model.config.model_type!r}) {reason}; {instead}"
     )

@@ -1,4 +1,4 @@
-"""Which feed-forward blocks to skip, decided from numbers alone.
+"""Which feed-forward blocks to skip, and which attention or whole layers, decided from numbers alone.
 
 A policy is a frozen dataclass of plain numbers. Its rule is written once, over arrays of tokens, and serves the live
 run (`saturation.skip`) and `replay` of a recorded trace alike. Nothing here needs torch.
@@ -11,33 +11,44 @@ from .arrays import Arrays
 from .baselines import RandomFFN, StaticFFN
 from .cold import cold_regions
 from .ffnskip import FFNSkip
+from .layers import EarlyExit, RandomLayers, SkipDecode, StaticAttention, StaticLayers, UnifiedLayers
 from .narrow import Narrow
 from .ratios import SkipRatios, skip_ratios
 from .replaying import Replay, replay, replay_thresholds
 from .routed import RoutedFFN
-from .rule import BEFORE, BEHIND, LAYERWISE, SINK, Policy, Steps, previous_token
+from .rule import ATTENTION, BEFORE, BEHIND, CONFIDENCE, DISTANCE, FFN, LAYERWISE, SINK, Policy, Steps, previous_token
 from .saving import from_json, load, save
 from .spelled import from_words, is_worded
 from .tokens import TokenFFN
 
 __all__ = [
+    "ATTENTION",
     "BEFORE",
     "BEHIND",
+    "CONFIDENCE",
+    "DISTANCE",
+    "FFN",
     "LAYERWISE",
     "SINK",
     "AheadOfPass",
     "Arrays",
     "BehindLayer",
+    "EarlyExit",
     "FFNSkip",
     "Narrow",
     "Policy",
     "RandomFFN",
+    "RandomLayers",
     "Replay",
     "RoutedFFN",
+    "SkipDecode",
     "SkipRatios",
+    "StaticAttention",
     "StaticFFN",
+    "StaticLayers",
     "Steps",
     "TokenFFN",
+    "UnifiedLayers",
     "cold_regions",
     "from_json",
     "from_words",

@@ -11,13 +11,20 @@ from typing import ClassVar
 
 import numpy as np
 
-from .rule import BEFORE, BEHIND, Policy, Steps
+from .rule import ATTENTION, BEFORE, BEHIND, FFN, Policy, Steps
 
 
 class _AtOnce(Policy, abstract=True):
-    """State is what is skipped, bool [token, layer]."""
+    """State is what is left out, bool [token, layer].
+
+    Attributes
+    ----------
+    parts
+        What of a layer is left out there: `FFN`, `ATTENTION` or both.
+    """
 
     decode_only: bool
+    parts: ClassVar[tuple[str, ...]] = (FFN,)
 
     def acts_on(self, steps: Steps) -> np.ndarray:
         """Every token, or decoded ones only, bool [token]."""
@@ -25,7 +32,19 @@ class _AtOnce(Policy, abstract=True):
 
     def skips(self, state: np.ndarray, layer: int) -> np.ndarray:
         """Whether the block of this layer is skipped, bool [token]."""
-        return state[:, layer]
+        return self.skipped(state)[:, layer]
+
+    def drops(self, state: np.ndarray, layer: int) -> np.ndarray:
+        """Whether the attention of this layer is dropped, bool [token]."""
+        return self.dropped(state)[:, layer]
+
+    def skipped(self, state: np.ndarray) -> np.ndarray:
+        """All blocks that are skipped, bool [token, layer]."""
+        return state if FFN in self.parts else np.zeros_like(state)
+
+    def dropped(self, state: np.ndarray) -> np.ndarray:
+        """All attention that is dropped, bool [token, layer]."""
+        return state if ATTENTION in self.parts else np.zeros_like(state)
 
 
 class AheadOfPass(_AtOnce, abstract=True):

@@ -17,7 +17,7 @@ from ..trace import Trace
 from .ahead import BehindLayer
 from .ffnskip import FFNSkip, _limits, cosines
 from .ratios import SkipRatios, ratios_of, skip_ratios
-from .rule import BEFORE, Policy, Steps
+from .rule import BEFORE, CONFIDENCE, Policy, Steps
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,16 +27,21 @@ class Replay:
     Attributes
     ----------
     skipped
-        bool [token, layer].
+        Which feed-forward blocks, bool [token, layer].
     ratios
         Its predicted skip ratios.
+    dropped
+        Whose attention, bool [token, layer].
     """
 
     skipped: np.ndarray
     ratios: SkipRatios
+    dropped: np.ndarray
 
 
-def replay(policy: Policy, trace: Trace, *, stream: np.ndarray | None = None) -> Replay:
+def replay(
+    policy: Policy, trace: Trace, *, stream: np.ndarray | None = None, confidence: np.ndarray | None = None
+) -> Replay:
     """Decide every token of a trace by a policy.
 
     Parameters
@@ -48,6 +53,9 @@ def replay(policy: Policy, trace: Trace, *, stream: np.ndarray | None = None) ->
     stream
         The residual stream that a policy such as `RoutedFFN` reads, [token, hidden] row by row beside the trace, as
         `recording.streams` gives it; no other policy needs one.
+    confidence
+        What `EarlyExit` reads behind each layer, [token, layer] row by row beside the trace: the difference of the two
+        largest probabilities in the logits that the model's last norm and output embedding make of the stream there.
 
     Returns
     -------
@@ -56,18 +64,20 @@ def replay(policy: Policy, trace: Trace, *, stream: np.ndarray | None = None) ->
     Raises
     ------
     ValueError
-        Where the policy does not fit the trace's number of layers, or the stream it reads is not given.
+        Where the policy does not fit the trace's number of layers, or the stream or confidence it reads is not given.
     """
     policy.check(trace.layers)
     steps = Steps.of(trace)
-    skipped = _at_once(policy, steps, trace.layers, stream)
-    if skipped is None:
-        skipped = _layer_by_layer(policy, steps, trace)
-    return Replay(skipped, skip_ratios(skipped, steps, policy, trace.layers))
+    state = _at_once(policy, steps, trace.layers, stream)
+    if state is not None:
+        skipped, dropped = policy.skipped(state), policy.dropped(state)  # type: ignore[attr-defined]
+    else:
+        skipped, dropped = _layer_by_layer(policy, steps, trace, confidence)
+    return Replay(skipped, skip_ratios(skipped, steps, policy, trace.layers), dropped)
 
 
 def _at_once(policy: Policy, steps: Steps, layers: int, stream: np.ndarray | None) -> np.ndarray | None:
-    """What a policy skips that decides about all layers at once, bool [token, layer]; None for one that does not."""
+    """State of a policy that decides about all layers at once, bool [token, layer]; None for one that does not."""
     if isinstance(policy, BehindLayer):
         if stream is None or len(stream) != len(steps.sequence):
             raise ValueError(
@@ -79,16 +89,27 @@ def _at_once(policy: Policy, steps: Steps, layers: int, stream: np.ndarray | Non
     return policy.start(steps, layers) if policy.known == BEFORE else None
 
 
-def _layer_by_layer(policy: Policy, steps: Steps, trace: Trace) -> np.ndarray:
-    """What a policy skips that decides from distances, bool [token, layer]."""
+def _layer_by_layer(
+    policy: Policy, steps: Steps, trace: Trace, confidence: np.ndarray | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """What a policy skips and drops that decides layer by layer, bool [token, layer] each."""
     seen = _of_the_token_before(trace) if policy.causal else trace.distance  # [token, layer]
+    if policy.measures == CONFIDENCE:
+        if confidence is None or confidence.shape != trace.distance.shape:
+            came = "none" if confidence is None else f"one of shape {confidence.shape}"
+            raise ValueError(
+                f"expected confidence= beside the trace for {policy.describe()!r}, which reads early logits, of shape "
+                f"{trace.distance.shape}, got {came}; run the policy with saturation.skip, whose ledger says what it "
+                "did"
+            )
+        seen = confidence
     state = policy.start(steps, trace.layers)
-    skipped = np.zeros((len(trace), trace.layers), dtype=bool)
+    skipped, dropped = np.zeros((2, len(trace), trace.layers), dtype=bool)
     for layer in range(trace.layers):
-        skipped[:, layer] = policy.skips(state, layer)
+        skipped[:, layer], dropped[:, layer] = policy.skips(state, layer), policy.drops(state, layer)
         unknown = False if policy.causal else skipped[:, layer]
         state = policy.step(state, layer, np.where(unknown, np.nan, seen[:, layer]))
-    return skipped
+    return skipped, dropped
 
 
 def _of_the_token_before(trace: Trace) -> np.ndarray:

@@ -56,6 +56,10 @@ LAYERWISE = "layer by layer"  # when a decision is known: as the distances of th
 BEFORE = "before the pass"  # from counters and token ids alone, all layers at once,
 BEHIND = "behind a layer"  # or from the residual stream in front of one named block, for all blocks behind it
 
+DISTANCE, CONFIDENCE = "distance", "confidence"  # what is measured for a policy that decides layer by layer
+
+FFN, ATTENTION = "FFN", "attention"  # the parts of a layer that a policy may leave out
+
 SINK = 4  # positions that every policy leaves alone unless told otherwise; data/README.md has the table
 
 KINDS: dict[str, type[Policy]] = {}  # every policy by its name
@@ -69,7 +73,7 @@ _TYPES = {  # type of an option, as it is written in the class -> what it is cal
 
 @dataclass(frozen=True)
 class Policy(ABC):
-    """Which feed-forward blocks to skip.
+    """Which feed-forward blocks to skip, and beside them whose attention.
 
     `known` says when. A policy that decides layer by layer is asked, for the tokens of one forward pass or of a whole
     trace at once::
@@ -77,12 +81,16 @@ class Policy(ABC):
         policy.check(layers)
         state = policy.start(steps, layers)
         for layer in range(layers):  # those before the first and behind the last skippable one may be left out
+            drop = policy.drops(state, layer)  # [token], where policy.droppable(layers) names any layer
             skip = policy.skips(state, layer)  # [token]
             # the block runs where it is not skipped; if policy.needs(state, layer), its distance is measured
             state = policy.step(state, layer, distance)  # [token], NaN where skipped or not measured
 
     One that decides all layers at once (`ahead.AheadOfPass`, `ahead.BehindLayer`) is asked once per pass: its state
     is what is skipped, bool [token, layer], and the rest follows from that.
+
+    Where attention is dropped, its keys and values are computed and stored nevertheless, so that later tokens attend
+    to all positions; what is left out is what it would add. Most policies never drop any.
 
     Parameters
     ----------
@@ -96,6 +104,9 @@ class Policy(ABC):
     ----------
     known
         When a token's decision is known: `LAYERWISE`, `BEFORE` or `BEHIND`.
+    measures
+        What `step` is given: `DISTANCE` of the block, or `CONFIDENCE` behind the layer, the difference of the two
+        largest probabilities in the early logits of the tokens that `asks` names.
     reads_tokens
         True: `start` must be given token ids in its steps.
     causal
@@ -107,6 +118,7 @@ class Policy(ABC):
     action: Narrow | None = field(default=None, kw_only=True)
 
     known: ClassVar[str] = LAYERWISE
+    measures: ClassVar[str] = DISTANCE
     reads_tokens: ClassVar[bool] = False
     causal = False
 
@@ -156,6 +168,14 @@ class Policy(ABC):
     def skips(self, state: Any, layer: int) -> np.ndarray:
         """Whether the block of this layer is skipped, bool [token]."""
 
+    def droppable(self, layers: int) -> range | tuple[int, ...]:
+        """Layers whose attention may be dropped at all, of a model with so many."""
+        return ()
+
+    def drops(self, state: Any, layer: int) -> np.ndarray:
+        """Whether the attention of this layer is dropped, bool [token]."""
+        return np.zeros_like(self.skips(state, layer))
+
     @abstractmethod
     def describe(self) -> str:
         """A few words for a legend."""
@@ -166,6 +186,10 @@ class Policy(ABC):
     def needs(self, state: Any, layer: int) -> bool:
         """Whether the distance of this layer must be measured."""
         return False
+
+    def asks(self, state: Any, layer: int) -> np.ndarray:
+        """Tokens whose confidence behind this layer must be measured, bool [token]."""
+        return np.zeros_like(self.skips(state, layer))
 
     def step(self, state: Any, layer: int, distance: np.ndarray) -> Any:
         """State after this layer; `distance` [token] is NaN where the block did not run."""
@@ -203,6 +227,11 @@ def dense(trace: Trace, sink: int = 0) -> Steps:
         raise ValueError(
             f"expected a dense trace to fit on, but in this one {trace.skipped.mean():.1%} of the blocks were skipped; "
             "record one without a policy"
+        )
+    if dropped := trace.provenance.get("dropped"):
+        raise ValueError(
+            f"expected a dense trace to fit on, but in this one attention was left out ({dropped}); record one without "
+            "a policy"
         )
     steps = Steps.of(trace)
     if not (steps.position >= sink).any():

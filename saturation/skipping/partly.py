@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..anatomy import Block, first
+from ..anatomy import Block, Reading, first
 from ..recording import Rows, ends
 from ..similarity import distance_and_growth, sums
 
@@ -68,6 +68,19 @@ class Places:
         row, count = self._each[layer]
         there = self._copied[device][row]
         return there[:count], there[count:]
+
+
+def confidence(reading: Reading, x: Tensor, tokens: Tensor) -> np.ndarray:
+    """Difference of the two largest probabilities in the logits of some tokens of x [..., hidden], float32 [token]."""
+    logits = reading.logits(x.detach().reshape(-1, x.shape[-1])[tokens])
+    largest = logits.float().softmax(dim=-1).topk(2, dim=-1).values  # [token, 2]
+    return (largest[:, 0] - largest[:, 1]).cpu().numpy()
+
+
+def kept_tokens(rows: Rows, mask: np.ndarray, x: Tensor) -> Tensor:
+    """Where in the flattened [batch * width] the tokens stand that run; padding does not."""
+    index = np.flatnonzero(~mask) if rows.index is None else rows.index[~mask]
+    return torch.from_numpy(index).to(x.device)
 
 
 def run_some(block: Block, x: Tensor, kept: Tensor, run: Callable[..., Any], extra: tuple, named: dict) -> Any:

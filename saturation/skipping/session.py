@@ -11,14 +11,26 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from ..anatomy import Block, collapsed, find_blocks, first, recomputing, running
+from ..anatomy import Attention, Block, Reading, collapsed, find_blocks, find_reading, first, recomputing, running
 from ..patching import Hooks, Scope
-from ..policies import LAYERWISE, BehindLayer, Policy
+from ..policies import CONFIDENCE, LAYERWISE, BehindLayer, Policy
 from ..recording import Recorder, Rows, Stream, by_name, called, listeners, not_run
+from .attending import Attending
 from .before import Before
 from .copying import Copy, copies
 from .ledger import Ledger, bytes_read
-from .partly import Places, Sums, block_sums, distances, run_some, seeing_naive, spread, without_residual
+from .partly import (
+    Places,
+    Sums,
+    block_sums,
+    confidence,
+    distances,
+    kept_tokens,
+    run_some,
+    seeing_naive,
+    spread,
+    without_residual,
+)
 
 
 class Session:
@@ -37,10 +49,13 @@ class Session:
         policy.fits(called(self.model), self.model.config.get_text_config().vocab_size)
         acting = _acting(policy, len(self.blocks))
         self._acting = self.blocks[min(acting) : max(acting) + 1]  # the others are left as they are
-        self.ledger = Ledger(self.model, self.blocks, policy)
+        self._attending = Attending(self.model, self.blocks, policy, self.scope)
+        self._reading = find_reading(self.model) if policy.measures == CONFIDENCE else None
+        self.ledger = Ledger(self.model, self.blocks, policy, self._attending.found, self._reading)
         self._stream = Stream(start, added)
         self.copies: dict[int, Copy] = {}  # by layer, of the neurons that narrow blocks run
         self._before = Before(policy, [block.index for block in self._acting])
+        self._foresees = policy.causal and not self._attending.found and self._reading is None
         self._rows: Rows | None = None
         self._recorders: list[Recorder] = []
         self._shown: list[Recorder] = []  # those that record more than the FFN
@@ -53,6 +68,9 @@ class Session:
         for block in self._acting:
             if block.parallel:
                 hooks.after(block.layer, self._leaving(block))
+        if self._reading is not None:
+            for block in self.blocks:
+                hooks.after(block.layer, partial(self._behind, block, self._reading))
         hooks.after(self.model, self._end)
 
     def copy(self) -> None:
@@ -66,7 +84,8 @@ class Session:
     def forwards(self) -> dict[nn.Module, Callable[..., Any]]:
         """The forwards that stand in for those of the blocks' modules."""
         each = (collapsed(block, partial(self._ffn, block), self.scope) for block in self._acting)
-        return {module: forward for own in each for module, forward in own.items()}
+        forwards = {module: forward for own in each for module, forward in own.items()}
+        return forwards | self._attending.forwards(self._attend)
 
     def _begin(self, module: nn.Module, args: tuple[Any, ...], named: dict[str, Any]) -> None:
         if self.scope:
@@ -76,21 +95,27 @@ class Session:
             self._state = self.policy.start(self._steps, len(self.blocks))
             self._needs: set[int] = set()  # layers to be measured, where all is known before
             self._decided = self.policy.known != LAYERWISE
+            self._skipped, self._dropped = np.zeros((2, len(rows), len(self.blocks)), dtype=bool)
             if self._decided:
                 self._settle(rows, self._state)
-            elif self.policy.causal and (seen := self._before.foresee(rows, self._state, len(self.blocks))):
+            elif self._foresees and (seen := self._before.foresee(rows, self._state, len(self.blocks))):
                 self._decided, self._needs = True, seen.needs
-                self._settle(rows, seen.skipped)
-            else:
-                self._skipped = np.zeros((len(rows), len(self.blocks)), dtype=bool)
+                self._take(rows, seen.skipped)
             self._recorders = listeners(self.model)
             self._shown = [recorder for recorder in self._recorders if len(recorder.measures) > 1]
             self._unknown = np.full(len(rows), np.nan, dtype=np.float32)
             self._pending.clear()
             self._ran.clear()
+            self._read_early = 0  # layers behind which early logits were made
 
-    def _settle(self, rows: Rows, mask: np.ndarray) -> None:
-        """All that is skipped in this pass is known, bool [token, layer]: nobody is asked again."""
+    def _settle(self, rows: Rows, state: Any) -> None:
+        """All that is left out in this pass is known: nobody is asked again."""
+        self._take(rows, self.policy.skipped(state))  # type: ignore[attr-defined]
+        if self._attending.found:
+            self._dropped = self.policy.dropped(state)  # type: ignore[attr-defined]
+
+    def _take(self, rows: Rows, mask: np.ndarray) -> None:
+        """Skip these blocks, bool [token, layer]."""
         self._skipped, self._counts = mask, np.count_nonzero(mask, axis=0).tolist()
         if len(rows) > 1 and (mixed := [layer for layer, some in enumerate(self._counts) if 0 < some < len(rows)]):
             self._places = Places(rows, mask[:, mixed], mixed)
@@ -116,7 +141,20 @@ class Session:
                 raise not_run(next(block.index for block in self._acting if block.index not in self._ran))
             self._stream.made(output)
             self._before.end(rows)
-            self.ledger.add(rows, self._skipped)
+            self.ledger.add(rows, self._skipped, self._dropped if self._attending.found else None, self._read_early)
+
+    def _attend(self, one: Attention, *args: Any, run: Callable[..., Any], **named: Any) -> Any:
+        """Attention for those tokens at which the policy does not drop it."""
+        if (rows := self._rows) is None:
+            return run(*args, **named)
+        layer = one.block.index
+        if self.policy.known == LAYERWISE:
+            self._dropped[:, layer] = self.policy.drops(self._state, layer)
+        if not (mask := self._dropped[:, layer]).any():
+            return run(*args, **named)
+        for recorder in self._recorders:
+            recorder.provenance["dropped"] = self.policy.describe()
+        return self._attending.run(one, rows, mask, run, args, named)
 
     def _ffn(self, block: Block, x: Tensor, *extra: Any, run: Callable[..., Any], **named: Any) -> Any:
         """The FFN for those tokens that the policy lets run."""
@@ -179,6 +217,18 @@ class Session:
 
         return hook
 
+    def _behind(self, block: Block, reading: Reading, module: nn.Module, args: Any, named: Any, output: Any) -> None:
+        """Behind a layer: the confidence of those tokens of which the policy asks it."""
+        if not self.scope or (rows := self._rows) is None:
+            return
+        asked = self.policy.asks(self._state, block.index)
+        if count := int(np.count_nonzero(asked)):
+            found = np.full(len(rows), np.nan, dtype=np.float32)
+            found[asked] = confidence(reading, first(output), kept_tokens(rows, ~asked, first(output)))
+            self.ledger.probes += count
+            self._read_early += 1
+            self._state = self.policy.step(self._state, block.index, found)
+
     def _measured(self, block: Block, rows: Rows, mask: np.ndarray, abcp: Sums | None) -> None:
         """Hand a layer's sums [4, token] to whoever records, and its distances to the policy; None: nothing ran."""
         layer = block.index
@@ -197,7 +247,7 @@ class Session:
 
     def _advance(self, layer: int, rows: Rows, distance: np.ndarray) -> None:
         """One layer on; a causal policy is given the distances of the tokens before."""
-        if self._decided:
+        if self._decided or self._reading is not None:
             return
         if self.policy.causal:
             distance = self._before.moved_on(layer, rows, distance)

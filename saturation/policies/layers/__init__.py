@@ -1,0 +1,12 @@
+"""Baselines that leave out more of a layer than its FFN: the whole layer, or its attention alone."""
+
+from __future__ import annotations
+
+from .attention import StaticAttention
+from .drawn import RandomLayers
+from .exiting import EarlyExit
+from .skipdecode import SkipDecode
+from .static import StaticLayers
+from .unified import UnifiedLayers
+
+__all__ = ["EarlyExit", "RandomLayers", "SkipDecode", "StaticAttention", "StaticLayers", "UnifiedLayers"]
