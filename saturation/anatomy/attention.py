@@ -79,7 +79,7 @@ class _Ending:
         self._cache, self._take, self._end = cache, take, end
 
     @property
-    def __class__(self) -> Any:  # some families ask what kind of cache it is
+    def __class__(self) -> Any:  # type: ignore[misc]  # some families ask what kind of cache it is
         return type(self._cache)
 
     def __getattr__(self, name: str) -> Any:
