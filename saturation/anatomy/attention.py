@@ -78,7 +78,7 @@ class _Ending:
     def __init__(self, cache: Any, take: Callable[..., Any], end: Stored) -> None:
         self._cache, self._take, self._end = cache, take, end
 
-    @property
+    @property  # type: ignore[misc]  # the class of an instance can be written
     def __class__(self) -> Any:  # some families ask what kind of cache it is
         return type(self._cache)
 
