@@ -78,8 +78,8 @@ class _Ending:
     def __init__(self, cache: Any, take: Callable[..., Any], end: Stored) -> None:
         self._cache, self._take, self._end = cache, take, end
 
-    @property
-    def __class__(self) -> Any:  # type: ignore[misc]  # some families ask what kind of cache it is
+    @property  # type: ignore[misc]  # the class of an instance can be written
+    def __class__(self) -> Any:  # some families ask what kind of cache it is
         return type(self._cache)
 
     def __getattr__(self, name: str) -> Any:

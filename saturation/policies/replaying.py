@@ -104,9 +104,12 @@ def _layer_by_layer(
             )
         seen = confidence
     state = policy.start(steps, trace.layers)
+    droppable = bool(policy.droppable(trace.layers))
     skipped, dropped = np.zeros((2, len(trace), trace.layers), dtype=bool)
     for layer in range(trace.layers):
-        skipped[:, layer], dropped[:, layer] = policy.skips(state, layer), policy.drops(state, layer)
+        skipped[:, layer] = policy.skips(state, layer)
+        if droppable:
+            dropped[:, layer] = policy.drops(state, layer)
         unknown = False if policy.causal else skipped[:, layer]
         state = policy.step(state, layer, np.where(unknown, np.nan, seen[:, layer]))
     return skipped, dropped
