@@ -16,7 +16,7 @@ import pytest
 import saturation
 
 HEAVY = {"torch", "transformers"}  # what the words, and the figures drawn from them, must do without
-ROW = re.compile(r"^    (?:(?P<storey>[a-z]+)|) {2,}(?P<room>[a-z]+) {2,}\S", re.MULTILINE)
+ROW = re.compile(r"^    (?:(?P<storey>[a-z]+)|) {2,}(?P<room>[a-z]+) {2,}(?P<says>\S.*)$", re.MULTILINE)
 
 
 def rooms_of(docstring: str) -> dict[str, str]:
