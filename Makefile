@@ -31,10 +31,11 @@ MOVED := $(if $(wildcard $(READY)),$(shell [ "$$(cat $(READY))" = "$(CURDIR)" ] 
 CHROMIUM := .venv/.chromium
 GONE := $(if $(wildcard $(CHROMIUM)),$(shell [ -x "$$(cat $(CHROMIUM))" ] || echo gone))
 NEWS := .venv/etc/jupyter/labconfig/page_config.json
+SPHINX := .venv/.sphinx
 PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 $(RUN) pip install --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help demo real study test check lint browser lab bench gpu clean moved gone
+.PHONY: help demo real study test check lint browser lab docs bench gpu clean moved gone
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z]*\):.*##  *\(.*\)/  make \1\t\2/p' Makefile | expand -t 16
@@ -67,6 +68,10 @@ browser: $(CHROMIUM)  ## a Chromium for the browser tests: the one that is there
 lab: $(READY) $(NEWS)  ## open the first notebook in JupyterLab (more options: make lab LAB="--no-browser --port 9000")
 	@cd notebooks && ../$(RUN) jupyterlab 01_record_saturation.ipynb $(if $(filter 0,$(shell id -u)),--allow-root) $(LAB)
 
+docs: $(SPHINX)  ## the documentation as a site in runs/docs: tutorial, how-to, glossary, map, API (warnings are errors)
+	@$(RUN) sphinx --quiet --fail-on-warning --builder html --doctree-dir runs/docs/.doctrees docs runs/docs
+	@echo "The documentation begins at runs/docs/index.html"
+
 bench: $(READY) $(CHROMIUM)  ## what recording and skipping cost, and how soon the widgets answer, as tables
 	@$(RUN) benchmarks
 
@@ -89,6 +94,11 @@ $(CHROMIUM): $(READY) $(GONE)
 # JupyterLab asks at its first start whether to fetch news; in this environment it does not.
 $(NEWS): $(READY)
 	@$(BIN)/jupyter labextension disable --level=sys_prefix @jupyterlab/apputils-extension:announcements >/dev/null 2>&1
+	@touch $@
+
+# What builds the site is installed by the first `make docs` alone, beside what is there and without changing that.
+$(SPHINX): docs/requirements.txt $(READY)
+	@$(PIP) -r docs/requirements.txt --constraint requirements.txt
 	@touch $@
 
 moved:

@@ -15,7 +15,7 @@ import traces
 from traitlets import TraitError
 
 from saturation.policies import SINK, FFNSkip, RandomFFN, StaticFFN, replay
-from saturation.policies.ffnskip import cosines
+from saturation.policies.critical import cosines
 from saturation.trace import Trace
 from saturation.widgets import SaturationExplorer, logarithm, page
 

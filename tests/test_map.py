@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from types import ModuleType
 
@@ -16,7 +17,7 @@ import pytest
 import saturation
 
 HEAVY = {"torch", "transformers"}  # what the words, and the figures drawn from them, must do without
-ROW = re.compile(r"^    (?:(?P<storey>[a-z]+)|) {2,}(?P<room>[a-z]+) {2,}\S", re.MULTILINE)
+ROW = re.compile(r"^    (?:(?P<storey>[a-z]+)|) {2,}(?P<room>[a-z]+) {2,}(?P<says>\S.*)$", re.MULTILINE)
 
 
 def rooms_of(docstring: str) -> dict[str, str]:
@@ -50,6 +51,10 @@ class Import:
     def path(self) -> list[str]:
         return self.name.split(".")
 
+    @property
+    def file(self) -> str:
+        return self.where.partition(":")[0]
+
 
 def names_of(path: Path, package: Path) -> Iterator[tuple[int, str]]:
     """Line and full dotted name of every import in a file, at whatever depth it stands."""
@@ -72,6 +77,31 @@ def imports_of(package: Path) -> list[Import]:
         for path in paths
         for line, name in names_of(path, package)
     ]
+
+
+def target_of(name: str, files: Iterable[str]) -> str:
+    """The file that a full dotted name is found in: a module of that name, or the one that holds it."""
+    stem = name.replace(".", "/")
+    return next((one for one in (f"{stem}.py", f"{stem}/__init__.py") if one in files), "") or (
+        target_of(name.rpartition(".")[0], files) if "." in name else ""
+    )
+
+
+def circles(inner: list[Import], package: Path) -> Iterator[str]:
+    """Files that import each other, whether while they load, later, or for their types alone."""
+    files = {path.relative_to(package.parent).as_posix() for path in package.rglob("*.py")}
+    graph: dict[str, set[str]] = {}
+    for one in inner:
+        target = "" if one.path[-1].startswith("__") else target_of(one.name, files)  # such as __name__ is always there
+        if target not in ("", one.file, f"{package.name}/__init__.py"):
+            graph.setdefault(one.file, set()).add(target)
+    while True:
+        try:
+            return TopologicalSorter(graph).prepare()
+        except CycleError as error:
+            circle = [*reversed(error.args[1])]  # each imports the next
+            yield f"files import each other in a circle: {' -> '.join(circle)}"
+            graph[circle[0]].remove(circle[1])
 
 
 def unmatched(rooms: Iterable[str], sources: Iterable[str]) -> list[str]:
@@ -125,6 +155,7 @@ def violations(package: Path) -> list[str]:
     return [
         *unmatched(rooms, sources),
         *misdirected(inner, list(rooms), sources),
+        *circles(inner, package),
         *heavy(light, imports, package.name),
     ]
 
@@ -237,6 +268,32 @@ def test_each_violation_is_named(house: Path, file: str, line: str, sentence: st
     path.parent.mkdir(exist_ok=True)
     path.write_text((path.read_text(encoding="utf-8") if path.exists() else "") + line + "\n", encoding="utf-8")
     assert sentence in violations(house)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "from .layers import layers",
+        "def late():\n    from . import layers",
+        "if TYPE_CHECKING:\n    from ..figures.layers import layers",
+    ],
+)
+def test_a_circle_of_files_inside_a_room_is_named(house: Path, line: str) -> None:
+    (house / "figures" / "layers.py").write_text("from . import style\n", encoding="utf-8")
+    (house / "figures" / "style.py").write_text("import numpy\n", encoding="utf-8")
+    assert violations(house) == []
+    (house / "figures" / "style.py").write_text(line + "\n", encoding="utf-8")
+    (sentence,) = violations(house)
+    files = {"house/figures/layers.py", "house/figures/style.py"}
+    assert sentence.startswith("files import each other in a circle: house/figures/")
+    assert {*sentence.rpartition(": ")[2].split(" -> ")} == files
+
+
+def test_every_circle_is_named(house: Path) -> None:
+    for name in ("a", "b", "c", "d"):
+        other = {"a": "b", "b": "a", "c": "d", "d": "c"}[name]
+        (house / "figures" / f"{name}.py").write_text(f"from . import {other}\n", encoding="utf-8")
+    assert len(violations(house)) == 2
 
 
 def test_a_room_that_does_not_exist_is_named(house: Path) -> None:

@@ -21,7 +21,7 @@ from saturation.policies import (
     replay,
     replay_thresholds,
 )
-from saturation.policies.replaying import critical
+from saturation.policies.critical import critical
 from saturation.policies.rule import SINK
 from saturation.trace import Trace
 

@@ -1,5 +1,6 @@
 """The command `saturation`."""
 
+from . import demonstrating as demonstrating
 from . import doctor as doctor
 from . import drawing as drawing
 from . import evaluating as evaluating

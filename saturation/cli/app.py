@@ -13,7 +13,7 @@ from typer.core import TyperGroup
 
 from ..progress import lines
 from . import options
-from .given import read_policy, read_texts, writable, writable_folder
+from .given import read_policy, writable
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -137,31 +137,6 @@ def replay(
     if out is not None:
         with writing(out, "the table") as part:
             table.to_csv(part, index=False)
-
-
-@app.command(epilog=example("demo --model smollm2 --texts own.txt"))
-@plainly
-def demo(
-    model: Annotated[str, typer.Option("--model", help=options.MODEL)] = "demo",
-    texts: Annotated[
-        str | None,
-        typer.Option(
-            help="texts of your own: a file with one to a line, or .jsonl with 'text'; a bundled task; a published "
-            "set with its file: wikitext-2=test.txt; or a set of the hub, such as c4"
-        ),
-    ] = None,
-    out: Annotated[
-        Path | None,
-        typer.Option("--out", "-o", help="folder for what it writes; default: runs/demo, or runs/demo_MODEL"),
-    ] = None,
-) -> None:
-    """Record, skip and draw: on the bundled model, or another and its texts; ends by naming what it wrote."""
-    place = out or Path("runs") / ("demo" if model == "demo" else f"demo_{Path(model).resolve().name}")
-    writable_folder(place)
-    given = read_texts(texts) if texts is not None else None
-    from .demo import demonstrate
-
-    demonstrate(place, typer.echo, name=model, texts=given, source=texts)
 
 
 def _numbers(given: str) -> list[float]:

@@ -14,11 +14,12 @@ from .ffnskip import FFNSkip
 from .layers import EarlyExit, RandomLayers, SkipDecode, StaticAttention, StaticLayers, UnifiedLayers
 from .narrow import Narrow
 from .ratios import SkipRatios, skip_ratios
-from .replaying import Replay, replay, replay_thresholds
+from .replaying import Replay, replay
 from .routed import RoutedFFN
 from .rule import ATTENTION, BEFORE, BEHIND, CONFIDENCE, DISTANCE, FFN, LAYERWISE, SINK, Policy, Steps, previous_token
 from .saving import from_json, load, save
 from .spelled import from_words, is_worded
+from .thresholds import replay_thresholds
 from .tokens import TokenFFN
 
 __all__ = [

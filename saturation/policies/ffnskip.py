@@ -12,6 +12,8 @@ import numpy as np
 
 from ..trace import Trace
 from .cold import cold_regions
+from .critical import cosines, threshold_for
+from .replaying import replay
 from .rule import SINK, Policy, Steps, always, dense
 
 _LOG = logging.getLogger(__name__)
@@ -212,8 +214,6 @@ class FFNSkip(Policy):
         ValueError
             Without exactly one target, or where no decoded token of the trace is past the warm-up and the sink.
         """
-        from .replaying import replay, threshold_for
-
         if (ratio is None) == (percentile is None):
             raise ValueError(
                 f"expected either ratio= or percentile= as the target, got {ratio} and {percentile}; give one of them"
@@ -258,13 +258,6 @@ class FFNSkip(Policy):
                 100 * reached,
             )
         return fitted
-
-
-def cosines(distance: np.ndarray) -> np.ndarray:
-    """The highest threshold that each distance meets, whatever the rounding, float64; below -1 where none does."""
-    distance = np.asarray(distance, dtype=np.float64)
-    cosine = 1 - distance
-    return np.minimum(np.where(1 - cosine >= distance, cosine, np.nextafter(cosine, -np.inf)), 1)
 
 
 def _plain(threshold: Any) -> Threshold:

@@ -6,17 +6,13 @@ live run skips somewhat more or less. On the trace of a skipping run it reproduc
 
 from __future__ import annotations
 
-from bisect import bisect_right
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
-import pandas as pd
 
 from ..trace import Trace
 from .ahead import BehindLayer
-from .ffnskip import FFNSkip, _limits, cosines
-from .ratios import SkipRatios, ratios_of, skip_ratios
+from .ratios import SkipRatios, skip_ratios
 from .rule import BEFORE, CONFIDENCE, Policy, Steps
 
 
@@ -123,78 +119,3 @@ def _of_the_token_before(trace: Trace) -> np.ndarray:
     before = np.full_like(trace.distance, np.nan)
     before[order[later]] = trace.distance[order[np.flatnonzero(later) - 1]]
     return before
-
-
-def replay_thresholds(policy: FFNSkip, trace: Trace, thresholds: Sequence[float]) -> pd.DataFrame:
-    """Predicted skip ratios of one rule at many thresholds.
-
-    Parameters
-    ----------
-    policy
-        The rule; its own threshold does not matter.
-    trace
-        A recorded trace.
-    thresholds
-        Cosines.
-
-    Returns
-    -------
-    DataFrame
-        One row per threshold: `threshold`, `nominal`, `decode`, `total`.
-    """
-    rules = [replace(policy, threshold=float(threshold)) for threshold in thresholds]
-    if policy.horizon is not None or policy.causal:
-        rows = [replay(rule, trace).ratios for rule in rules]
-    else:
-        steps = Steps.of(trace)
-        lowest = critical(policy, trace)
-        decoded = np.sort(lowest[steps.decode].ravel())
-        prefill = np.sort(lowest[~steps.decode].ravel())
-        limits = 1 - np.asarray(thresholds, dtype=np.float64)
-        rows = [
-            ratios_of(float(d), float(d + p), steps, policy, trace.layers)
-            for d, p in zip(
-                np.searchsorted(decoded, limits, "right"), np.searchsorted(prefill, limits, "right"), strict=True
-            )
-        ]
-    table = pd.DataFrame(rows, columns=SkipRatios._fields)
-    table.insert(0, "threshold", np.asarray(thresholds, dtype=np.float64))
-    return table
-
-
-def critical(policy: FFNSkip, trace: Trace) -> np.ndarray:
-    """The distance limit from which each block is skipped, float64 [token, layer]; infinite where it never is.
-
-    For the horizon "until the cold end" a block is skipped at threshold t exactly where `critical <= 1 - t`: it is
-    the running minimum of the distance over the probed layers before. This turns a replay into one comparison.
-    """
-    policy = replace(policy, threshold=-1.0)
-    policy.check(trace.layers)
-    if policy.horizon is not None or policy.causal:
-        raise ValueError(
-            "expected a rule that skips until the cold end and decides from its own token's distances, got "
-            f"{policy.describe()!r}; use replay, which takes every rule"
-        )
-    lowest = np.full((len(trace), trace.layers), np.inf)
-    eligible = policy.eligible(Steps.of(trace))
-    running = np.full(len(trace), np.inf)
-    limits = _limits(policy, trace.layers)
-    for layer in policy.skippable(trace.layers):
-        lowest[:, layer] = running
-        if limits[layer] is not None:
-            distance = trace.distance[:, layer].astype(np.float64)
-            running = np.where(eligible, np.fmin(running, distance), np.inf)
-    return lowest
-
-
-def threshold_for(policy: FFNSkip, trace: Trace, ratio: float) -> float | None:
-    """The lowest threshold at which the predicted `decode` ratio does not exceed the target; None never skips."""
-    if policy.horizon is None and not policy.causal:
-        lowest = cosines(critical(policy, trace)[trace.decoding])  # the highest threshold that skips each block
-        highest, counts = (found[::-1] for found in np.unique(lowest[lowest >= -1], return_counts=True))
-        fits = int(np.searchsorted(counts.cumsum() / lowest.size, ratio, "right"))
-    else:
-        highest = np.unique(cosines(trace.distance))[::-1]
-        highest = highest[highest >= -1]
-        fits = bisect_right(highest, ratio, key=lambda t: replay(replace(policy, threshold=t), trace).ratios.decode)
-    return float(highest[fits - 1]) if fits else None

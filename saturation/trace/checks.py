@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import Any, Literal, Protocol, get_args
 
 import numpy as np
 import pandas as pd
-
-if TYPE_CHECKING:
-    from .measured import Trace
 
 Phase = Literal["prefill", "decode"]
 PHASES: tuple[str, ...] = get_args(Phase)
@@ -37,6 +34,21 @@ _RANGE = {
     "median": (0.0, np.inf),
 }  # by the last word of the name
 _ROUNDING = 1e-5  # how far rounding may carry a number out of its range
+
+
+class Measured(Protocol):
+    """The parts of a Trace that are checked against each other; `measured` imports this file, not the other way."""
+
+    @property
+    def tokens(self) -> pd.DataFrame: ...  # noqa: D102
+    @property
+    def layers(self) -> int: ...  # noqa: D102
+    @property
+    def layer_numbers(self) -> np.ndarray: ...  # noqa: D102
+    @property
+    def skipped(self) -> np.ndarray: ...  # noqa: D102
+    @property
+    def groups(self) -> dict[str, np.ndarray]: ...  # noqa: D102
 
 
 def tokens_of(given: pd.DataFrame) -> pd.DataFrame:
@@ -123,7 +135,7 @@ def layers_of(given: Iterable[int] | None, layers: int) -> tuple[int, ...] | Non
     return kept
 
 
-def numbers(trace: Trace, name: str) -> None:
+def numbers(trace: Measured, name: str) -> None:
     """Raise for the first number of a group that cannot be, named by layer and token."""
     array, skipped = getattr(trace, name), trace.skipped  # [token, layer]
     least, most = _RANGE[name.split("_")[-1]]
@@ -145,7 +157,7 @@ def numbers(trace: Trace, name: str) -> None:
         )
 
 
-def _first(trace: Trace, bad: np.ndarray) -> str:
+def _first(trace: Measured, bad: np.ndarray) -> str:
     """Name the first marked cell of a [token, layer] mask."""
     token, column = (int(index) for index in np.unravel_index(np.argmax(bad), bad.shape))
     row = trace.tokens.iloc[token]
@@ -163,7 +175,7 @@ def known(what: str, asked: Any, there: Iterable[Any]) -> list[Any]:
     return sorted(set(values))
 
 
-def kin(first: Trace, other: Trace, number: int) -> None:
+def kin(first: Measured, other: Measured, number: int) -> None:
     """Raise if two traces cannot stand in one: another model or layers, or other groups of numbers."""
     for name in ("model", "revision", "dtype"):
         ours, theirs = getattr(first, name), getattr(other, name)

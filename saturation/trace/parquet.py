@@ -10,7 +10,7 @@ import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -19,10 +19,7 @@ import pyarrow.parquet as pq
 
 from .checks import TOKEN_COLUMNS
 from .files import located, writing
-
-if TYPE_CHECKING:
-    from .harm import Harm
-    from .measured import Trace
+from .frozen import Frozen
 
 _ROWS = 65_536  # tokens written at a time: 8 MiB for each kind of number at 32 layers
 _TOKENS = pa.schema(
@@ -79,7 +76,7 @@ TRACE = Format(
 HARM = Format("Harm", "record of harm", ("model", "revision", "dtype", "provenance"), (), "measure the harm anew")
 
 
-def write(record: Trace | Harm, path: str | os.PathLike[str], form: Format) -> None:
+def write(record: Frozen, path: str | os.PathLike[str], form: Format) -> None:
     """Write the file of a trace or a record of harm, whole or not at all."""
     if Path(path).suffix != ".parquet":
         raise ValueError(
@@ -111,7 +108,7 @@ def _names(kinds: list[str], layers: list[int]) -> dict[str, list[str]]:
     return {kind: [f"{kind}_{layer:0{digits}d}" for layer in layers] for kind in kinds}
 
 
-def _described(record: Trace | Harm, form: Format) -> dict[str, Any]:
+def _described(record: Frozen, form: Format) -> dict[str, Any]:
     about = {name: getattr(record, name) for name in form.described}
     return {
         "format": f"saturation {form.kind.lower()}",
@@ -122,7 +119,7 @@ def _described(record: Trace | Harm, form: Format) -> dict[str, Any]:
     }
 
 
-def _chunk(record: Trace | Harm, rows: slice, names: dict[str, list[str]], schema: pa.Schema) -> pa.Table:
+def _chunk(record: Frozen, rows: slice, names: dict[str, list[str]], schema: pa.Schema) -> pa.Table:
     columns = list(pa.Table.from_pandas(record.tokens.iloc[rows], _TOKENS, preserve_index=False).columns)
     for kind in names:
         by_layer = np.ascontiguousarray(getattr(record, kind)[rows].T)  # [layer, token]

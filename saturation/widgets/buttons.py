@@ -5,21 +5,18 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..trace import located
-
-if TYPE_CHECKING:
-    from .tuner import ThresholdTuner
 
 _ENDINGS = (".policy.json", ".session.json", ".json", ".pdf", ".svg", ".png")  # that a button gives a file anyway
 _DRAWN = {"Pareto": "pareto", "text": "text", "both": "both"}
 
 
 class Buttons:
-    """Connects the buttons of a tuner's view; files go where its path field says."""
+    """Connects the buttons of a `ThresholdTuner`'s view; files go where its path field says."""
 
-    def __init__(self, tuner: ThresholdTuner) -> None:
+    def __init__(self, tuner: Any) -> None:
         self.tuner, self.view = tuner, tuner.view
         self.view.copy.observe(lambda change: self.view.show_code(self.view.copy.text), "pressed")
         self.view.keep_policy.on_click(self._said("saving ...", self.save_policy))

@@ -10,9 +10,8 @@ from typing import Any
 import numpy as np
 
 from ..policies import FFNSkip, Policy, SkipRatios, Steps, replay
-from ..policies.ffnskip import cosines
+from ..policies.critical import cosines, critical
 from ..policies.ratios import ratios_of
-from ..policies.replaying import critical
 from ..trace import Trace
 
 _REMEMBERED = 4  # settings of the other options whose sorted numbers are kept

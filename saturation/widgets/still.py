@@ -6,7 +6,7 @@ import base64
 import io
 from contextlib import suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -14,15 +14,11 @@ from matplotlib.figure import Figure
 from ..policies import replay
 from ..trace import Trace
 
-if TYPE_CHECKING:
-    from .explorer import SaturationExplorer
-    from .tuner import ThresholdTuner
-
 _OF_THE_FFN = ("distance", "growth", "naive_cosine")  # have no number where the FFN did not run
 
 
-def picture(explorer: SaturationExplorer) -> str | None:
-    """A PNG in base64 of the first tokens selected or in view, skipped blocks hatched; None where no block ran."""
+def picture(explorer: Any) -> str | None:
+    """A PNG in base64 of the first tokens that an explorer shows, skipped blocks hatched; None where no block ran."""
     from .. import figures  # takes a second, and is needed only where a widget is shown
 
     row = int((explorer.selection or explorer.view)[0])
@@ -41,13 +37,13 @@ class Pictured:
 
     def _repr_mimebundle_(self, **options: Any) -> dict[str, Any] | None:
         bundle = super()._repr_mimebundle_(**options)  # type: ignore[misc]
-        if bundle is not None and (found := of_tuner(self)):  # type: ignore[arg-type]
+        if bundle is not None and (found := of_tuner(self)):
             bundle["image/png"] = found
         return bundle
 
 
-def of_tuner(tuner: ThresholdTuner) -> str | None:
-    """A PNG in base64 of what was measured so far and of the text, else of what the rule would skip."""
+def of_tuner(tuner: Any) -> str | None:
+    """A PNG in base64 of what a `ThresholdTuner` measured so far and of the text, else of what the rule would skip."""
     for what in ("both", "pareto"):
         with suppress(ValueError):  # nothing measured yet, or a text that no longer belongs to the controls
             return _png(tuner.figure(what))

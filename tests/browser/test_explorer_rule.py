@@ -12,8 +12,7 @@ from playwright.sync_api import Browser, Page
 
 from benchmarks.page import open_page
 from saturation.policies import FFNSkip, RandomFFN, StaticFFN, replay
-from saturation.policies.ffnskip import cosines
-from saturation.policies.replaying import critical
+from saturation.policies.critical import cosines, critical
 from saturation.trace import Trace
 from saturation.widgets import SaturationExplorer, logarithm
 
