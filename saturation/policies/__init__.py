@@ -6,6 +6,7 @@ run (`saturation.skip`) and `replay` of a recorded trace alike. Nothing here nee
 
 from __future__ import annotations
 
+from .actions import Action
 from .ahead import AheadOfPass, BehindLayer
 from .arrays import Arrays
 from .baselines import RandomFFN, StaticFFN
@@ -18,6 +19,7 @@ from .routed import RoutedFFN
 from .rule import BEFORE, BEHIND, LAYERWISE, SINK, Policy, Steps, previous_token
 from .saving import from_json, load, save
 from .spelled import from_words, is_worded
+from .standing import LowRank, Scale
 from .tokens import TokenFFN
 
 __all__ = [
@@ -25,15 +27,18 @@ __all__ = [
     "BEHIND",
     "LAYERWISE",
     "SINK",
+    "Action",
     "AheadOfPass",
     "Arrays",
     "BehindLayer",
     "FFNSkip",
+    "LowRank",
     "Narrow",
     "Policy",
     "RandomFFN",
     "Replay",
     "RoutedFFN",
+    "Scale",
     "SkipRatios",
     "StaticFFN",
     "Steps",

@@ -13,6 +13,7 @@ from transformers import PreTrainedModel
 from ..anatomy import Block, stored, weights
 from ..policies import Policy, SkipRatios, Steps, skip_ratios
 from ..recording import Rows, tokens_of
+from .instead import NOTHING, Cost, cost
 
 
 class Ledger:
@@ -25,14 +26,14 @@ class Ledger:
     probes
         How many distances were measured to decide, over tokens and layers; where one token of a pass probes, those
         of all its tokens that run are measured.
-    narrow
-        By layer the bytes that a narrow block reads in place of the whole one; empty where blocks are skipped.
+    instead
+        By layer what one token costs what runs in place of the block; empty where blocks are skipped.
     """
 
     def __init__(self, model: PreTrainedModel, blocks: Sequence[Block], policy: Policy) -> None:
         self.model, self.blocks, self.policy = model, blocks, policy
         self.probes = 0
-        self.narrow: dict[int, float] = {}
+        self.instead: dict[int, Cost] = {}
         self._rows: list[Rows] = []
         self._masks: list[np.ndarray] = []
 
@@ -96,33 +97,49 @@ class Ledger:
     def ideal(self) -> float:
         """Speed-up of the decode steps if time were the bytes of weights read: bytes(dense) / bytes(touched).
 
-        A block's weights are read, and not only those of its narrow copy, unless every sequence of the batch skips it
-        in that step. Of a mixture of experts those that one token reads count; the sequences of a batch may read more.
-        Quantised weights count as stored.
+        A block's weights are read, and not only those of what runs in its place, unless every sequence of the batch
+        skips it in that step. Of a mixture of experts those that one token reads count; the sequences of a batch may
+        read more. Quantised weights count as stored.
         """
         held = sum(_bytes(module) for block in self.blocks for module in block.modules)
-        ffn, narrow = self._bytes_of_blocks()
+        ffn, instead = self.bytes
         rest = _bytes(self.model) - held - self._untouched()
         steps = [mask for rows, mask in zip(self._rows, self._masks, strict=True) if rows.stepped]
         if not steps:
             return 1.0
         touched = rest * len(steps)
-        touched += sum(~mask.all(axis=0) @ ffn + mask.any(axis=0) @ narrow for mask in steps)
+        touched += sum(~mask.all(axis=0) @ ffn + mask.any(axis=0) @ instead for mask in steps)
         return float((rest + ffn.sum()) * len(steps) / touched)
 
     @property
     def unread(self) -> float:
         """Share of the blocks' bytes that decoded tokens left unread, each reading for itself.
 
-        Of whole blocks that are all alike it is `ratios.decode`; of narrow ones it is less.
+        Of whole blocks that are all alike it is `ratios.decode`; where something runs in their place it is less.
         """
-        (ffn, narrow), decoded = self._bytes_of_blocks(), self.skipped[self.steps.decode]  # [token, layer]
-        return float((decoded @ (ffn - narrow)).sum() / max(len(decoded) * ffn.sum(), 1))
+        return self._spared(*self.bytes)
 
-    def _bytes_of_blocks(self) -> tuple[np.ndarray, np.ndarray]:
+    @property
+    def uncomputed(self) -> float:
+        """Share of the blocks' FLOPs that decoded tokens left uncomputed: of the products with their matrices."""
+        whole, instead = self._costs
+        return self._spared(whole[:, 1], instead[:, 1])
+
+    @property
+    def bytes(self) -> tuple[np.ndarray, np.ndarray]:
         """Bytes that one token reads of each block, and of what runs in its place, [layer]."""
-        whole = np.array([bytes_read(self.model, block) for block in self.blocks])
-        return whole, np.array([self.narrow.get(block.index, 0.0) for block in self.blocks])
+        whole, instead = self._costs
+        return whole[:, 0], instead[:, 0]
+
+    @property
+    def _costs(self) -> tuple[np.ndarray, np.ndarray]:
+        """Bytes and products that one token costs each block, and what runs in its place, [layer, 2]."""
+        whole = np.array([cost(self.model, block) for block in self.blocks])
+        return whole, np.array([self.instead.get(block.index, NOTHING) for block in self.blocks])
+
+    def _spared(self, whole: np.ndarray, instead: np.ndarray) -> float:
+        decoded = self.skipped[self.steps.decode]  # [token, layer]
+        return float((decoded @ (whole - instead)).sum() / max(len(decoded) * whole.sum(), 1))
 
     def _untouched(self) -> int:
         """Bytes of an input embedding that no head shares: one row of it is read per token."""
@@ -133,18 +150,6 @@ class Ledger:
     def __repr__(self) -> str:
         share = f"{self.ratios.decode:.1%} of decoded FFNs skipped"
         return f"Ledger({self.policy.describe()}: {len(self.tokens)} tokens, {share})"
-
-
-def bytes_read(model: PreTrainedModel, block: Block) -> float:
-    """Bytes of a block's weights that one token reads: of its experts, which are stacked, as many as it is sent to."""
-    config = model.config.get_text_config()
-    given = (getattr(config, name, None) for name in ("num_experts_per_tok", "moe_topk", "moe_top_k", "top_k_experts"))
-    chosen = next((number for number in given if isinstance(number, int)), 0)
-    read = 0.0
-    for tensor in (tensor for module in block.modules for tensor in weights(module)):
-        share = min(1, chosen / len(tensor)) if chosen and tensor.ndim == 3 else 1  # [expert, out, in]
-        read += stored(tensor) * share
-    return read
 
 
 def _bytes(module: nn.Module) -> int:
