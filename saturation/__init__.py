@@ -13,7 +13,7 @@ This page is the map: a room imports only rooms above it, never one below. tests
                  skipping     run with blocks left out, then put everything back
                  ablation     leave one block out and measure what that does to the next token
                  generation   decode text, dense or skipping
-                 pruning      remove weights for good: one by one, N of every M, or neurons; which neurons matter
+                 pruning      remove weights for good; which neurons matter, and what stands in for a block
                  serving      checkpoints without the skipped blocks, for vLLM and llama.cpp
     experiments  tasks        prompts with references: bundled, JSON lines, published files, or the hub
                  quality      scores of a run, and how far it drifted from the dense one
@@ -78,6 +78,7 @@ if TYPE_CHECKING:
     from .policies import replay as replay
     from .pruning import narrow as narrow
     from .pruning import prune as prune
+    from .pruning import stand_in as stand_in
     from .recording import record as record
     from .serving import export as export
     from .skipping import skip as skip
@@ -114,7 +115,7 @@ _ROOMS = {  # room -> the names it lends to `saturation`
     "skipping": ("skip",),
     "ablation": ("harm",),
     "generation": ("generate",),
-    "pruning": ("narrow", "prune"),
+    "pruning": ("narrow", "prune", "stand_in"),
     "serving": ("export",),
     "tasks": (),
     "quality": (),

@@ -149,6 +149,7 @@ def test_every_number_stands_beside_all_its_ratios(demo, task):
     table = evaluate(*demo, task, policy=st.StaticFFN(layers=(5, 6), sink=0), progress=False)
     (row,) = summarise(table)[lambda found: found["score"] == "correct"].to_dict("records")
     assert (row["nominal"], row["decode"], row["total"], row["answer"]) == (1, 0.125, 0.125, 0.125)
+    assert row["unread"] == pytest.approx(0.125), "all blocks are alike"
     decode = evaluate(*demo, task, policy=st.StaticFFN(layers=(5, 6), sink=0, decode_only=True), progress=False)
     (row,) = summarise(decode)[lambda found: found["score"] == "correct"].to_dict("records")
     assert (row["nominal"], row["decode"]) == (1, 0.125) and 0 < row["total"] < 0.125
@@ -165,3 +166,4 @@ def test_the_counts_are_the_ledgers(demo):
     (row,) = summarise(table)[lambda found: found["score"] == "correct"].to_dict("records")
     assert (row["nominal"], row["decode"], row["total"]) == pytest.approx(runs.ledger.ratios)
     assert 0 < row["total"] < row["decode"] < row["nominal"]
+    assert row["unread"] == pytest.approx(runs.ledger.unread)

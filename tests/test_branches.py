@@ -13,7 +13,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 import saturation as st
 from saturation.anatomy import UnsupportedModel, find_blocks
-from saturation.skipping.ledger import bytes_read
+from saturation.skipping.instead import cost
 from tests.families import FAMILIES, HIDDEN, LAYERS, VOCABULARY, build
 from tests.test_recording import forwards_and_hooks, ids, sentence
 from tests.tokens import Words
@@ -173,7 +173,7 @@ def test_the_bytes_of_all_branches_count(make):
     layer, block = model.model.layers[1], find_blocks(model)[1]
     whole = sum(p.numel() * 4 for module in block.modules for p in module.parameters())
     experts = [p.numel() * 4 for module in block.modules for p in module.parameters() if p.ndim == 3]
-    assert experts and bytes_read(model, block) == pytest.approx(whole - sum(experts) / 3)
+    assert experts and cost(model, block).bytes == pytest.approx(whole - sum(experts) / 3)
     names = ("block_sparse_moe", "shared_mlp", "mlp", "experts", "router")
     parts = [getattr(layer, name) for name in names if hasattr(layer, name)]
     assert whole - sum(p.numel() * 4 for part in parts for p in part.parameters()) <= 5 * HIDDEN * 4

@@ -321,6 +321,7 @@ OUT = {
     "replay": ["none.parquet", "-o", "{}/t.csv"],
     "eval": ["demo", "-t", "factoid", "-o", "{}/rows.csv"],
     "sweep": ["demo", "-t", "factoid", "-o", "{}/runs"],
+    "tune": ["demo", "-t", "factoid", "--policy", "static:layers=3", "-o", "{}/runs"],
     "figure": ["layers", "none.parquet", "-o", "{}/f.pdf"],
     "demo": ["-o", "{}/runs"],
 }

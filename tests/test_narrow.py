@@ -51,6 +51,20 @@ def test_at_no_width_it_is_a_skip_to_the_bit(family):
     assert torch.equal(logits(model, nothing), logits(model, policy))
 
 
+@pytest.mark.parametrize("family", ["gpt2", "opt", "phi", "llama"])
+def test_a_width_that_rounds_to_no_neuron_is_a_skip_too(family):
+    """Its bias is left out with the rest: one number decides whether a block is there, not how it was written."""
+    model, policy = copy.deepcopy(build(family)), st.StaticFFN((1,), sink=2)
+    for one in feedforwards(model, find_matrices(model)):
+        if one.down.module.bias is not None:
+            torch.nn.init.ones_(one.down.module.bias)
+    nothing = replace(policy, action=action(family, width=0.4 / INNER, mean=False))
+    assert torch.equal(logits(model, nothing), logits(model, policy))
+    with torch.no_grad(), st.skip(model, nothing) as ledger:
+        model(ids(2))
+    assert not ledger.instead
+
+
 @FAMILIES
 @pytest.mark.parametrize("mean", [False, True])
 @pytest.mark.parametrize("width", [0.0, 0.3])
@@ -143,7 +157,8 @@ def test_bytes_are_those_of_what_runs():
     kept = round(INNER * 0.5)
     norm, neuron = 32 * 4, 3 * 32 * 4
     whole, narrow = norm + neuron * INNER, norm + neuron * kept
-    assert ledger.narrow == {0: narrow, 2: narrow}
+    assert {layer: one.bytes for layer, one in ledger.instead.items()} == {0: narrow, 2: narrow}
+    assert ledger.uncomputed == pytest.approx(2 * (INNER - kept) / (3 * INNER))
     assert ledger.unread == pytest.approx(2 * (whole - narrow) / (3 * whole))
     with st.skip(model, st.StaticFFN((0, 2), sink=0), start=0) as skipped, torch.no_grad():
         model(ids(1))
@@ -172,7 +187,7 @@ def test_copies_are_gone_and_the_weights_were_never_touched():
     assert stopped.tb is not None
     assert not [one for one in gc.get_objects() if type(one) is torch.nn.Linear and id(one) not in known]
     assert state == {name: (weight.data_ptr(), weight._version) for name, weight in model.named_parameters()}
-    assert forwards_and_hooks(model) == before and ledger.narrow
+    assert forwards_and_hooks(model) == before and ledger.instead
 
 
 @pytest.mark.timeout(300)
@@ -236,12 +251,37 @@ def test_harm_of_a_narrow_block_lies_between_none_and_that_of_a_skip():
     assert found.provenance["action"] == "narrow to 50%" and "action" not in skipped.provenance
 
 
+ELSE = (
+    "skip whole blocks, with policies that have no action, or put in their place what saturation.stand_in gives",
+    "give the policy no action, so that it skips whole blocks, or what saturation.stand_in gives",
+)  # what to do, said where neurons are ordered and where a policy narrows
+
+
+def narrowed_by_hand(family, own):
+    policy = st.StaticFFN((1,), sink=0, action=replace(action(width=0.5), model=family))
+    with st.skip(own, policy):
+        pass
+
+
 @pytest.mark.parametrize("family", ["mixtral", "granitemoeshared"])
 def test_what_cannot_be_narrowed_is_refused_with_the_reason(family):
-    with pytest.raises(
-        UnsupportedModel, match=r"^expected every matrix of a decoder layer in an nn.Linear or Conv1D of its own, but"
-    ):
+    begins = (
+        r"^expected every matrix of a decoder layer in an nn.Linear or Conv1D of its own, but layer 0 of \w+ holds .*; "
+    )
+    with pytest.raises(UnsupportedModel, match=f"{begins}{ELSE[0]}$"):
         action(family)
+    with pytest.raises(UnsupportedModel, match=f"{begins}{ELSE[1]}$"):
+        narrowed_by_hand(family, build(family))
+
+
+def test_quantised_weights_are_refused_for_what_is_asked_and_not_for_pruning():
+    model = copy.deepcopy(build("llama"))
+    model.config.quantization_config = {"quant_method": "some"}
+    expected = "expected weights kept as plain floats, but LlamaForCausalLM is quantised; "
+    with pytest.raises(UnsupportedModel, match=sentence(expected + ELSE[0])):
+        st.narrow(model, None, ROWS, progress=False)
+    with pytest.raises(UnsupportedModel, match=sentence(expected + ELSE[1])):
+        narrowed_by_hand("llama", model)
 
 
 def test_an_action_of_another_model_is_refused():
@@ -310,6 +350,9 @@ def test_a_policy_with_an_action_is_kept_as_it_is(tmp_path):
         or "narrow to 25%" in policy.describe()
     )
     assert torch.equal(logits(build("llama"), again), logits(build("llama"), policy))
+    text = (tmp_path / "rule.json").read_text()
+    (tmp_path / "rule.json").write_text(text.replace('"action": "Narrow", ', ""))  # as long as there was one action
+    assert text != (tmp_path / "rule.json").read_text() and st.policies.load(tmp_path / "rule.json") == policy
     (tmp_path / "rule.safetensors").unlink()
     with pytest.raises(ValueError, match=r"^expected the arrays \w{12}\.\.\. of Narrow beside its JSON, got none such"):
         st.policies.load(tmp_path / "rule.json")

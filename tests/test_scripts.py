@@ -96,6 +96,7 @@ def test_a_copied_script_writes_the_text_on_the_screen(
     done = run(script, here, root)
     assert done.returncode == 0, done.stderr
     assert f"skipping:\n  {text}" in done.stdout
+    assert f", dtype={'bfloat16' if make is in_another_type else 'float32'!r}" in script, "each device has its own"
 
 
 def pruned(demo: Made) -> Made:
@@ -128,7 +129,7 @@ def test_a_model_that_was_changed_is_told_and_saved_it_runs(
         "save it there with model.save_pretrained(FOLDER) and tokenizer.save_pretrained(FOLDER), and load that folder"
     )
     in_a_folder((model, tokenizer), str(here / "kept"))
-    done = run(script.replace("st.load('demo')", f"st.load({str(here / 'kept')!r})"), here, root)
+    done = run(script.replace("st.load('demo', ", f"st.load({str(here / 'kept')!r}, "), here, root)
     assert done.returncode == 0, done.stderr
     assert f"skipping:\n  {text}" in done.stdout
 

@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 
 import accelerate
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -401,6 +402,17 @@ def test_conversations_are_cells_with_a_row_per_turn(demo, tmp_path, calls):
 def test_what_cannot_work_is_said_before_anything_runs(demo, tasks, tmp_path, calls):
     with pytest.raises(ValueError, match="expected layers of a model with 16, numbered from 0 to 15, got 16"):
         run(demo, tasks, tmp_path, policies=[None, st.StaticFFN(layers=(16,))])
+    arrays = {"ids": np.arange(3), "harm": np.zeros((3, 16)), "mean": np.zeros(16)}
+    table = st.TokenFFN(4, st.policies.Arrays(arrays), "another")
+    with pytest.raises(
+        ValueError, match=r"^expected a TokenFFN that was fitted on 'demo-model', got one of 'another';"
+    ):
+        run(demo, tasks, tmp_path, policies={"dense": None, "table": table})
+    few = st.policies.LowRank(0, st.policies.Arrays({"mean 0": np.zeros(128, np.float32)}), "demo-model")
+    with pytest.raises(
+        ValueError, match=r"^expected stand-ins of a model with 16 layers, got those of 'demo-model' wi"
+    ):
+        run(demo, tasks, tmp_path, policies=[None, st.StaticFFN(layers=(5,), action=few)])
     with pytest.raises(
         ValueError, match=r"^expected at least one seed for policies that draw, got none; leave seeds= out to take 0$"
     ):

@@ -1074,7 +1074,7 @@ def test_the_script_of_anybodys_task_holds_it_whole(demo, tmp_path):
     tuner = ThresholdTuner(*demo, task)
     assert tuner.settle(PATIENCE)
     scope = {"given": demo}
-    exec(tuner.script.replace("st.load('demo')", "given"), scope)
+    exec(tuner.script.replace("st.load('demo', dtype='float32')", "given"), scope)
     assert scope["task"] == task and scope["prompts"] == [task.examples[0].prompt]
     assert scope["policy"] == tuner.policy and scope["runs"].texts == [tuner.result.passages[0].text]
     tuner.close()
@@ -1086,7 +1086,7 @@ def test_the_script_of_random_blocks_draws_the_same(demo, capsys):
     tuner.policy = RandomFFN(0.3, seed=3)
     assert tuner.settle(PATIENCE)
     scope = {"given": demo}
-    exec(tuner.script.replace("st.load('demo')", "given"), scope)
+    exec(tuner.script.replace("st.load('demo', dtype='float32')", "given"), scope)
     assert scope["runs"].texts == [passage.text for passage in tuner.result.passages]
     summary = st.quality.summarise(scope["pd"].concat(scope["rows"][2:]))
     row = summary[summary["score"] == "correct"].iloc[0]

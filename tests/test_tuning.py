@@ -24,14 +24,25 @@ def risk(share):
 
 def rows(seed=0, n=300, shares=SHARES, seeds=1):
     """A made-up sweep: each example breaks from a share of its own on."""
-    rng = np.random.default_rng(seed)
-    limit = rng.uniform(size=n)
-    tables = [pd.DataFrame({"policy": "dense", "example": np.arange(n).astype(str), "correct": 1.0, "skipped": 0})]
-    for share in shares:
-        correct = (limit >= risk(share)).astype(float)
-        own = {"policy": f"skip {share:.2f}", "example": np.arange(n).astype(str), "correct": correct}
-        tables += [pd.DataFrame({**own, "skipped": share * 1000})] * seeds
-    return pd.concat(tables, ignore_index=True).assign(task="made", blocks=1000)
+    limit = np.random.default_rng(seed).uniform(size=n)
+    each = np.concatenate([[0.0], np.repeat(shares, seeds)])  # [setting], the dense one first
+    names = ["dense", *(f"skip {share:.2f}" for share in each[1:])]
+    correct = (limit >= np.where(each > 0, risk(each), -1)[:, None]).astype(float)  # [setting, example]
+    return pd.DataFrame(
+        {
+            "policy": np.repeat(np.array(names, dtype=object), n),
+            "example": np.tile(np.arange(n).astype(str).astype(object), len(each)),
+            "correct": correct.ravel(),
+            "skipped": np.repeat(each * 1000, n),
+            "task": "made",
+            "blocks": 1000,
+        }
+    )
+
+
+def elsewhere(table):
+    """The same rows under names of other examples."""
+    return table.assign(example="other " + table["example"].astype(str))
 
 
 def share_of(tuned):
@@ -102,11 +113,61 @@ def test_on_500_studies_the_guarantee_holds_and_much_is_skipped():
 def test_policies_come_back_and_other_examples_confirm():
     rule = st.StaticFFN((1,))
     table, names = rows(3), {f"skip {share:.2f}": rule for share in SHARES}
-    tuned = st.tune(table, budget=0.05, confidence=0.9, policies=names, confirm=rows(4, n=100))
+    tuned = st.tune(table, budget=0.05, confidence=0.9, policies=names, confirm=elsewhere(rows(4, n=100)))
     assert tuned.policy is rule and "; on 100 other examples " in tuned.sentence
     row = tuned.evidence.set_index("policy").loc[tuned.setting]
     assert row["passed"] and row["p"] <= 0.1 and row["n"] == 225
     assert f"its true loss is at most 0.05 with 90% confidence (p = {row['p']:.2g})" in tuned.sentence
+
+
+def test_a_share_of_the_examples_confirms_and_is_not_chosen_on():
+    table = rows(3, n=400)
+    tuned = st.tune(table, budget=0.05, confirm=0.25)
+    assert (tuned.evidence["n"] == 300).all() and "; on 100 other examples " in tuned.sentence
+    again = st.tune(table, budget=0.05, confirm=0.25)
+    other = st.tune(table, budget=0.05, confirm=0.25, seed=1)
+    pd.testing.assert_frame_equal(tuned.evidence, again.evidence)
+    assert not tuned.evidence.equals(other.evidence)
+
+
+def test_what_one_seed_gains_makes_up_for_nothing():
+    """Of two seeds one loses an answer that the dense model has, and one finds an answer that it has not."""
+    made = {"task": "t", "blocks": 10, "turn": None}
+    table = pd.DataFrame(
+        [
+            {"policy": "dense", "example": "a/1", "correct": 1.0, "skipped": 0},
+            {"policy": "dense", "example": "a/2", "correct": 0.0, "skipped": 0},
+            *({"policy": "x", "example": "a/1", "correct": value, "skipped": 5} for value in (0.0, 1.0)),
+            *({"policy": "x", "example": "a/2", "correct": value, "skipped": 5} for value in (1.0, 0.0)),
+        ]
+    ).assign(**made)
+    turns = table.assign(turn=[1, 2, 1, 1, 2, 2], conversation="a")
+    for each, units, loss in ((table, 2, 0.25), (turns, 1, 0.25)):
+        (row,) = st.tune(each, budget=0.3).evidence.to_dict("records")
+        assert (row["n"], row["loss"]) == (units, loss)
+
+
+def test_settings_are_ranked_by_the_bytes_that_they_leave_unread():
+    """A narrow policy that touches every block saves less than one that skips half of them."""
+    table = rows(shares=[0.1, 0.2])
+    table["ffn_bytes"] = 100.0
+    table["unread_bytes"] = table["policy"].map({"dense": 0.0, "skip 0.10": 10.0, "skip 0.20": 5.0})
+    half = st.policies.Narrow(0.75, st.policies.Arrays({}), "made")
+    policies = {"skip 0.10": st.StaticFFN((1,)), "skip 0.20": st.StaticFFN((1, 2), action=half)}
+    tuned = st.tune(table, budget=0.5, policies=policies)
+    assert tuned.setting == "skip 0.10" and tuned.policy is policies["skip 0.10"]
+    assert tuned.evidence["unread"].tolist() == [0.1, 0.05] and tuned.evidence["skipped"].tolist() == [0.1, 0.2]
+    assert tuned.sentence.startswith("skip 0.10 leaves 10.0% of the FFN bytes unread and loses ")
+    told = st.tune(table, budget=0.5, confidence=0.9, policies=policies)
+    assert told.setting == "skip 0.10" and (tuned.budget, tuned.confidence, told.confidence) == (0.5, None, 0.9)
+    without = table.drop(columns="unread_bytes")
+    expected = (
+        "expected rows with the columns unread_bytes and ffn_bytes, since 'skip 0.20' runs something in place of the "
+        "blocks that it skips, of which a share of blocks says nothing; sweep again"
+    )
+    with pytest.raises(ValueError, match=sentence(expected)):
+        st.tune(without, budget=0.5, policies=policies)
+    assert st.tune(without, budget=0.5).setting == "skip 0.20"
 
 
 def test_seeds_of_one_example_count_as_one():
@@ -134,7 +195,7 @@ def test_a_budget_that_none_keeps_gives_the_dense_model_and_says_so(caplog):
     table = rows(shares=[0.9, 1.0])
     for confidence in (None, 0.9):
         with caplog.at_level(logging.WARNING):
-            tuned = st.tune(table, budget=0.05, confidence=confidence, policies={"dense": None})
+            tuned = st.tune(table, budget=0.05, confidence=confidence, policies=dict.fromkeys(table["policy"]))
         assert tuned.setting == "dense" and tuned.policy is None
         assert "no setting of 2 keeps within a loss of 0.05 on" in tuned.sentence and tuned.sentence in caplog.text
 
@@ -185,3 +246,33 @@ def test_a_budget_that_none_keeps_gives_the_dense_model_and_says_so(caplog):
 def test_bad_input_is_named(change, options, expected):
     with pytest.raises(ValueError, match=sentence(expected)):
         st.tune(change(rows(shares=[0.1])), **options)
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (
+            {"policies": {"dense": None}},
+            "expected policies of all settings in the rows, got none for 'skip 0.10'; give those that sweep was given, "
+            "by the same names",
+        ),
+        (
+            {"confirm": rows(shares=[0.1], n=20)},
+            "expected rows of other examples to confirm on, got 20, 20 of which the choice is made on; give examples "
+            "held out, or confirm= as a share of these, such as 0.25",
+        ),
+        (
+            {"confirm": elsewhere(rows(shares=[0.2], n=20))},
+            "expected rows of 'skip 0.10', the choice, to confirm it on, got those of dense, skip 0.20; sweep it on "
+            "these examples too",
+        ),
+        (
+            {"confirm": 1.0},
+            "expected a share of the examples to confirm on, between 0 and 1, that leaves some of 300 on either side, "
+            "got 1.0; 0.25 keeps a quarter",
+        ),
+    ],
+)
+def test_what_cannot_be_chosen_or_confirmed_is_refused(options, expected):
+    with pytest.raises(ValueError, match=sentence(expected)):
+        st.tune(rows(shares=[0.1]), budget=0.1, **options)

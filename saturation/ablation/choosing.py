@@ -11,7 +11,7 @@ from transformers import PreTrainedModel
 
 from ..anatomy import find_blocks, running
 from ..patching import Scope, alone
-from ..policies import SINK, Narrow, StaticFFN, StaticLayers
+from ..policies import SINK, Action, StaticFFN, StaticLayers
 from ..recording import Text, called, encode
 from ..skipping import skip
 from ..trace import Harm
@@ -29,7 +29,7 @@ def least_harmful(
     candidates: int = 6,
     harm: Harm | None = None,
     sink: int = SINK,
-    action: Narrow | None = None,
+    action: Action | None = None,
     batch_size: int = 8,
     chunk: int = 64,
     progress: bool = True,

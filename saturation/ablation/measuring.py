@@ -15,7 +15,7 @@ from transformers import PreTrainedModel
 
 from ..anatomy import UnsupportedModel, find_blocks, find_mixers, running, silenced
 from ..patching import Scope, alone, patched
-from ..policies import SINK, Narrow, StaticFFN
+from ..policies import SINK, Action, StaticFFN
 from ..progress import bar
 from ..recording import Rows, Text, described, encode, tokens_of
 from ..skipping import skip
@@ -37,7 +37,7 @@ def harm(
     estimate: bool = False,
     draws: int = 1,
     seed: int = 0,
-    action: Narrow | None = None,
+    action: Action | None = None,
 ) -> Harm:
     """Measure what leaving one block out does to the next-token distribution, for every token and layer.
 
@@ -69,7 +69,8 @@ def harm(
     draws, seed
         Of an estimate: labels drawn for each position, and the seed of the draw.
     action
-        What a block does in place of its whole self: None leaves it out, `Narrow` runs some of its neurons.
+        What a block does in place of its whole self: None leaves it out, what `narrow` gives runs some of its neurons,
+        what `stand_in` gives a constant, a multiple of the stream or a linear map.
 
     Returns
     -------

@@ -50,8 +50,15 @@ class Matrix:
         self.weight.copy_(weight)
 
 
-def find_matrices(model: PreTrainedModel) -> list[list[Matrix]]:
+def find_matrices(model: PreTrainedModel, *, instead: str | None = None) -> list[list[Matrix]]:
     """The matrices of every decoder layer, in order; embeddings and head are none of them.
+
+    Parameters
+    ----------
+    model
+        To be pruned, or to be read.
+    instead
+        What to do where that cannot be, for a caller that does not prune.
 
     Raises
     ------
@@ -60,18 +67,17 @@ def find_matrices(model: PreTrainedModel) -> list[list[Matrix]]:
     """
     quantised = getattr(model, "is_quantized", False) or getattr(model.config, "quantization_config", None)
     if quantised:
-        raise UnsupportedModel(
-            f"expected weights that can be set to zero one by one, but {type(model).__name__} is quantised; prune the "
-            "model it was made of, and quantise that"
-        )
+        ends = instead or "prune the model it was made of, and quantise that"
+        what = "weights that can be set to zero one by one" if instead is None else "weights kept as plain floats"
+        raise UnsupportedModel(f"expected {what}, but {type(model).__name__} is quantised; {ends}")
     owners = Counter(id(parameter) for module in model.modules() for parameter in module.parameters(recurse=False))
-    found = [_of_layer(model, index, layer) for index, layer in enumerate(decoder_layers(model))]
+    found = [_of_layer(model, index, layer, instead) for index, layer in enumerate(decoder_layers(model))]
     for matrix in (matrix for layer in found for matrix in layer):
-        _check(model, matrix, owners)
+        _check(model, matrix, owners, instead)
     return found
 
 
-def _of_layer(model: PreTrainedModel, index: int, layer: nn.Module) -> list[Matrix]:
+def _of_layer(model: PreTrainedModel, index: int, layer: nn.Module, instead: str | None) -> list[Matrix]:
     found = [
         Matrix(index, name, module) for name, module in layer.named_modules() if isinstance(module, nn.Linear | Conv1D)
     ]
@@ -80,22 +86,24 @@ def _of_layer(model: PreTrainedModel, index: int, layer: nn.Module) -> list[Matr
         if parameter.ndim > 1 and id(parameter) not in held:
             raise UnsupportedModel(
                 f"expected every matrix of a decoder layer in an nn.Linear or Conv1D of its own, but layer {index} of "
-                f"{type(model).__name__} holds {name} {list(parameter.shape)}; this family cannot be pruned"
+                f"{type(model).__name__} holds {name} {list(parameter.shape)}; "
+                f"{instead or 'this family cannot be pruned'}"
             )
     return found
 
 
-def _check(model: PreTrainedModel, matrix: Matrix, owners: Counter[int]) -> None:
+def _check(model: PreTrainedModel, matrix: Matrix, owners: Counter[int], instead: str | None) -> None:
     weight = matrix.module.weight
     if owners[id(weight)] > 1:
         raise UnsupportedModel(
             f"expected matrices that belong to one module each, but that of {matrix.name} in layer {matrix.layer} of "
-            f"{type(model).__name__} is tied to another's; untie them first"
+            f"{type(model).__name__} is tied to another's; untie them first{f', or {instead}' if instead else ''}"
         )
     if weight.is_meta:
         raise UnsupportedModel(
             f"expected weights that are in memory, but those of {matrix.name} in layer {matrix.layer} of "
-            f"{type(model).__name__} are offloaded; load the model without device_map, or prune on a larger machine"
+            f"{type(model).__name__} are offloaded; load the model without device_map, or "
+            f"{instead or 'prune on a larger machine'}"
         )
     if weight.dtype not in _FLOATS:
         raise UnsupportedModel(

@@ -9,6 +9,7 @@ from . import fetching as fetching
 from . import pruning as pruning
 from . import running as running
 from . import sweeping as sweeping
+from . import tuning as tuning
 from .app import app
 
 __all__ = ["app"]

@@ -25,6 +25,7 @@ ORDER = (
     "harm",
     "replay",
     "sweep",
+    "tune",
     "eval",
     "prune",
     "study",

@@ -137,7 +137,7 @@ def _of_model(model: Any) -> Iterator[Finding]:
     from torch import nn
 
     from ..anatomy import UnsupportedModel, find_blocks, stored, unwrapped, weights
-    from ..skipping.ledger import bytes_read
+    from ..skipping.instead import cost
 
     inner = unwrapped(model)
     whole, name = sum(map(stored, weights(inner))), inner.config.name_or_path or inner.config.model_type
@@ -156,7 +156,7 @@ def _of_model(model: Any) -> Iterator[Finding]:
     yield Finding("ok", "stack", f"{path}: {len(stack)} {type(blocks[0].layer).__name__}")
     inside = {id(one): stored(one) for block in blocks for module in block.modules for one in weights(module)}
     held = sum(inside.values())
-    read = sum(bytes_read(inner, block) for block in blocks)
+    read = sum(cost(inner, block.modules).bytes for block in blocks)
     share, saved = held / whole, read / (whole - held + read) / 4
     where = "" if len(blocks) == len(stack) else f" (layers {', '.join(str(block.number) for block in blocks)})"
     shape = "parallel to attention" if blocks[0].parallel else "behind attention"

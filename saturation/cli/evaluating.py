@@ -58,7 +58,7 @@ def evaluate(
         raise ValueError("expected --include-path and --num-fewshot with --lm-eval only, got --task; leave them out")
     if out is not None:
         writable(out, "the rows", ".csv", ".parquet")
-    tasks, rules = read_tasks(task or (), examples), _rules(policy or [])
+    tasks, rules = read_tasks(task or (), examples), rules_of(policy or [])
     from ..harness import evaluating as harness
     from ..trace import writing
 
@@ -132,7 +132,7 @@ def _scored(rows: pd.DataFrame, summary: pd.DataFrame) -> pd.DataFrame:
     return pd.concat(found)
 
 
-def _rules(given: list[str]) -> dict[str, Policy | None]:
+def rules_of(given: list[str]) -> dict[str, Policy | None]:
     """Policies by what they are called in a table, the dense model first."""
     rules: dict[str, Policy | None] = {"dense": None}
     for text in given:

@@ -7,9 +7,9 @@ axes of your own instead. Nothing runs a model, needs torch or touches pyplot. A
 Of traces: `curves` are means per layer, `heatmap` is layer x token over the text, `violins` are distributions per
 layer, `panels` put growth beside similarity, `skipped` marks the blocks that did not run, `thresholds` is predicted
 against actual skip rate, `ablated` is the harm of leaving blocks out. Of tables: `tradeoff` is quality against skipped
-blocks, `warmups` and `categories` are scores by warm-up and by kind, `passages` set answers side by side, `training`
-follows the layers over checkpoints, `matrices` set calibration sources against tasks and prunings against each other,
-`amounts` is what they cost against how much was given.
+blocks, `tuned` is what `tune` chose among settings, `warmups` and `categories` are scores by warm-up and by kind,
+`passages` set answers side by side, `training` follows the layers over checkpoints, `matrices` set calibration
+sources against tasks and prunings against each other, `amounts` is what they cost against how much was given.
 
 `saving` writes a file at a venue's width (`venues`), lays data and a manifest beside it (`beside`) and reads it back
 (`reading`). Shared are `inputs`, `summaries`, `scales`, `style`, `families` (the fixed looks of policies), `source`
@@ -33,6 +33,7 @@ from .skipped import skipped
 from .thresholds import replay
 from .tradeoff import tradeoff
 from .training import dynamics
+from .tuned import tuned
 from .violins import distribution
 from .warmups import warmup
 
@@ -55,5 +56,6 @@ __all__ = [
     "sources",
     "tokens",
     "tradeoff",
+    "tuned",
     "warmup",
 ]

@@ -32,6 +32,7 @@ RATIOS = {
     "decode": "FFN blocks skipped (of all at decoded tokens)",
     "ratio": "FFN blocks skipped (of all at decoded tokens)",
     "answer": "FFN blocks skipped (of those at the answer's tokens)",
+    "unread": "FFN bytes left unread (of all at decoded tokens)",
 }
 
 

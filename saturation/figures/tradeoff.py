@@ -88,7 +88,7 @@ def tradeoff(
     keys = lines(ax, sparse, sparse[by].astype(str).map(families.series), columns)
     keys += dense_line(ax, rows[rows[by] == families.DENSE], columns)
     if front:
-        keys += _front(ax, rows, columns, less_is_better=(score or y) in LESS_IS_BETTER)
+        keys += front_steps(ax, rows, columns, less_is_better=(score or y) in LESS_IS_BETTER)
     share_axis(ax.xaxis)
     widest = float(rows[x].max()) or 1.0
     ax.set_xlim(-0.03 * widest, 1.05 * widest)  # so that no marker at an end is cut
@@ -139,7 +139,8 @@ def _with_dense(rows: pd.DataFrame, columns: Columns, level: float) -> pd.DataFr
     return pd.concat([row.reindex(columns=rows.columns), rows], ignore_index=True)
 
 
-def _front(ax: Axes, rows: pd.DataFrame, columns: Columns, *, less_is_better: bool) -> list[Artist]:
+def front_steps(ax: Axes, rows: pd.DataFrame, columns: Columns, *, less_is_better: bool) -> list[Artist]:
+    """The Pareto front in grey steps; nothing where no row is left."""
     places = efficient(rows[columns.x], rows[columns.y], less_is_better=less_is_better)[::-1]
     corners = rows[[columns.x, columns.y]].to_numpy(dtype=float)[places]  # [corner, (skipped, value)]
     if not len(corners):

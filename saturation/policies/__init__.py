@@ -6,6 +6,7 @@ run (`saturation.skip`) and `replay` of a recorded trace alike. Nothing here nee
 
 from __future__ import annotations
 
+from .actions import Action
 from .ahead import AheadOfPass, BehindLayer
 from .arrays import Arrays
 from .baselines import RandomFFN, StaticFFN
@@ -19,6 +20,7 @@ from .routed import RoutedFFN
 from .rule import ATTENTION, BEFORE, BEHIND, CONFIDENCE, DISTANCE, FFN, LAYERWISE, SINK, Policy, Steps, previous_token
 from .saving import from_json, load, save
 from .spelled import from_words, is_worded
+from .standing import LowRank, Scale
 from .thresholds import replay_thresholds
 from .tokens import TokenFFN
 
@@ -31,17 +33,20 @@ __all__ = [
     "FFN",
     "LAYERWISE",
     "SINK",
+    "Action",
     "AheadOfPass",
     "Arrays",
     "BehindLayer",
     "EarlyExit",
     "FFNSkip",
+    "LowRank",
     "Narrow",
     "Policy",
     "RandomFFN",
     "RandomLayers",
     "Replay",
     "RoutedFFN",
+    "Scale",
     "SkipDecode",
     "SkipRatios",
     "StaticAttention",

@@ -7,11 +7,12 @@ from numbers import Real
 
 import numpy as np
 
+from .actions import Action
 from .arrays import Arrays
 
 
 @dataclass(frozen=True)
-class Narrow:
+class Narrow(Action):
     """Run a feed-forward block with some of its neurons, where a policy would leave the whole block out.
 
     A block is a sum over its neurons, so that one with fewer reads fewer bytes. What the others give on average on
@@ -20,8 +21,8 @@ class Narrow:
     Parameters
     ----------
     width
-        Share of each block's neurons that run, from 0 to 1. At 0 without `mean` the block is skipped; at 0 with it,
-        the block's mean on calibration text stands in.
+        Share of each block's neurons that run, from 0 to 1, rounded to a number of neurons. Where that is none,
+        without `mean` the block is skipped, its bias too; with it, its mean on calibration text stands in.
     arrays
         For each layer, such as 3: "order 3" int [neuron], the most important first, and "mean 3" float [neuron], the
         mean of each activation on calibration text.
@@ -35,6 +36,10 @@ class Narrow:
     arrays: Arrays
     model: str
     mean: bool = True
+
+    named = "order"
+    measured = "neurons"
+    by = "saturation.narrow"
 
     def __post_init__(self) -> None:
         if not isinstance(self.width, Real) or isinstance(self.width, bool) or not 0 <= self.width <= 1:
@@ -59,14 +64,6 @@ class Narrow:
         mean = self.arrays[f"mean {layer}"].copy()
         mean[self.kept(layer)] = 0
         return mean
-
-    def check(self, layers: int) -> None:
-        """Raise ValueError where it is of a model with another number of layers."""
-        if (ours := len(self.arrays) // 2) != layers:
-            raise ValueError(
-                f"expected neurons of a model with {layers} layers, got those of {self.model!r} with {ours}; measure "
-                "them on this model with saturation.narrow"
-            )
 
     def describe(self) -> str:
         """A few words for a legend."""

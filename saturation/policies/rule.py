@@ -11,8 +11,8 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ..trace import Trace
+from .actions import Action
 from .arrays import Arrays
-from .narrow import Narrow
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,7 +115,7 @@ class Policy(ABC):
     """
 
     sink: int = field(default=SINK, kw_only=True)
-    action: Narrow | None = field(default=None, kw_only=True)
+    action: Action | None = field(default=None, kw_only=True)
 
     known: ClassVar[str] = LAYERWISE
     measures: ClassVar[str] = DISTANCE
@@ -139,9 +139,10 @@ class Policy(ABC):
                     f"expected {option.name} of {type(self).__name__} to be {called}{' or None' if none else ''}, got "
                     f"{value!r}; correct it"
                 )
-        if self.action is not None and not isinstance(self.action, Narrow):
+        if self.action is not None and not isinstance(self.action, Action):
             raise ValueError(
-                f"expected action to be what saturation.narrow gives, or None, got {self.action!r}; measure one"
+                f"expected action to be what saturation.narrow or saturation.stand_in gives, or None, got "
+                f"{self.action!r}; measure one"
             )
         if self.sink < 0:
             raise ValueError(
@@ -197,11 +198,8 @@ class Policy(ABC):
 
     def fits(self, model: str, vocabulary: int) -> None:
         """Raise ValueError where the policy was fitted for another model, or for another vocabulary."""
-        if self.action is not None and self.action.model != model:
-            raise ValueError(
-                f"expected an action whose neurons were measured on {model!r}, got one of {self.action.model!r}; "
-                "measure them on this model with saturation.narrow"
-            )
+        if self.action is not None:
+            self.action.fits(model)
 
     def to_json(self) -> str:
         """The policy as JSON text; `from_json` reads it."""
@@ -214,8 +212,8 @@ def _options(holder: Any) -> dict[str, Any]:
     for name, value in found.items():
         if isinstance(value, Arrays):
             found[name] = {"arrays": value.digest}
-        elif isinstance(value, Narrow):
-            found[name] = _options(value)
+        elif isinstance(value, Action):
+            found[name] = {"action": type(value).__name__, **_options(value)}
     return {name: value for name, value in found.items() if name != "action" or value is not None}
 
 

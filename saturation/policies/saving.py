@@ -13,8 +13,8 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from ..trace import located, writing_together
+from .actions import ACTIONS
 from .arrays import Arrays
-from .narrow import Narrow
 from .rule import KINDS, Policy
 
 _BESIDE = ".safetensors"
@@ -62,7 +62,11 @@ def _made(kind: Any, given: dict[str, Any], held: dict[str, Arrays], source: Any
 
 def _value(kind: Any, name: str, value: Any, held: dict[str, Arrays], source: Any) -> Any:
     if name == "action" and isinstance(value, Mapping):
-        return _made(Narrow, dict(value), held, source)
+        given = dict(value)
+        called = given.pop("action", "Narrow")  # once the only one
+        if called not in ACTIONS:
+            raise ValueError(f"expected an action among {', '.join(ACTIONS)}, got {called!r}; name one of them")
+        return _made(ACTIONS[called], given, held, source)
     if isinstance(value, Mapping) and set(value) == {"arrays"}:
         if value["arrays"] not in held:
             raise ValueError(

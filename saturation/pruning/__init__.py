@@ -8,6 +8,7 @@ from .ordering import narrow
 from .pruning import Statistics, gather, prune
 from .report import Report
 from .settings import METHODS, UPDATES
+from .standing import stand_in
 
 __all__ = [
     "METHODS",
@@ -22,4 +23,5 @@ __all__ = [
     "gather",
     "narrow",
     "prune",
+    "stand_in",
 ]

@@ -21,15 +21,20 @@ _ALREADY = 0.02  # share of zeros from which a model counts as pruned before
 @contextmanager
 def ours(model: PreTrainedModel) -> Iterator[None]:
     """The model in our hands alone, and its blocks found: it can be run layer by layer."""
-    if held(model):
-        raise RuntimeError(
-            "expected a model that nobody skips or watches in, but this one is held; leave that block first, and prune "
-            "the dense model"
-        )
+    unheld(model, "prune the dense model")
     find_blocks(model)
     scope = Scope()
     with alone(model, scope), scope.entered():
         yield
+
+
+def unheld(model: PreTrainedModel, then: str) -> None:
+    """Raise RuntimeError where somebody skips or watches in a model."""
+    if held(model):
+        raise RuntimeError(
+            "expected a model that nobody skips or watches in, but this one is held; leave that block first, and "
+            f"{then}"
+        )
 
 
 def opened(model: PreTrainedModel, calibration: Any, tokenizer: Any, batch_size: int) -> list[list[int]]:

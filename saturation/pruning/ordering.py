@@ -14,7 +14,7 @@ from ..recording import Text, called
 from .given import opened, ours
 from .neurons import SCORES, heard
 
-_INSTEAD = "skip whole blocks, with policies that have no action"
+_INSTEAD = "skip whole blocks, with policies that have no action, or put in their place what saturation.stand_in gives"
 
 
 def narrow(
@@ -68,7 +68,7 @@ def narrow(
         raise ValueError(f"expected a score among {', '.join(SCORES)}, got {score!r}; choose one")
     model, _ = running(model)
     with ours(model):
-        blocks = feedforwards(model, find_matrices(model), instead=_INSTEAD)
+        blocks = feedforwards(model, find_matrices(model, instead=_INSTEAD), instead=_INSTEAD)
         rows = opened(model, texts, tokenizer, batch_size)
         if max(map(len, rows)) <= sink:
             raise ValueError(

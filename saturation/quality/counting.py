@@ -7,13 +7,14 @@ import pandas as pd
 
 from ..skipping import Ledger
 
-COUNTS = ("skipped", "skippable", "blocks", "all_skipped", "all_blocks")
+COUNTS = ("skipped", "skippable", "blocks", "all_skipped", "all_blocks", "unread_bytes", "ffn_bytes")
 RATIOS = {
     "nominal": ("skipped", "skippable"),
     "decode": ("skipped", "blocks"),
     "total": ("all_skipped", "all_blocks"),
     "answer": ("answer_skipped", "answer_blocks"),
-}  # ratio -> its columns; the first three as `policies.SkipRatios` defines them
+    "unread": ("unread_bytes", "ffn_bytes"),
+}  # ratio -> its columns; the first three as `policies.SkipRatios` defines them, the last as `Ledger.unread`
 
 
 def counted(ledger: Ledger | None, texts: int, *, until: np.ndarray | None = None) -> pd.DataFrame:
@@ -33,7 +34,8 @@ def counted(ledger: Ledger | None, texts: int, *, until: np.ndarray | None = Non
     -------
     DataFrame
         One row per text. Of decode tokens `skipped`, of `skippable` (layers that the policy may skip x tokens past
-        its warm-up) and of `blocks` (all layers); of all tokens, prefill included, `all_skipped` of `all_blocks`.
+        its warm-up) and of `blocks` (all layers); of all tokens, prefill included, `all_skipped` of `all_blocks`;
+        and of decode tokens `unread_bytes` of `ffn_bytes`, each token reading the blocks for itself.
     """
     if ledger is None:
         return pd.DataFrame(0, index=range(texts), columns=COUNTS)
@@ -42,10 +44,11 @@ def counted(ledger: Ledger | None, texts: int, *, until: np.ndarray | None = Non
     kept |= ~steps.decode
     decode = kept & steps.decode
     per_token = ledger.skipped.sum(axis=1)  # [token]
+    whole, instead = ledger.bytes  # [layer] each
 
-    def summed(chosen: np.ndarray, each: np.ndarray | int) -> np.ndarray:
+    def summed(chosen: np.ndarray, each: np.ndarray | float) -> np.ndarray:
         weights = np.broadcast_to(each, chosen.shape)[chosen]
-        return np.bincount(steps.sequence[chosen], weights=weights, minlength=texts).astype(int)  # [text]
+        return np.bincount(steps.sequence[chosen], weights=weights, minlength=texts).astype(np.int64)  # [text]
 
     open_ = decode & ledger.policy.eligible(steps)
     values = (
@@ -54,5 +57,7 @@ def counted(ledger: Ledger | None, texts: int, *, until: np.ndarray | None = Non
         summed(decode, layers),
         summed(kept, per_token),
         summed(kept, layers),
+        summed(decode, ledger.skipped @ (whole - instead)),
+        summed(decode, whole.sum()),
     )
     return pd.DataFrame(dict(zip(COUNTS, values, strict=True)))

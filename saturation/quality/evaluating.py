@@ -65,8 +65,9 @@ def evaluate(
     DataFrame
         One row per example: `task`, `example`, `kind`, `policy`; the scores; and what was skipped, as counts of
         FFN blocks: over all decode tokens of the example `skipped` of `blocks`, and of the `skippable` (layers that
-        the policy may skip x tokens past its warm-up); over all tokens `all_skipped` of `all_blocks`; and
-        `answer_skipped` of `answer_blocks` over those tokens that wrote the scored answer.
+        the policy may skip x tokens past its warm-up); over all tokens `all_skipped` of `all_blocks`;
+        `answer_skipped` of `answer_blocks` over those tokens that wrote the scored answer; and the bytes of the blocks
+        that decode tokens left unread, `unread_bytes` of `ffn_bytes`.
 
         Scores of generated text (greedy, the new text only): `text`, `answer`, `new_tokens`, `answer_tokens` (up to
         the end token or the example's stop), `ids` (those and the token that ended them), `correct` or `rouge_1`,

@@ -81,7 +81,7 @@ def losses(
     DataFrame
         One row per text: `text` (its number), `tokens` (predicted), `nll` (their sum, nats), and how many blocks
         were skipped: of the decode tokens `skipped` of `skippable` and of `blocks`, of all tokens `all_skipped` of
-        `all_blocks`.
+        `all_blocks`, and of the decode tokens' bytes `unread_bytes` of `ffn_bytes`.
 
     Raises
     ------

@@ -43,7 +43,8 @@ def summarise(
         One row per group and score: the group's columns, `score`, `n` (rows), `mean`, `low`, `high`, and the share of
         FFN blocks that was skipped: `nominal`, `decode` and `total` as `SkipRatios` defines them, and `answer` on
         the decode steps that wrote the scored answer (0 for a dense run, and where prefill wrote all of it, as it
-        does an answer of one token, whatever it skipped; NaN where the table lacks the counts). Loss per
+        does an answer of one token, whatever it skipped; NaN where the table lacks the counts); and `unread`, the
+        share of their bytes that decode tokens left unread, less than `decode` where blocks run narrow. Loss per
         token is the score "nll". Where answers are right or wrong, the scores "correct", "wrong" and "collapsed" are
         those of `outcome` and add up to 1. Of a single example a score that is no share has no interval (NaN).
     """

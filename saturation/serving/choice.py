@@ -16,7 +16,8 @@ def layers_of(policy: Policy | None) -> tuple[int, ...]:
         )
     if policy.action is not None:
         raise ValueError(
-            "expected a policy that skips blocks, got one that narrows them; a checkpoint of narrow blocks is made by "
+            f"expected a policy that skips blocks, got one that runs something in their place "
+            f"({policy.action.describe()}); a checkpoint of narrow blocks is made by "
             "saturation.prune(method='neurons') and exported without a policy"
         )
     if policy.sink or policy.decode_only:

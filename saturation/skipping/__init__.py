@@ -3,5 +3,7 @@
 from ..patching import free
 from .entering import skip
 from .ledger import Ledger
+from .session import suited
+from .standing import refuse_parallel, unit
 
-__all__ = ["Ledger", "free", "skip"]
+__all__ = ["Ledger", "free", "refuse_parallel", "skip", "suited", "unit"]

@@ -4,21 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from ..anatomy import Block, FeedForward, feedforwards, find_matrices, narrowed
+from ..anatomy import FeedForward, feedforwards, find_matrices, narrowed
 from ..policies import Narrow
-from .partly import like
+from .instead import Cost, Instead, cost
 
-_INSTEAD = "give the policy no action, so that it skips whole blocks"
+_INSTEAD = "give the policy no action, so that it skips whole blocks, or what saturation.stand_in gives"
 
 
 @dataclass(frozen=True, eq=False)
-class Copy:
+class Copy(Instead):
     """Some neurons of one block.
 
     Attributes
@@ -29,19 +28,17 @@ class Copy:
 
     narrow: FeedForward
 
-    def __call__(self, block: Block, x: Tensor) -> Any:
-        """What the narrow block gives for all of x [..., hidden], in the form that the layer expects."""
-        return block.giving(x, self.narrow.output(x).reshape(x.shape))
+    def output(self, x: Tensor) -> Tensor:
+        """What the narrow block gives for x [..., hidden]."""
+        return self.narrow.output(x)
 
-    def add(self, delta: Tensor, x: Tensor, tokens: Tensor) -> None:
-        """Put what it gives for some tokens of the flattened [batch * width] at their places, zero before, in delta."""
-        hidden = x.shape[-1]
-        found = self.narrow.output(like(x.reshape(-1, hidden)[tokens], x)).reshape(-1, hidden)
-        delta.view(-1, hidden)[tokens] = found.to(delta.dtype)
+    def cost(self, model: PreTrainedModel) -> Cost:
+        """What one token costs here."""
+        return cost(model, self.narrow.block.modules)
 
 
-def copies(model: PreTrainedModel, action: Narrow, layers: Iterable[int]) -> dict[int, Copy]:
-    """The copies that some layers of a model run.
+def copies(model: PreTrainedModel, action: Narrow, layers: Iterable[int]) -> dict[int, Instead]:
+    """The copies that some layers of a model run; none for a layer in which nothing is left to run or to add.
 
     Raises
     ------
@@ -52,7 +49,9 @@ def copies(model: PreTrainedModel, action: Narrow, layers: Iterable[int]) -> dic
     MemoryError
         Where they do not fit.
     """
-    blocks, made = feedforwards(model, find_matrices(model), instead=_INSTEAD), {}
+    blocks = feedforwards(model, find_matrices(model, instead=_INSTEAD), instead=_INSTEAD)
+    made: dict[int, Instead] = {}
+    layers = [layer for layer in layers if action.mean or len(action.kept(layer))]
     needed = sum(blocks[layer].bytes * len(action.kept(layer)) for layer in layers)
     for layer in layers:
         try:

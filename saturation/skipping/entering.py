@@ -24,9 +24,10 @@ def skip(model: PreTrainedModel, policy: Policy, *, start: int | Sequence[int] |
 
     Works around anything that calls the model: transformers' `generate` (greedy, sampling, beams, padded
     batches), a pipeline, or a bare forward over given text. A skipped FFN does not run, nor its norm; attention
-    always runs. Where the policy's action is `Narrow`, the block runs some of its neurons instead, from a copy that is
-    made on entry and gone at the end. Only the context that entered is affected, and at the end the model is as it
-    was. Where another thread skips or watches in the same model, such as a widget's, this one waits for its turn.
+    always runs. Where the policy has an action, that runs in the block's place: some of its neurons, from a copy that
+    is made on entry and gone at the end, or a stand-in. Only the context that entered is affected, and at the end the
+    model is as it was. Where another thread skips or watches in the same model, such as a widget's, this one waits
+    for its turn.
 
     Parameters
     ----------
@@ -52,7 +53,7 @@ def skip(model: PreTrainedModel, policy: Policy, *, start: int | Sequence[int] |
     UnsupportedModel
         Where the model's feed-forward blocks cannot be found, or cannot be narrowed as the policy's action asks.
     MemoryError
-        Where the copies that narrow blocks run do not fit; it says how much they need.
+        Where what runs in place of blocks does not fit.
 
     Notes
     -----
@@ -67,7 +68,7 @@ def skip(model: PreTrainedModel, policy: Policy, *, start: int | Sequence[int] |
     with (
         alone(session.model, scope),
         _only(session),
-        _copied(session),
+        _prepared(session),
         uncompiled(model),
         patched(session.forwards()),
         hooks.held(),
@@ -93,10 +94,10 @@ def _only(session: Session) -> Iterator[None]:
 
 
 @contextmanager
-def _copied(session: Session) -> Iterator[None]:
-    """Copies of the neurons that narrow blocks run, for as long as the block lasts."""
-    with ensured(session.copies.clear):
-        session.copy()
+def _prepared(session: Session) -> Iterator[None]:
+    """What runs in place of blocks, for as long as the block lasts."""
+    with ensured(session.instead.clear):
+        session.prepare()
         yield
 
 

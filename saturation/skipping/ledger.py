@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from types import MappingProxyType
 
 import numpy as np
 import pandas as pd
-from torch import Tensor, nn
+from torch import nn
 from transformers import PreTrainedModel
 
 from ..anatomy import Attention, Block, Reading, stored, weights
 from ..policies import Policy, SkipRatios, Steps, skip_ratios
 from ..recording import Rows, tokens_of
+from .instead import NOTHING, Cost, cost
 
 
 class Ledger:
@@ -26,8 +27,8 @@ class Ledger:
     probes
         How many distances were measured to decide, over tokens and layers; where one token of a pass probes, those
         of all its tokens that run are measured. Of early exit, how many confidences.
-    narrow
-        By layer the bytes that a narrow block reads in place of the whole one; empty where blocks are skipped.
+    instead
+        By layer what one token costs what runs in place of the block; empty where blocks are skipped.
     attention
         By layer the attention that the policy may drop; empty for one of feed-forward blocks alone.
     """
@@ -43,7 +44,7 @@ class Ledger:
         self.model, self.blocks, self.policy, self.attention = model, blocks, policy, attention
         self._reading = reading
         self.probes = 0
-        self.narrow: dict[int, float] = {}
+        self.instead: dict[int, Cost] = {}
         self._rows: list[Rows] = []
         self._masks: list[np.ndarray] = []
         self._drops: list[np.ndarray] = []
@@ -120,20 +121,20 @@ class Ledger:
     def ideal(self) -> float:
         """Speed-up of the decode steps if time were the bytes of weights read: bytes(dense) / bytes(touched).
 
-        A part's weights are read, and not only those of what stands in for it (a narrow copy of a block, the keys and
-        values of attention), unless every sequence of the batch leaves it out in that step. Of a mixture of experts
+        A part's weights are read, and not only those of what stands in for it (the action of a block, keys and values
+        of attention), unless every sequence of the batch leaves it out in that step. Of a mixture of experts
         those that one token reads count; the sequences of a batch may read more. Quantised weights count as stored.
         Each time that early logits are made, the output embedding is read once more.
         """
         held = sum(_bytes(module) for block in self.blocks for module in block.modules)
-        ffn, narrow, attention, keys = self._weighed(stored)
+        ffn, instead, attention, keys = self._costs[:, :, 0]
         rest = _bytes(self.model) - held - self._untouched()
         passes = zip(self._rows, self._masks, self._drops, self._early, strict=True)
         steps = [one[1:] for one in passes if one[0].stepped]
         if not steps:
             return 1.0
         touched = rest * len(steps)
-        touched += sum(~mask.all(axis=0) @ ffn + mask.any(axis=0) @ narrow for mask, *_ in steps)
+        touched += sum(~mask.all(axis=0) @ ffn + mask.any(axis=0) @ instead for mask, *_ in steps)
         touched -= sum(drop.all(axis=0) @ (attention - keys) for _, drop, _ in steps)
         touched += sum(map(_bytes, self._reading.modules if self._reading else ())) * sum(early for *_, early in steps)
         return float((rest + ffn.sum()) * len(steps) / touched)
@@ -142,10 +143,14 @@ class Ledger:
     def unread(self) -> float:
         """Share of the feed-forward blocks' bytes that decoded tokens left unread, each reading for itself.
 
-        Of whole blocks that are all alike it is `ratios.decode`; of narrow ones it is less.
+        Of whole blocks that are all alike it is `ratios.decode`; where something runs in their place it is less.
         """
-        (ffn, narrow, *_), decoded = self._weighed(stored), self.skipped[self.steps.decode]  # [token, layer]
-        return float((decoded @ (ffn - narrow)).sum() / max(len(decoded) * ffn.sum(), 1))
+        return self._spared(*self._costs[:2, :, 0])
+
+    @property
+    def uncomputed(self) -> float:
+        """Share of the blocks' FLOPs that decoded tokens left uncomputed: of the products with their matrices."""
+        return self._spared(*self._costs[:2, :, 1])
 
     @property
     def unread_layers(self) -> float:
@@ -154,7 +159,7 @@ class Ledger:
         Policies of blocks, of attention and of whole layers compare by it. The weights that keys and values are made
         by are read nevertheless, with those of the queries where one matrix gives all three.
         """
-        return self._share_of_layers(stored)
+        return self._share_of_layers(0)
 
     @property
     def undone(self) -> float:
@@ -162,28 +167,40 @@ class Ledger:
 
         Those of attention with the keys and values of the tokens before, which grow with the text, do not count.
         """
-        return self._share_of_layers(_entries)
+        return self._share_of_layers(1)
 
-    def _share_of_layers(self, weigh: Callable[[Tensor], float]) -> float:
-        ffn, narrow, attention, keys = self._weighed(weigh)
-        decode = self.steps.decode
-        left = self.skipped[decode] @ (ffn - narrow) + self.dropped[decode] @ (attention - keys)  # [token]
-        other = sum(
-            _read(self.model, [block.layer], weigh) - _read(self.model, block.modules, weigh) for block in self.blocks
-        )
-        return float(left.sum() / max(len(left) * (other + ffn.sum()), 1))
+    @property
+    def bytes(self) -> tuple[np.ndarray, np.ndarray]:
+        """Bytes that one token reads of each block, and of what runs in its place, [layer]."""
+        whole, instead = self._costs[:2, :, 0]
+        return whole, instead
 
-    def _weighed(self, weigh: Callable[[Tensor], float]) -> tuple[np.ndarray, ...]:
-        """What a token reads of each block, of what runs in its place, of each attention, and for its keys and values.
+    @property
+    def _costs(self) -> np.ndarray:
+        """Bytes and products that one token costs, [part, layer, 2].
 
-        [layer] each; of attention that is never dropped the last two are 0.
+        The parts: each block, what runs in its place, the attention that may be dropped, and its keys and values.
         """
-        ffn = np.array([_read(self.model, block.modules, weigh) for block in self.blocks])
-        share = np.array([self.narrow.get(block.index, 0.0) / bytes_read(self.model, block) for block in self.blocks])
         found = [self.attention.get(block.index) for block in self.blocks]
-        whole = np.array([_read(self.model, [one.module], weigh) if one else 0.0 for one in found])
-        keys = np.array([_read(self.model, one.keys, weigh) if one else 0.0 for one in found])
-        return ffn, ffn * share, whole, keys
+        return np.array(
+            [
+                [cost(self.model, block.modules) for block in self.blocks],
+                [self.instead.get(block.index, NOTHING) for block in self.blocks],
+                [cost(self.model, [one.module]) if one else NOTHING for one in found],
+                [cost(self.model, one.keys) if one else NOTHING for one in found],
+            ]
+        )
+
+    def _spared(self, whole: np.ndarray, instead: np.ndarray) -> float:
+        decoded = self.skipped[self.steps.decode]  # [token, layer]
+        return float((decoded @ (whole - instead)).sum() / max(len(decoded) * whole.sum(), 1))
+
+    def _share_of_layers(self, unit: int) -> float:
+        ffn, instead, attention, keys = self._costs[:, :, unit]
+        decode = self.steps.decode
+        left = self.skipped[decode] @ (ffn - instead) + self.dropped[decode] @ (attention - keys)  # [token]
+        layers = sum(cost(self.model, [block.layer])[unit] for block in self.blocks)
+        return float(left.sum() / max(len(left) * layers, 1))
 
     def _untouched(self) -> int:
         """Bytes of an input embedding that no head shares: one row of it is read per token."""
@@ -194,28 +211,6 @@ class Ledger:
     def __repr__(self) -> str:
         share = f"{self.ratios.decode:.1%} of decoded FFNs skipped"
         return f"Ledger({self.policy.describe()}: {len(self.tokens)} tokens, {share})"
-
-
-def bytes_read(model: PreTrainedModel, block: Block) -> float:
-    """Bytes of a block's weights that one token reads: of its experts, which are stacked, as many as it is sent to."""
-    return _read(model, block.modules, stored)
-
-
-def _read(model: PreTrainedModel, modules: Iterable[nn.Module], weigh: Callable[[Tensor], float]) -> float:
-    """What the weights weigh that one token reads."""
-    config = model.config.get_text_config()
-    given = (getattr(config, name, None) for name in ("num_experts_per_tok", "moe_topk", "moe_top_k", "top_k_experts"))
-    chosen = next((number for number in given if isinstance(number, int)), 0)
-    read = 0.0
-    for tensor in (tensor for module in modules for tensor in weights(module)):
-        share = min(1, chosen / len(tensor)) if chosen and tensor.ndim == 3 else 1  # [expert, out, in]
-        read += weigh(tensor) * share
-    return read
-
-
-def _entries(tensor: Tensor) -> int:
-    """Multiplications of one token with a weight: the entries of a matrix."""
-    return tensor.numel() if tensor.ndim > 1 else 0
 
 
 def _bytes(module: nn.Module) -> int:

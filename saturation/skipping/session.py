@@ -13,12 +13,13 @@ from transformers import PreTrainedModel
 
 from ..anatomy import Attention, Block, Reading, collapsed, find_blocks, find_reading, first, recomputing, running
 from ..patching import Hooks, Scope
-from ..policies import CONFIDENCE, LAYERWISE, BehindLayer, Policy
+from ..policies import CONFIDENCE, LAYERWISE, BehindLayer, Narrow, Policy
 from ..recording import Recorder, Rows, Stream, by_name, called, listeners, not_run
 from .attending import Attending
 from .before import Before
-from .copying import Copy, copies
-from .ledger import Ledger, bytes_read
+from .copying import copies
+from .instead import Instead
+from .ledger import Ledger
 from .partly import (
     Places,
     Sums,
@@ -31,6 +32,7 @@ from .partly import (
     spread,
     without_residual,
 )
+from .standing import stand_ins
 
 
 class Session:
@@ -45,15 +47,14 @@ class Session:
         self.policy, self.scope = policy, Scope()
         self.blocks = find_blocks(model)
         self.model, added = running(model)
-        policy.check(len(self.blocks))
-        policy.fits(called(self.model), self.model.config.get_text_config().vocab_size)
+        suited(self.model, len(self.blocks), policy)
         acting = _acting(policy, len(self.blocks))
         self._acting = self.blocks[min(acting) : max(acting) + 1]  # the others are left as they are
         self._attending = Attending(self.model, self.blocks, policy, self.scope)
         self._reading = find_reading(self.model) if policy.measures == CONFIDENCE else None
         self.ledger = Ledger(self.model, self.blocks, policy, self._attending.found, self._reading)
         self._stream = Stream(start, added)
-        self.copies: dict[int, Copy] = {}  # by layer, of the neurons that narrow blocks run
+        self.instead: dict[int, Instead] = {}  # by layer, what runs in place of the block
         self._before = Before(policy, [block.index for block in self._acting])
         self._foresees = policy.causal and not self._attending.found and self._reading is None
         self._rows: Rows | None = None
@@ -73,13 +74,16 @@ class Session:
                 hooks.after(block.layer, partial(self._behind, block, self._reading))
         hooks.after(self.model, self._end)
 
-    def copy(self) -> None:
-        """Make the copies that narrow blocks run."""
+    def prepare(self) -> None:
+        """Make what runs in place of blocks."""
         action, layers = self.policy.action, self.policy.skippable(len(self.blocks))
-        if action is not None and not action.skips and layers:
-            action.check(len(self.blocks))
-            self.copies.update(copies(self.model, action, layers))
-            self.ledger.narrow = {layer: bytes_read(self.model, one.narrow.block) for layer, one in self.copies.items()}
+        if action is None or action.skips or not layers:
+            return
+        if isinstance(action, Narrow):
+            self.instead.update(copies(self.model, action, layers))
+        else:
+            self.instead.update(stand_ins(self.model, self.blocks, action, layers))  # type: ignore[arg-type]
+        self.ledger.instead = {layer: one.cost(self.model) for layer, one in self.instead.items()}
 
     def forwards(self) -> dict[nn.Module, Callable[..., Any]]:
         """The forwards that stand in for those of the blocks' modules."""
@@ -165,9 +169,10 @@ class Session:
         if not rows.stepped:
             rows.check(x, block.index)
         mask, some, self._needed = self._asked(block, rows, x)
+        instead = self.instead.get(block.index)
         measure = self._needed or bool(some and self._recorders)  # a recorder measures by itself what runs whole
         if some and some == len(mask):
-            output = self.copies[block.index](block, x) if self.copies else block.nothing(x)
+            output = block.nothing(x) if instead is None else instead(block, x)
             if self._shown:
                 delta = first(output) - x if block.adds_residual else first(output)
                 self._show(block, x, {"delta": delta, **dict.fromkeys(("naive_in", "naive_out"), torch.zeros_like(x))})
@@ -181,8 +186,8 @@ class Session:
         if self._shown:
             run = partial(run, seen=seeing_naive(block, roles))
         output = run(x, *extra, **named) if kept is None else run_some(block, x, kept, run, extra, named)
-        if left is not None and self.copies:
-            self.copies[block.index].add(first(output), x, left)
+        if left is not None and instead is not None:
+            instead.add(first(output), x, left)
         if self._shown:
             self._show(block, x, roles | {"delta": first(output)}, kept)
         if not measure:
@@ -252,6 +257,14 @@ class Session:
         if self.policy.causal:
             distance = self._before.moved_on(layer, rows, distance)
         self._state = self.policy.step(self._state, layer, distance)
+
+
+def suited(model: PreTrainedModel, layers: int, policy: Policy) -> None:
+    """Raise ValueError where a policy or its action does not fit a model with so many feed-forward blocks."""
+    policy.check(layers)
+    policy.fits(called(model), model.config.get_text_config().vocab_size)
+    if policy.action is not None:
+        policy.action.check(layers)
 
 
 def _acting(policy: Policy, layers: int) -> Sequence[int]:

@@ -15,9 +15,10 @@ import torch
 from transformers import PreTrainedModel
 
 from .. import quality
-from ..anatomy import find_blocks
+from ..anatomy import find_blocks, running
 from ..policies import Policy
 from ..progress import bar
+from ..skipping import suited
 from ..tasks import Example, Task
 from ..trace import located
 from . import keys
@@ -79,7 +80,8 @@ def sweep(
     Raises
     ------
     ValueError
-        For no policies, no tasks, or two of one name; for a policy that does not fit the model; and as for
+        For no policies, no tasks, or two of one name; for a policy, its table or its action, that does not fit the
+        model, before anything runs; and as for
         `quality.evaluate`.
     OSError
         Where `out` cannot be written; finished cells stay.
@@ -216,7 +218,7 @@ def _check(
     layers = len(find_blocks(model))
     for _, policy in named:
         if policy is not None:
-            policy.check(layers)
+            suited(running(model)[0], layers, policy)
 
 
 def _folder(out: str | Path) -> Path:

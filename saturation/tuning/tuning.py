@@ -1,4 +1,4 @@
-"""`tune`: the setting that skips most within a budget, and the evidence for it."""
+"""`tune`: the setting that reads fewest bytes within a budget, and the evidence for it."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ import pandas as pd
 from ..policies import Policy
 from ..quality.intervals import ratio_interval, share_interval
 from .guarantee import examples_needed, passing
+from .reading import DENSE, has_bytes, held_out, kept_back, losses, other, shares
 
 _LOG = logging.getLogger(__name__)
-DENSE = "dense"
 _ORDER = 0.25  # share of the examples that the order of the tests is drawn up on
 
 
@@ -30,16 +30,21 @@ class Tuned:
     policy
         The policy itself where the names were given with their policies; None for the dense model.
     evidence
-        One row per setting: `policy`, `skipped` (share of FFN blocks), `loss` with `low` and `high` (95 %), `n`
-        examples, and with a guarantee `p`, NaN where it was not tested, and `passed`.
+        One row per setting: `policy`, `skipped` (share of FFN blocks), `unread` (share of their bytes; of the blocks
+        where the rows do not have the bytes), `loss` with `low` and `high` (95 %), `n` examples, and with a guarantee
+        `p`, NaN where it was not tested, and `passed`.
     sentence
         What a person can quote.
+    budget, confidence
+        What was asked for.
     """
 
     setting: str
     policy: Policy | None
     evidence: pd.DataFrame
     sentence: str
+    budget: float = float("nan")
+    confidence: float | None = None
 
 
 def tune(
@@ -49,10 +54,10 @@ def tune(
     confidence: float | None = None,
     loss: str | None = None,
     policies: Mapping[str, Policy | None] | None = None,
-    confirm: pd.DataFrame | None = None,
+    confirm: pd.DataFrame | float | None = None,
     seed: int = 0,
 ) -> Tuned:
-    """The setting that skips the most blocks and loses no more than a budget.
+    """The setting that leaves most bytes of the FFN blocks unread and loses no more than a budget.
 
     Plainly it is the one whose mean loss on all examples keeps within the budget. With a confidence it is one whose
     *true* mean loss does, with that probability over the draw of the examples: a quarter of them draws up the order
@@ -62,7 +67,8 @@ def tune(
     Parameters
     ----------
     rows
-        What `sweep` gives: rows of `policy`, `task`, `example`, `skipped` and `blocks`, the dense run among them.
+        What `sweep` gives: rows of `policy`, `task`, `example`, `skipped` and `blocks`, `unread_bytes` and
+        `ffn_bytes`, the dense run among them. Without the bytes settings are ranked by their share of blocks.
     budget
         Mean loss per example that may not be passed, between 0 and 1.
     confidence
@@ -72,119 +78,139 @@ def tune(
     policies
         Policies by the names in `rows`, as they were given to `sweep`.
     confirm
-        Rows of other examples, on which the choice is measured once more.
+        Rows of other examples, on which the choice is measured once more; or a share of the examples, such as 0.25,
+        that is held out for that.
     seed
-        Of the draw of the quarter.
+        Of the draws of the examples.
 
     Returns
     -------
     Tuned
-        Seeds and turns of one example count as one; they are averaged.
+        Seeds and turns of one example count as one: each is held against the dense run's by itself, and what is lost
+        is averaged.
 
     Raises
     ------
     ValueError
         For a budget or confidence that cannot be, losses outside [0, 1], rows without a dense run or with settings
-        that were run on different examples, and for fewer examples than the promise takes.
+        that were run on different examples, settings without a policy, narrow ones without their bytes, rows to
+        confirm on that are of the same examples or lack the choice, and for fewer examples than the promise takes.
+    """
+    promised(budget, confidence)
+    if isinstance(confirm, int | float):
+        rows, confirm = held_out(rows, confirm, seed)
+    (lost, named), share = losses(rows, loss), shares(rows)
+    again = None if confirm is None else other(confirm, lost.index, loss)
+    settings = [name for name in lost.columns if name != DENSE]
+    _check(rows, settings, policies)
+    if confidence is None:
+        evidence = _measured(lost[settings], share)
+        within = evidence[evidence["loss"] <= budget]
+    else:
+        evidence = _tested(rows, named, lost[settings], budget, confidence, seed)
+        within = evidence[evidence["passed"]]
+    best = within.sort_values(["unread", "loss"], ascending=[False, True], kind="stable")
+    chosen = DENSE if within.empty else str(best["policy"].iloc[0])
+    told = _sentence(chosen, evidence, budget, confidence, again, by_bytes=has_bytes(rows))
+    if chosen == DENSE:
+        _LOG.warning("%s", told)
+    return Tuned(chosen, (policies or {}).get(chosen), evidence, told, budget, confidence)
+
+
+def promised(
+    budget: float, confidence: float | None, *, examples: int | None = None, confirm: float | None = None
+) -> None:
+    """Raise ValueError for a budget or a confidence that cannot be, and one that takes more examples than there are.
+
+    Parameters
+    ----------
+    budget, confidence
+        As for `tune`.
+    examples
+        How many there will be; None where that is not known yet.
+    confirm
+        Share of them that is held out.
     """
     for name, value in (("budget", budget), ("confidence", confidence)):
         if value is not None and not 0 < value < 1:
             raise ValueError(f"expected a {name} between 0 and 1, got {value}; 0.05 loses one example in twenty")
-    if narrow := [name for name, policy in (policies or {}).items() if policy is not None and policy.action]:
+    if examples is None:
+        return
+    chosen_on = examples - (kept_back(examples, confirm) if confirm is not None else 0)
+    if confidence is not None and (tested := chosen_on - round(_ORDER * chosen_on)) < (
+        needed := examples_needed(budget, confidence)
+    ):
         raise ValueError(
-            f"expected policies that skip whole blocks, got {narrow[0]!r}, which narrows them: a share of blocks says "
-            "nothing of what that saves; compare such policies by ledger.unread"
+            f"expected at least {needed} examples to test on for a loss of {budget:g} at {100 * confidence:.6g}%, "
+            f"which takes as many without one loss, got {tested} of {chosen_on}, the rest drawing up the order; "
+            f"give {round(needed / (1 - _ORDER)) + 1} or more{', beside those that confirm' * (confirm is not None)}, "
+            "or promise less"
         )
-    losses, skipped = _losses(rows, loss), _skipped(rows)
-    settings = [name for name in losses.columns if name != DENSE]
-    evidence = _measured(losses[settings], skipped)
-    if confidence is None:
-        within = evidence[evidence["loss"] <= budget]
-    else:
-        evidence = _tested(losses[settings], evidence, budget, confidence, seed)
-        within = evidence[evidence["passed"]]
-    chosen = DENSE if within.empty else str(within.loc[within["skipped"].idxmax(), "policy"])
-    told = _sentence(chosen, evidence, budget, confidence, None if confirm is None else _losses(confirm, loss))
-    if chosen == DENSE:
-        _LOG.warning("%s", told)
-    return Tuned(chosen, (policies or {}).get(chosen), evidence, told)
 
 
-def _unit(rows: pd.DataFrame) -> pd.Series:
-    """What was drawn independently: an example, or the conversation that a turn is of."""
-    example = rows["example"].astype(str)
-    if "turn" in rows:
-        example = example.where(rows["turn"].isna(), example.str.rsplit("/", n=1).str[0])
-    return rows["task"].astype(str) + "/" + example if "task" in rows else example
-
-
-def _losses(rows: pd.DataFrame, loss: str | None) -> pd.DataFrame:
-    """Losses by example and setting, seeds and turns averaged, float [example, policy]."""
-    wanted = loss or "correct"
-    if missing := [name for name in ("policy", "example", wanted) if name not in rows]:
-        raise ValueError(f"expected rows with a column {missing[0]!r}, got {', '.join(rows)}; run them with sweep")
-    values = rows[wanted].astype(float)
-    if not values.between(0, 1).all():
-        wrong = values[~values.between(0, 1)].iloc[0]
-        raise ValueError(f"expected losses in [0, 1] in the column {wanted!r}, got {wrong}; scale them")
-    table = pd.DataFrame({"policy": rows["policy"], "unit": _unit(rows), "value": values})
-    wide = table.pivot_table(index="unit", columns="policy", values="value", aggfunc="mean", sort=False)
-    if wide.isna().any(axis=None) or (loss is None and DENSE not in wide):
+def _check(rows: pd.DataFrame, settings: list[str], policies: Mapping[str, Policy | None] | None) -> None:
+    """Whether every setting has its policy, and can be ranked."""
+    if policies is None:
+        return
+    if lacking := [name for name in settings if name not in policies]:
         raise ValueError(
-            f"expected every setting on the same examples, {DENSE!r} among them, got "
-            f"{', '.join(f'{name} on {count}' for name, count in wide.notna().sum().items())}; sweep them together"
+            f"expected policies of all settings in the rows, got none for {lacking[0]!r}; give those that sweep was "
+            "given, by the same names"
         )
-    return wide if loss is not None else (-wide.sub(wide[DENSE], axis=0)).clip(lower=0)
+    given = ((name, policies[name]) for name in settings)
+    if (acting := [name for name, one in given if one is not None and one.action]) and not has_bytes(rows):
+        raise ValueError(
+            f"expected rows with the columns unread_bytes and ffn_bytes, since {acting[0]!r} runs something in place "
+            "of the blocks that it skips, of which a share of blocks says nothing; sweep again"
+        )
 
 
-def _skipped(rows: pd.DataFrame) -> pd.Series:
-    """Share of the blocks that each setting skips, by its name."""
-    sums = rows.groupby("policy")[["skipped", "blocks"]].sum()
-    return sums["skipped"] / sums["blocks"].clip(lower=1)
-
-
-def _measured(losses: pd.DataFrame, skipped: pd.Series) -> pd.DataFrame:
+def _measured(lost: pd.DataFrame, share: pd.DataFrame) -> pd.DataFrame:
     """Mean loss of each setting with its interval over examples."""
     found = []
-    for name, own in losses.items():
+    for name, own in lost.items():
         values = own.to_numpy()
         mean, n = float(values.mean()), len(values)
         binary = np.isin(values, (0, 1)).all()
         ends = share_interval(mean, n) if binary or n < 2 else ratio_interval(values, np.ones(n))
-        found.append({"policy": name, "skipped": float(skipped[name]), "loss": mean, "low": ends[0], "high": ends[1]})
-    return pd.DataFrame(found, columns=["policy", "skipped", "loss", "low", "high"]).assign(n=len(losses))
+        left = {column: float(share.loc[name, column]) for column in ("skipped", "unread")}
+        found.append({"policy": name, **left, "loss": mean, "low": ends[0], "high": ends[1]})
+    return pd.DataFrame(found, columns=["policy", "skipped", "unread", "loss", "low", "high"]).assign(n=len(lost))
 
 
-def _tested(losses: pd.DataFrame, evidence: pd.DataFrame, budget: float, confidence: float, seed: int) -> pd.DataFrame:
+def _tested(
+    rows: pd.DataFrame, named: pd.Series, lost: pd.DataFrame, budget: float, confidence: float, seed: int
+) -> pd.DataFrame:
     """The evidence of the examples that test, with p-values in the order that the others drew up."""
-    order = np.random.default_rng(seed).permutation(len(losses))
+    order = np.random.default_rng(seed).permutation(len(lost))
     drawing, testing = np.split(order, [round(_ORDER * len(order))])
-    if len(testing) < (needed := examples_needed(budget, confidence)):
-        raise ValueError(
-            f"expected at least {needed} examples to test on for a loss of {budget:g} at {100 * confidence:.6g}%, "
-            f"which takes as many without one loss, got {len(testing)} of {len(order)}, the rest drawing up the order; "
-            f"give {round(needed / (1 - _ORDER)) + 1} or more, or promise less"
-        )
-    sequence = _sequence(losses.iloc[drawing].mean(), evidence.set_index("policy")["skipped"])
-    tests = losses.iloc[testing]
+    promised(budget, confidence, examples=len(order))
+    drawn, tests = lost.iloc[drawing], lost.iloc[testing]
+    sequence = _sequence(drawn.mean(), shares(rows[named.isin(drawn.index)])["unread"])
     values = passing((tests[name].to_numpy() for name in sequence), budget, confidence)
     p = dict(zip(sequence, values, strict=False))
-    found = _measured(tests, evidence.set_index("policy")["skipped"])
+    found = _measured(tests, shares(rows))
     found["p"] = [p.get(name, np.nan) for name in found["policy"]]
     return found.assign(passed=found["p"] <= 1 - confidence)
 
 
-def _sequence(drawn: pd.Series, skipped: pd.Series) -> list[str]:
-    """The settings by rising loss, without those that skip less than one that loses no more; the safest is first."""
+def _sequence(drawn: pd.Series, unread: pd.Series) -> list[str]:
+    """The settings by rising loss, without those that save less than one that loses no more; the safest is first."""
     front: list[str] = []
-    for name in sorted(drawn.index, key=lambda name: (drawn[name], skipped[name])):
-        if not front or skipped[name] > skipped[front[-1]]:
+    for name in sorted(drawn.index, key=lambda name: (drawn[name], unread[name])):
+        if not front or unread[name] > unread[front[-1]]:
             front.append(name)
     return front
 
 
 def _sentence(
-    chosen: str, evidence: pd.DataFrame, budget: float, confidence: float | None, confirm: pd.DataFrame | None
+    chosen: str,
+    evidence: pd.DataFrame,
+    budget: float,
+    confidence: float | None,
+    again: pd.DataFrame | None,
+    *,
+    by_bytes: bool,
 ) -> str:
     n = int(evidence["n"].iloc[0]) if len(evidence) else 0
     if chosen == DENSE:
@@ -192,12 +218,24 @@ def _sentence(
             f"no setting of {len(evidence)} keeps within a loss of {budget:g} on {n} examples: the dense model is left"
         )
     row: Any = evidence.set_index("policy").loc[chosen]
-    told = f"{chosen} skips {row['skipped']:.1%} of the FFN blocks and loses {row['loss']:.3g} per example on {n}"
+    saved = f"skips {row['skipped']:.1%} of the FFN blocks"
+    if by_bytes:
+        saved = f"leaves {row['unread']:.1%} of the FFN bytes unread"
+    told = f"{chosen} {saved} and loses {row['loss']:.3g} per example on {n}"
     if confidence is None:
         told += f" [{row['low']:.3g}, {row['high']:.3g}], within {budget:g}; no guarantee"
     else:
         told += f": its true loss is at most {budget:g} with {100 * confidence:.6g}% confidence (p = {row['p']:.2g})"
-    if confirm is not None:
-        again = _measured(confirm[[chosen]], pd.Series({chosen: row["skipped"]})).iloc[0]
-        told += f"; on {len(confirm)} other examples {again['loss']:.3g} [{again['low']:.3g}, {again['high']:.3g}]"
-    return told
+    return told if again is None else told + _confirmed(chosen, again)
+
+
+def _confirmed(chosen: str, again: pd.DataFrame) -> str:
+    """What the choice loses on other examples."""
+    if chosen not in again:
+        raise ValueError(
+            f"expected rows of {chosen!r}, the choice, to confirm it on, got those of {', '.join(again)}; sweep it on "
+            "these examples too"
+        )
+    nothing = pd.DataFrame({"skipped": [0.0], "unread": [0.0]}, index=[chosen])
+    row = _measured(again[[chosen]], nothing).iloc[0]
+    return f"; on {len(again)} other examples {row['loss']:.3g} [{row['low']:.3g}, {row['high']:.3g}]"

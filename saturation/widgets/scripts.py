@@ -60,15 +60,13 @@ def source(state: State, asked: Asked, model: Model) -> str:
     str
         Python source; it prints what it finds.
     """
-    lines = [*_importing(asked, model), *_loading(model), "", *_writing(state, asked), *_scoring(state, asked), ""]
+    lines = [*_importing(asked), *_loading(model), "", *_writing(state, asked), *_scoring(state, asked), ""]
     return "\n".join(lines)
 
 
-def _importing(asked: Asked, model: Model) -> Iterator[str]:
-    scored, typed = has_references(asked.task), model.dtype != "float32"
-    yield from ["from dataclasses import replace", "", "import pandas as pd"] * scored
-    yield from ["import torch"] * typed
-    yield from [""] * (scored or typed)
+def _importing(asked: Asked) -> Iterator[str]:
+    scored = has_references(asked.task)
+    yield from ["from dataclasses import replace", "", "import pandas as pd", ""] * scored
     yield "import saturation as st"
     yield from ["from saturation.tasks import Example, Task"] * (asked.task is not None and not _on_shelf(asked.task))
     yield ""
@@ -85,7 +83,7 @@ def _loading(model: Model) -> Iterator[str]:
     given = dict(origin.options) if origin else {}
     given |= {"revision": model.revision} if model.revision and origin else {}
     given |= {"device": model.device} if model.device and "device_map" not in given else {}
-    options = f", dtype=torch.{model.dtype}" * (model.dtype != "float32")
+    options = f", dtype={model.dtype!r}"  # `load` would take another on another device
     options += "".join(f", {option}={value!r}" for option, value in given.items())
     yield f"model, tokenizer = st.load({name}{options})"
     if origin is not None and origin.seed is not None:

@@ -1,0 +1,66 @@
+"""What a block does where a policy would leave it out: nothing, or something cheaper in its place."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import ClassVar
+
+from .arrays import Arrays
+
+ACTIONS: dict[str, type[Action]] = {}  # every action by its name
+
+
+class Action(ABC):
+    """Run something cheaper in place of a block, wherever a policy would leave the whole block out.
+
+    Attributes
+    ----------
+    arrays
+        What was measured on calibration text, under "name layer", such as "mean 3".
+    model
+        Name of the model that it is of.
+    named
+        The name of an array that every layer has.
+    measured, by
+        How errors speak of it: what was measured, and by which function.
+    """
+
+    arrays: Arrays
+    model: str
+
+    named: ClassVar[str] = "mean"
+    measured: ClassVar[str]
+    by: ClassVar[str]
+
+    def __init_subclass__(cls) -> None:
+        ACTIONS[cls.__name__] = cls
+
+    @property
+    def skips(self) -> bool:
+        """Whether nothing is left to run or to add: then it is a skip."""
+        return False
+
+    @property
+    def layers(self) -> int:
+        """Layers of the model that it is of."""
+        return sum(name.startswith(f"{self.named} ") for name in self.arrays)
+
+    def check(self, layers: int) -> None:
+        """Raise ValueError where it is of a model with another number of layers."""
+        if self.layers != layers:
+            raise ValueError(
+                f"expected {self.measured} of a model with {layers} layers, got those of {self.model!r} with "
+                f"{self.layers}; measure them on this model with {self.by}"
+            )
+
+    def fits(self, model: str) -> None:
+        """Raise ValueError where it is of another model."""
+        if self.model != model:
+            raise ValueError(
+                f"expected an action whose {self.measured} were measured on {model!r}, got one of {self.model!r}; "
+                f"measure them on this model with {self.by}"
+            )
+
+    @abstractmethod
+    def describe(self) -> str:
+        """A few words for a legend."""
