@@ -27,7 +27,7 @@ _COLUMNS = (
 )
 
 
-@app.command(epilog=example("tune demo -t factoid --policy static:layers=3+4 --budget 0.05 -o runs/tuned"))
+@app.command(epilog=example("tune demo -t factoid --policy static:layers=3+4 -o runs/tuned"))
 @plainly
 def tune(
     model: options.Model,
