@@ -209,7 +209,7 @@ def test_its_data_and_a_manifest_lie_beside_a_picture(trained: Trace, tmp_path: 
         "label": "tales", "model": "made-up", "revision": "abc123", "dtype": "float32", "tokens": 48, "layers": 16,
         "provenance": {"seed": 7},
     }  # fmt: skip
-    assert "pytest" in told["command"] and told["versions"]["matplotlib"] == matplotlib.__version__
+    assert Path(sys.argv[0]).name in told["command"] and told["versions"]["matplotlib"] == matplotlib.__version__
 
 
 def test_a_picture_says_what_it_is(trained: Trace, tmp_path: Path) -> None:

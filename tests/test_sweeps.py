@@ -404,9 +404,7 @@ def test_what_cannot_work_is_said_before_anything_runs(demo, tasks, tmp_path, ca
         run(demo, tasks, tmp_path, policies=[None, st.StaticFFN(layers=(16,))])
     arrays = {"ids": np.arange(3), "harm": np.zeros((3, 16)), "mean": np.zeros(16)}
     table = st.TokenFFN(4, st.policies.Arrays(arrays), "another")
-    with pytest.raises(
-        ValueError, match=r"^expected a TokenFFN that was fitted on 'demo-model', got one of 'another';"
-    ):
+    with pytest.raises(ValueError, match=r"^expected a TokenFFN that was fitted on 'demo', got one of 'another';"):
         run(demo, tasks, tmp_path, policies={"dense": None, "table": table})
     few = st.policies.LowRank(0, st.policies.Arrays({"mean 0": np.zeros(128, np.float32)}), "demo-model")
     with pytest.raises(
