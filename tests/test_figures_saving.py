@@ -187,7 +187,10 @@ def test_figures_need_neither_torch_nor_pyplot(root: Path, tmp_path: Path) -> No
 # ---- beside the picture
 
 
-def test_its_data_and_a_manifest_lie_beside_a_picture(trained: Trace, tmp_path: Path) -> None:
+def test_its_data_and_a_manifest_lie_beside_a_picture(
+    trained: Trace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["here/draw.py", "--ratio", "a quarter"])
     written = figures.save(
         figures.layers({"tales": trained}), tmp_path / "fig2", "icml", formats=("png", "pdf"), about={"seed": 3}
     )
@@ -209,7 +212,7 @@ def test_its_data_and_a_manifest_lie_beside_a_picture(trained: Trace, tmp_path: 
         "label": "tales", "model": "made-up", "revision": "abc123", "dtype": "float32", "tokens": 48, "layers": 16,
         "provenance": {"seed": 7},
     }  # fmt: skip
-    assert Path(sys.argv[0]).name in told["command"] and told["versions"]["matplotlib"] == matplotlib.__version__
+    assert told["command"] == "draw.py --ratio 'a quarter'" and told["versions"]["matplotlib"] == matplotlib.__version__
 
 
 def test_a_picture_says_what_it_is(trained: Trace, tmp_path: Path) -> None:

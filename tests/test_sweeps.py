@@ -406,10 +406,8 @@ def test_what_cannot_work_is_said_before_anything_runs(demo, tasks, tmp_path, ca
     table = st.TokenFFN(4, st.policies.Arrays(arrays), "another")
     with pytest.raises(ValueError, match=r"^expected a TokenFFN that was fitted on 'demo', got one of 'another';"):
         run(demo, tasks, tmp_path, policies={"dense": None, "table": table})
-    few = st.policies.LowRank(0, st.policies.Arrays({"mean 0": np.zeros(128, np.float32)}), "demo-model")
-    with pytest.raises(
-        ValueError, match=r"^expected stand-ins of a model with 16 layers, got those of 'demo-model' wi"
-    ):
+    few = st.policies.LowRank(0, st.policies.Arrays({"mean 0": np.zeros(128, np.float32)}), "demo")
+    with pytest.raises(ValueError, match=r"^expected stand-ins of a model with 16 layers, got those of 'demo' wi"):
         run(demo, tasks, tmp_path, policies=[None, st.StaticFFN(layers=(5,), action=few)])
     with pytest.raises(
         ValueError, match=r"^expected at least one seed for policies that draw, got none; leave seeds= out to take 0$"
