@@ -11,7 +11,7 @@ from playwright.sync_api import Locator, Page
 
 from .lab import Lab
 
-PATIENCE = 600_000  # ms until a cell that does not end counts as hanging: a guard, not a measure of speed
+PATIENCE = 1_200_000  # ms until a cell that does not end counts as hanging: a guard, not a measure of speed
 # What the page knows about the notebook at `path`; undefined as long as it is not open.
 PANEL = "[...window.jupyterapp?.shell.widgets('main') ?? []].find(one => one.context?.path === path)"
 READY = f"path => ({PANEL})?.sessionContext.session?.kernel?.status === 'idle'"

@@ -15,7 +15,7 @@ from benchmarks.lab import ROOT, desk, surroundings
 from tests import tables
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
-SECONDS = 600  # a guard against hanging, not a measure of speed: a busy machine takes many times as long
+SECONDS = 1200  # a guard against hanging, not a measure of speed: a busy machine takes many times as long
 
 every_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 

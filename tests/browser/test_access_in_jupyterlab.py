@@ -17,7 +17,7 @@ from benchmarks.notebook import PANEL, Notebook, written
 from benchmarks.tuning import TUNER, TunerPage
 from tests.browser.conftest import fresh_page
 
-pytestmark = pytest.mark.timeout(600)  # a guard against hanging: on a busy machine the kernel alone takes minutes
+pytestmark = pytest.mark.timeout(1500)  # a guard against hanging: on a busy machine the kernel alone takes minutes
 EXPLORER = """
 explorer = st.widgets.SaturationExplorer(tuner.trace, policy=st.FFNSkip(0.999, cold_start=1, cold_end=2, warmup=0))
 explorer

@@ -17,7 +17,7 @@ DRAWN = "async image => { image.scrollIntoView(); await image.decode(); return i
 
 
 @pytest.mark.parametrize("name", NOTEBOOKS)
-@pytest.mark.timeout(700)
+@pytest.mark.timeout(1500)
 def test_notebook_runs_and_shows_its_pictures(page: Page, lab: Lab, name: str) -> None:
     notebook = Notebook.open(page, lab, name)
     notebook.run_all()

@@ -18,7 +18,7 @@ from benchmarks.notebook import PANEL, PATIENCE, READY, Notebook, written
 from benchmarks.tuning import TUNER, TunerPage
 from tests.browser.conftest import fresh_page
 
-pytestmark = pytest.mark.timeout(600)  # a guard against hanging: on a busy machine the kernel alone takes minutes
+pytestmark = pytest.mark.timeout(1500)  # a guard against hanging: on a busy machine the kernel alone takes minutes
 HOSTILE = (
     "<script>window.harmed = 1</script>",
     "<img src=x onerror='window.harmed = 1'>",
