@@ -77,17 +77,12 @@ def _close_figures() -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True)
-def _leave_gradients_on(request: pytest.FixtureRequest) -> Iterator[None]:
-    """No test, and nothing that it calls, leaves gradients off for what comes after it.
-
-    But for those that are interrupted anywhere, which can be inside torch's own `no_grad`.
-    """
+def _leave_gradients_on() -> Iterator[None]:
+    """No test, and nothing that it calls, leaves gradients off for what comes after it."""
     yield
     torch = sys.modules.get("torch")
     if torch is not None and not torch.is_grad_enabled():
         torch.set_grad_enabled(True)
-        if "interrupts" in request.node.name:
-            return
         pytest.fail("gradients were left off: something was not closed")
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import gc
-import signal
 from dataclasses import replace
 
 import numpy as np
@@ -16,6 +15,7 @@ from saturation.anatomy import UnsupportedModel, feedforwards, find_blocks, find
 from saturation.anatomy.neurons import narrowing
 from saturation.policies import Arrays, Narrow
 from tests.families import INNER, LAYERS, build
+from tests.interrupts import interrupted
 from tests.test_neurons import WHOLE
 from tests.test_pruning import ROWS
 from tests.test_recording import forwards_and_hooks, ids, sentence
@@ -197,26 +197,13 @@ def test_two_hundred_interrupts_leave_no_copy():
     dense, before = logits(model), forwards_and_hooks(model)
     gc.collect()
     linears = sum(type(one) is torch.nn.Linear for one in gc.get_objects())
-    rng, stopped = np.random.default_rng(0), 0
 
-    def stop(*_):
-        raise KeyboardInterrupt
+    def act():
+        with st.skip(model, policy), torch.no_grad():
+            for _ in range(20):
+                model(ids())
 
-    old = signal.signal(signal.SIGALRM, stop)
-    try:
-        for _ in range(200):
-            try:
-                signal.setitimer(signal.ITIMER_REAL, rng.uniform(1e-4, 0.02))
-                with st.skip(model, policy), torch.no_grad():
-                    for _ in range(20):
-                        model(ids())
-                signal.setitimer(signal.ITIMER_REAL, 0)
-            except KeyboardInterrupt:
-                stopped += 1
-            finally:
-                signal.setitimer(signal.ITIMER_REAL, 0)
-    finally:
-        signal.signal(signal.SIGALRM, old)
+    stopped = interrupted(act, np.random.default_rng(0).uniform(1e-4, 0.02, 200))
     gc.collect()
     assert stopped > 100 and forwards_and_hooks(model) == before and torch.equal(logits(model), dense)
     assert sum(type(one) is torch.nn.Linear for one in gc.get_objects()) == linears

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import gc
-import signal
 from contextlib import ExitStack
 from contextvars import copy_context
 from functools import cache
@@ -25,6 +24,7 @@ from saturation.recording import Stream
 from saturation.recording.watching import LARGE
 from saturation.skipping.partly import block_sums, distances
 from tests.families import FAMILIES, LAYERS, TOKENS, VOCABULARY, build
+from tests.interrupts import interrupted
 from tests.test_recording import forwards_and_hooks, ids, sentence
 from tests.tokens import Words
 
@@ -469,30 +469,20 @@ def test_two_hundred_interrupts_leave_the_model_clean():
     before = forwards_and_hooks(model)
     with torch.no_grad():
         dense = model(ids()).logits
-    delays = np.random.default_rng(0).uniform(0.0002, 0.02, 200)
-    caught = 0
 
-    def interrupt(*_):
-        raise KeyboardInterrupt
+    def act():
+        st.generate(model, Words(), PROMPTS, policy=POLICIES["rule"], max_new_tokens=8, progress=False)
 
-    old = signal.signal(signal.SIGALRM, interrupt)
+    def clean():
+        gc.collect()
+        assert forwards_and_hooks(model) == before
+
     gc.collect()  # what other tests left is not to be finalised here, where an interrupt would be lost in it
     gc.freeze()  # what was there before need not be searched two hundred times
     try:
-        for delay in delays:
-            try:
-                try:
-                    signal.setitimer(signal.ITIMER_REAL, delay)
-                    st.generate(model, Words(), PROMPTS, policy=POLICIES["rule"], max_new_tokens=8, progress=False)
-                finally:
-                    signal.setitimer(signal.ITIMER_REAL, 0)
-            except KeyboardInterrupt:  # it may also come while the finally is at work
-                caught += 1
-            gc.collect()
-            assert forwards_and_hooks(model) == before
+        caught = interrupted(act, np.random.default_rng(0).uniform(0.0002, 0.02, 200), clean)
     finally:
         gc.unfreeze()
-        signal.signal(signal.SIGALRM, old)
     assert caught >= 100
     with torch.no_grad():
         assert torch.equal(model(ids()).logits, dense)

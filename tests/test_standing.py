@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import gc
 import logging
-import signal
 from dataclasses import replace
 
 import numpy as np
@@ -17,6 +16,7 @@ import saturation as st
 from saturation.policies import Arrays, LowRank, Scale
 from saturation.skipping.standing import Mapped
 from tests.families import FAMILIES, HIDDEN, INNER, LAYERS, build
+from tests.interrupts import interrupted
 from tests.test_narrow import logits
 from tests.test_recording import forwards_and_hooks, ids, sentence
 
@@ -154,26 +154,13 @@ def test_fitting_changes_nothing_and_leaves_nothing():
 def test_after_leaving_and_after_an_interrupt_nothing_is_left():
     model, policy = copy.deepcopy(build("llama")), everywhere(fitted(rank=8))
     dense, before = logits(model), forwards_and_hooks(model)
-    rng, stopped = np.random.default_rng(0), 0
 
-    def stop(*_):
-        raise KeyboardInterrupt
+    def act():
+        with st.skip(model, policy), torch.no_grad():
+            for _ in range(20):
+                model(ids())
 
-    old = signal.signal(signal.SIGALRM, stop)
-    try:
-        for _ in range(30):
-            try:
-                signal.setitimer(signal.ITIMER_REAL, rng.uniform(1e-4, 0.02))
-                with st.skip(model, policy), torch.no_grad():
-                    for _ in range(20):
-                        model(ids())
-                signal.setitimer(signal.ITIMER_REAL, 0)
-            except KeyboardInterrupt:
-                stopped += 1
-            finally:
-                signal.setitimer(signal.ITIMER_REAL, 0)
-    finally:
-        signal.signal(signal.SIGALRM, old)
+    stopped = interrupted(act, np.random.default_rng(0).uniform(1e-4, 0.02, 30))
     gc.collect()
     assert stopped > 10 and forwards_and_hooks(model) == before and torch.equal(logits(model), dense)
     assert not [one for one in gc.get_objects() if type(one) is Mapped]

@@ -5,9 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from ..trace import Trace
-from .fixed import Drawn, Fixed, lowest
-from .rule import SINK
+from .fixed import Drawn, Fixed
 
 
 @dataclass(frozen=True)
@@ -31,14 +29,10 @@ class RandomFFN(Drawn):
     called: ClassVar[str] = "random FFN"
     counted: ClassVar[str] = "FFN blocks"
 
-    def skippable(self, layers: int) -> range:
-        """Layers between the cold regions."""
-        return self.allowed(layers)
-
 
 @dataclass(frozen=True)
 class StaticFFN(Fixed):
-    """Skip the same blocks for every token ("no input-adaptivity").
+    """Skip the same blocks for every token ("no input-adaptivity"); `fit` takes those of highest mean similarity.
 
     Parameters
     ----------
@@ -49,41 +43,3 @@ class StaticFFN(Fixed):
     """
 
     called: ClassVar[str] = "static FFN"
-
-    def skippable(self, layers: int) -> tuple[int, ...]:
-        """The layers it skips."""
-        return self.layers
-
-    @classmethod
-    def fit(
-        cls,
-        trace: Trace,
-        *,
-        ratio: float | None = None,
-        count: int | None = None,
-        cold_start: int = 0,
-        cold_end: int = 0,
-        decode_only: bool = False,
-        sink: int = SINK,
-    ) -> StaticFFN:
-        """The blocks of highest mean similarity on a calibration trace.
-
-        Parameters
-        ----------
-        trace
-            A dense trace; all its tokens past the sink count.
-        ratio, count
-            How many: a share of all layers, or a number. Give one.
-        cold_start, cold_end
-            Layers at either end that are never chosen.
-        decode_only, sink
-            As for `StaticFFN`.
-
-        Returns
-        -------
-        StaticFFN
-        """
-        layers = lowest(
-            trace, trace.distance, ratio=ratio, count=count, cold_start=cold_start, cold_end=cold_end, sink=sink
-        )
-        return cls(layers=layers, decode_only=decode_only, sink=sink)

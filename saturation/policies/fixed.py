@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from operator import index
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Self
 
 import numpy as np
 
 from ..trace import Trace
 from .ahead import AheadOfPass
-from .rule import Steps, always, dense
+from .rule import SINK, Steps, always, dense
 
 
 @dataclass(frozen=True)
@@ -53,6 +53,10 @@ class Drawn(AheadOfPass, abstract=True):
     def allowed(self, layers: int) -> range:
         """Layers between the cold regions."""
         return range(self.cold_start, layers - self.cold_end)
+
+    def skippable(self, layers: int) -> range:
+        """Layers between the cold regions."""
+        return self.allowed(layers)
 
     def chosen(self, steps: Steps, layers: int) -> np.ndarray:
         """The blocks that are drawn, bool [token, layer]."""
@@ -113,6 +117,61 @@ class Fixed(AheadOfPass, abstract=True):
                 "leave it out"
             )
 
+    def skippable(self, layers: int) -> tuple[int, ...]:
+        """The layers it leaves out."""
+        return self.layers
+
+    @classmethod
+    def measured(cls, trace: Trace) -> np.ndarray:
+        """What `fit` takes the least of: 1 - cosine of what enters and what leaves that part, [token, layer].
+
+        Raises
+        ------
+        ValueError
+            For a trace without these numbers.
+        """
+        return trace.distance
+
+    @classmethod
+    def fit(
+        cls,
+        trace: Trace,
+        *,
+        ratio: float | None = None,
+        count: int | None = None,
+        cold_start: int = 0,
+        cold_end: int = 0,
+        decode_only: bool = False,
+        sink: int = SINK,
+    ) -> Self:
+        """The layers of least mean `measured`, so of highest similarity, on a calibration trace.
+
+        Parameters
+        ----------
+        trace
+            A dense trace; all its tokens past the sink count.
+        ratio, count
+            How many: a share of all layers, or a number. Give one.
+        cold_start, cold_end
+            Layers at either end that are never chosen.
+        decode_only, sink
+            As for the policy.
+
+        Returns
+        -------
+        Fixed
+            A policy of the class that is asked.
+
+        Raises
+        ------
+        ValueError
+            Without either a share or a number, for more layers than the cold regions leave, and for a trace to fit
+            nothing on.
+        """
+        cold = {"cold_start": cold_start, "cold_end": cold_end}
+        layers = _lowest(trace, cls.measured(trace), ratio=ratio, count=count, sink=sink, **cold)
+        return cls(layers=layers, decode_only=decode_only, sink=sink)
+
     def chosen(self, steps: Steps, layers: int) -> np.ndarray:
         """The layers, at every token, bool [token, layer]."""
         return np.tile(np.isin(np.arange(layers), self.layers), (len(steps.sequence), 1))
@@ -126,7 +185,7 @@ class Fixed(AheadOfPass, abstract=True):
         return rule + always(self)
 
 
-def lowest(
+def _lowest(
     trace: Trace,
     measure: np.ndarray,
     *,
@@ -136,14 +195,7 @@ def lowest(
     cold_end: int,
     sink: int,
 ) -> tuple[int, ...]:
-    """Numbers of the layers of lowest mean measure [token, layer] on a dense trace, past the sink; rising.
-
-    Raises
-    ------
-    ValueError
-        Without either a share of all layers or a number of them, for more than the cold regions leave, and for a trace
-        to fit nothing on.
-    """
+    """Numbers of the layers of lowest mean measure [token, layer] on a dense trace, past the sink; rising."""
     if (ratio is None) == (count is None):
         raise ValueError(f"expected either ratio= or count=, got {ratio} and {count}; give one of them")
     if not 0 <= (ratio or 0) <= 1 or min(cold_start, cold_end) < 0:

@@ -14,7 +14,7 @@ from ..anatomy import Attention, Block, find_attentions, given, idling
 from ..patching import Scope
 from ..policies import Policy
 from ..recording import Rows
-from .partly import kept_tokens
+from .partly import tokens_at
 
 Attend = Callable[..., Any]
 
@@ -51,7 +51,7 @@ class Attending:
         """Attention that adds nothing at the tokens of a mask [token], of which there are some."""
         x = given(args, named)
         if not mask.all():  # the others attend to all of them
-            return one.without(run(*args, **named), kept_tokens(rows, ~mask, x))
+            return one.without(run(*args, **named), tokens_at(rows, mask, x))
         self._storing = True
         try:
             one.store(run, args, named)

@@ -77,9 +77,9 @@ def confidence(reading: Reading, x: Tensor, tokens: Tensor) -> np.ndarray:
     return (largest[:, 0] - largest[:, 1]).cpu().numpy()
 
 
-def kept_tokens(rows: Rows, mask: np.ndarray, x: Tensor) -> Tensor:
-    """Where in the flattened [batch * width] the tokens stand that run; padding does not."""
-    index = np.flatnonzero(~mask) if rows.index is None else rows.index[~mask]
+def tokens_at(rows: Rows, mask: np.ndarray, x: Tensor) -> Tensor:
+    """Where in the flattened [batch * width] the tokens of a mask [token] stand; padding does not."""
+    index = np.flatnonzero(mask) if rows.index is None else rows.index[mask]
     return torch.from_numpy(index).to(x.device)
 
 

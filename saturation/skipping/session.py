@@ -26,10 +26,10 @@ from .partly import (
     block_sums,
     confidence,
     distances,
-    kept_tokens,
     run_some,
     seeing_naive,
     spread,
+    tokens_at,
     without_residual,
 )
 from .standing import stand_ins
@@ -99,12 +99,13 @@ class Session:
             self._state = self.policy.start(self._steps, len(self.blocks))
             self._needs: set[int] = set()  # layers to be measured, where all is known before
             self._decided = self.policy.known != LAYERWISE
-            self._skipped, self._dropped = np.zeros((2, len(rows), len(self.blocks)), dtype=bool)
             if self._decided:
                 self._settle(rows, self._state)
             elif self._foresees and (seen := self._before.foresee(rows, self._state, len(self.blocks))):
                 self._decided, self._needs = True, seen.needs
                 self._take(rows, seen.skipped)
+            else:
+                self._skipped, self._dropped = np.zeros((2, len(rows), len(self.blocks)), dtype=bool)
             self._recorders = listeners(self.model)
             self._shown = [recorder for recorder in self._recorders if len(recorder.measures) > 1]
             self._unknown = np.full(len(rows), np.nan, dtype=np.float32)
@@ -229,7 +230,7 @@ class Session:
         asked = self.policy.asks(self._state, block.index)
         if count := int(np.count_nonzero(asked)):
             found = np.full(len(rows), np.nan, dtype=np.float32)
-            found[asked] = confidence(reading, first(output), kept_tokens(rows, ~asked, first(output)))
+            found[asked] = confidence(reading, first(output), tokens_at(rows, asked, first(output)))
             self.ledger.probes += count
             self._read_early += 1
             self._state = self.policy.step(self._state, block.index, found)

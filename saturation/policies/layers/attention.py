@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+import numpy as np
+
 from ...trace import Trace
-from ..fixed import Fixed, lowest
-from ..rule import ATTENTION, SINK
+from ..fixed import Fixed
+from ..rule import ATTENTION
 from .whole import Beside, distances
 
 
@@ -35,34 +37,6 @@ class StaticAttention(Beside, Fixed):
         return self.layers
 
     @classmethod
-    def fit(
-        cls,
-        trace: Trace,
-        *,
-        ratio: float | None = None,
-        count: int | None = None,
-        cold_start: int = 0,
-        cold_end: int = 0,
-        decode_only: bool = False,
-        sink: int = SINK,
-    ) -> StaticAttention:
-        """The attention of least importance, 1 - E[cos(x, x + attention(norm x))], on a calibration trace.
-
-        Parameters
-        ----------
-        trace
-            A dense trace recorded with ``also=("attention",)``; all its tokens past the sink count.
-        ratio, count
-            How many: a share of all layers, or a number. Give one.
-        cold_start, cold_end
-            Layers at either end that are never chosen.
-        decode_only, sink
-            As for `StaticAttention`.
-
-        Returns
-        -------
-        StaticAttention
-        """
-        measure, cold = distances(trace, "attention"), {"cold_start": cold_start, "cold_end": cold_end}
-        layers = lowest(trace, measure, ratio=ratio, count=count, sink=sink, **cold)
-        return cls(layers=layers, decode_only=decode_only, sink=sink)
+    def measured(cls, trace: Trace) -> np.ndarray:
+        """1 - cos(x, x + attention(norm x)), of a trace recorded with ``also=("attention",)``, [token, layer]."""
+        return distances(trace, "attention")

@@ -29,7 +29,3 @@ class RandomLayers(Whole, Drawn):
 
     called: ClassVar[str] = "random layers"
     counted: ClassVar[str] = "layers"
-
-    def skippable(self, layers: int) -> range:
-        """Layers between the cold regions."""
-        return self.allowed(layers)
