@@ -6,7 +6,7 @@ import json
 
 from data.world.conversations import END
 from saturation.tasks import Example, Task
-from saturation.tasks.shelf import TASKS
+from saturation.tasks.bundled_tasks import TASKS
 
 FREE = ("stories",)  # categories whose first reply may be anything
 

@@ -2,7 +2,8 @@
 
 This page is the map: a room imports only rooms above it, never one below. tests/test_map.py reads it::
 
-    words        trace        what was measured: one row per token, one column per layer
+    words        atomic       files written whole or not at all
+                 trace        what was measured: one row per token, one column per layer
                  policies     which blocks or layers to skip, decided from numbers alone
                  progress     how far long work has come: bars, and lines where a bar cannot be seen
     model        similarity   the measure itself, in plain torch
@@ -39,6 +40,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from . import ablation as ablation
     from . import anatomy as anatomy
+    from . import atomic as atomic
     from . import calibration as calibration
     from . import cli as cli
     from . import figures as figures
@@ -91,6 +93,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _ROOMS = {  # room -> the names it lends to `saturation`
+    "atomic": (),
     "trace": ("Harm", "Trace"),
     "policies": (
         "EarlyExit",

@@ -13,7 +13,7 @@ from fontTools.pens.ttGlyphPen import TTGlyphPen
 from fontTools.ttLib import TTCollection
 from matplotlib import font_manager
 
-from saturation.figures import lettering
+from saturation.figures import labels
 
 
 def build(path: Path, family: str, letters: str, *, cff: bool) -> Path:
@@ -68,5 +68,5 @@ def installed(*paths: Path) -> Iterator[None]:
 
 def _forget() -> None:
     font_manager.fontManager._findfont_cached.cache_clear()
-    for remembered in (lettering.families, lettering._drawable):
+    for remembered in (labels.families, labels._drawable):
         remembered.cache_clear()

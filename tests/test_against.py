@@ -8,7 +8,7 @@ import pytest
 
 import saturation as st
 from saturation.quality import against, drift, evaluate, summarise
-from saturation.quality.answering import read_ids
+from saturation.quality.answers import read_ids
 from saturation.quality.collapse import distinct, outcome, repetition, runaway, shape
 from saturation.tasks import Example, Task, bundled
 

@@ -10,7 +10,7 @@ import torch
 
 import saturation as st
 from saturation.policies import BEFORE, AheadOfPass, BehindLayer, Steps
-from saturation.policies.rule import KINDS
+from saturation.policies.policy import KINDS
 from tests.families import FAMILIES, LAYERS, TOKENS, build
 from tests.test_recording import ids, sentence
 from tests.tokens import Words

@@ -13,7 +13,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 import saturation as st
 from saturation.anatomy import UnsupportedModel, find_blocks
-from saturation.skipping.instead import cost
+from saturation.skipping.replacement import cost
 from tests.families import FAMILIES, HIDDEN, LAYERS, VOCABULARY, build
 from tests.test_recording import forwards_and_hooks, ids, sentence
 from tests.tokens import Words

@@ -8,7 +8,7 @@ import pytest
 
 from saturation import calibration, load, tasks
 from saturation.calibration import CONTROLS, FORMATS, Sample, draw, kinds, open_source
-from saturation.calibration import generated as generating
+from saturation.calibration import self_generated as generating
 from saturation.tasks import Example, Task
 
 

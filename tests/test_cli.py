@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 import saturation as st
 from saturation import loading
-from saturation.cli import app, doctor, given
+from saturation.cli import app, arguments, doctor
 from saturation.cli.app import SKIPPED, SKIPPED_ANSWER
 from saturation.loading import bundled
 from saturation.recording import texts
@@ -332,7 +332,7 @@ def test_a_place_that_cannot_be_written_is_found_before_the_work(command, tmp_pa
     def refused(dir):
         raise PermissionError(13, "Permission denied", dir)
 
-    monkeypatch.setattr(given, "TemporaryFile", refused)  # a superuser may write anywhere
+    monkeypatch.setattr(arguments, "TemporaryFile", refused)  # a superuser may write anywhere
     monkeypatch.setattr(bundled, "verify", lambda folder: pytest.fail("a model is loaded before the error is known"))
     words = [word.format(tmp_path) for word in OUT[command]]
     assert run(command, *words) == (

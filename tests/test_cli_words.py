@@ -18,7 +18,7 @@ import saturation as st
 from saturation import progress
 from saturation.cli import app
 from saturation.cli.app import ORDER
-from saturation.cli.given import read_policy
+from saturation.cli.arguments import read_policy
 from saturation.policies import FFNSkip, Policy, RandomFFN, StaticFFN, from_words
 
 SATURATION = (sys.executable, "-c", "from saturation.cli import app; app()")

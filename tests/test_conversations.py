@@ -10,8 +10,8 @@ import pytest
 
 import saturation as st
 from saturation.quality import drift, evaluate, summarise
-from saturation.quality.answering import read_ids
-from saturation.quality.conversing import STOP, asked, transcript
+from saturation.quality.answers import read_ids
+from saturation.quality.conversations import STOP, asked, transcript
 from saturation.tasks import Example, Task, read
 
 TEMPLATE = (

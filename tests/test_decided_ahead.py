@@ -11,10 +11,10 @@ import pytest
 import torch
 
 import saturation as st
-from saturation.cli.given import read_policy
+from saturation.cli.arguments import read_policy
 from saturation.policies import Arrays, Steps
-from saturation.policies.fitting import Split, least, predicted
-from saturation.policies.rule import KINDS
+from saturation.policies.harm_fitting import Split, least, predicted
+from saturation.policies.policy import KINDS
 from tests.families import FAMILIES, LAYERS, VOCABULARY, build
 from tests.test_recording import sentence
 from tests.tokens import Words

@@ -11,8 +11,8 @@ from typer.testing import CliRunner
 
 import saturation as st
 from data import demo_results
-from saturation.cli import app, demo, material
-from saturation.cli.given import read_texts
+from saturation.cli import app, demo, demo_inputs
+from saturation.cli.arguments import read_texts
 from saturation.policies import SINK
 from saturation.tasks import bundled
 from tests.families import LAYERS, build
@@ -62,9 +62,9 @@ def test_it_measures_any_model_on_given_texts(made, tiny, own):
     model, tokenizer = st.load(tiny)
     read = st.Trace.load(out / "read.parquet")
     assert read.layers == LAYERS and read.tokens["sequence"].nunique() == 5, "every other text"
-    assert f"the first {material.CUT} tokens of texts of {own}" in said and str(tiny) in said
+    assert f"the first {demo_inputs.CUT} tokens of texts of {own}" in said and str(tiny) in said
     layers = pd.read_csv(out / "layers.csv")
-    scored = material.cut(TEXTS[0::2], tokenizer)
+    scored = demo_inputs.cut(TEXTS[0::2], tokenizer)
     dense = st.quality.losses(model, tokenizer, scored, progress=False)
     without = st.quality.losses(model, tokenizer, scored, policy=st.StaticFFN((1,)), progress=False)
     assert layers["loss rise"][1] == pytest.approx(st.quality.rise(without, dense)[0], rel=1e-4)
@@ -76,7 +76,7 @@ def test_it_measures_any_model_on_given_texts(made, tiny, own):
 def test_policies_are_fitted_to_the_other_texts(made, tiny):
     out, _ = made
     model, tokenizer = st.load(tiny)
-    calibration = st.record(model, tokenizer, material.cut(TEXTS[1::2], tokenizer), progress=False)
+    calibration = st.record(model, tokenizer, demo_inputs.cut(TEXTS[1::2], tokenizer), progress=False)
     tradeoff = pd.read_csv(out / "tradeoff.csv")
     settings = set(tradeoff["setting"])
     start, end = st.policies.cold_regions(calibration)
@@ -174,7 +174,7 @@ def published(tmp_path, monkeypatch) -> Path:
         "commonsense_qa": "\n".join(map(json.dumps, choices)),
         "mt_bench": "\n".join(map(json.dumps, kinds)),
     }
-    for name, path in material.REAL.items():
+    for name, path in demo_inputs.REAL.items():
         (tmp_path / path).parent.mkdir()
         (tmp_path / path).write_text(files[name], encoding="utf-8")
     monkeypatch.setenv("SATURATION_REAL_DATA", str(tmp_path))
@@ -182,9 +182,9 @@ def published(tmp_path, monkeypatch) -> Path:
 
 
 def test_real_tasks_come_from_the_folder_of_real_data(published, tokenizer):
-    given = material.material("tiny", tokenizer, None)
+    given = demo_inputs.material("tiny", tokenizer, None)
     assert "WikiText-2" in given.words and list(given.tasks) == ["freebaseqa", "commonsense_qa", "mt_bench"]
-    assert {len(ids) for ids in (*given.scored, *given.calibration)} == {material.CUT}
+    assert {len(ids) for ids in (*given.scored, *given.calibration)} == {demo_inputs.CUT}
     assert not {tuple(ids) for ids in given.scored} & {tuple(ids) for ids in given.calibration}
     facts, _ = given.tasks["freebaseqa"]
     form = (
@@ -199,12 +199,12 @@ def test_real_tasks_come_from_the_folder_of_real_data(published, tokenizer):
 
 
 def test_without_all_of_them_the_bundled_texts_are_read(published, tokenizer):
-    (published / material.REAL["mt_bench"]).unlink()
-    given = material.material("tiny", tokenizer, None)
+    (published / demo_inputs.REAL["mt_bench"]).unlink()
+    given = demo_inputs.material("tiny", tokenizer, None)
     assert "which this model has never read of" in given.words and list(given.tasks) == ["summaries", "conversations"]
-    assert len(given.scored) == 24 and max(map(len, given.scored)) == material.CUT
+    assert len(given.scored) == 24 and max(map(len, given.scored)) == demo_inputs.CUT
 
 
 def test_the_bundled_model_keeps_its_own_world(published, tokenizer):
-    assert material.material("demo", tokenizer, None) == material.world()
-    assert material.material("demo", tokenizer, TEXTS, "mine").words.endswith("of mine")
+    assert demo_inputs.material("demo", tokenizer, None) == demo_inputs.world()
+    assert demo_inputs.material("demo", tokenizer, TEXTS, "mine").words.endswith("of mine")

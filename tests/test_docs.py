@@ -14,7 +14,7 @@ import pytest
 
 import saturation
 from docs.extensions import drawing, files
-from saturation.policies.rule import KINDS
+from saturation.policies.policy import KINDS
 from tests.conftest import ROOT
 from tests.test_project import name_of, pins_of
 

@@ -9,7 +9,7 @@ import torch
 
 import saturation as st
 from saturation.quality import drift
-from saturation.quality.drifting import agreement
+from saturation.quality.drift_from_dense import agreement
 from tests.families import build
 from tests.tokens import Words
 

@@ -15,9 +15,9 @@ import traces
 from traitlets import TraitError
 
 from saturation.policies import SINK, FFNSkip, RandomFFN, StaticFFN, replay
-from saturation.policies.critical import cosines
+from saturation.policies.critical_thresholds import cosines
 from saturation.trace import Trace
-from saturation.widgets import SaturationExplorer, logarithm, page
+from saturation.widgets import SaturationExplorer, assets, log_scale
 
 LAYERS = 9
 TRACE = traces.trace(sequences=3, length=30, prefill=6, layers=LAYERS, also=("attention_distance",))
@@ -273,15 +273,17 @@ def test_a_policy_of_another_model_is_refused(explorer: SaturationExplorer) -> N
 
 @pytest.mark.parametrize("cosine", [0.9, 0.99, 0.995, 0.9995, 0.9999, -1.0])
 def test_a_readable_threshold_has_a_readable_place(cosine: float) -> None:
-    assert logarithm.cosine(logarithm.limit(cosine)) == cosine
+    assert log_scale.cosine(log_scale.limit(cosine)) == cosine
 
 
 def test_scripts_and_style_lie_in_the_package_and_ask_for_nothing_else() -> None:
     canvas = files("saturation.widgets") / "canvas"
     names = {entry.name for entry in canvas.iterdir()}
-    assert {f"{name}.js" for name in (*page.EXPLORER, *page.FRAME)} | {f"{name}.css" for name in page._STYLES} == names
-    text = page.module(*page.EXPLORER) + page.style()
-    assert "export default" in page.module(*page.FRAME)
+    assert {f"{name}.js" for name in (*assets.EXPLORER, *assets.FRAME)} | {
+        f"{name}.css" for name in assets._STYLES
+    } == names
+    text = assets.module(*assets.EXPLORER) + assets.style()
+    assert "export default" in assets.module(*assets.FRAME)
     assert "export default" in text
     assert not [line for line in text.splitlines() if line.startswith("import")]
     for foreign in ("http:", "https:", "innerHTML", "eval(", "url("):

@@ -17,7 +17,7 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
 from saturation import figures
-from saturation.figures import lettering, panels, scales, style, violins
+from saturation.figures import growth_panels, labels, metrics, style, violins
 from saturation.trace import Trace
 
 POINTS = 1 / 72  # inches
@@ -82,7 +82,7 @@ def skipping() -> Trace:
     ],
 )
 def test_a_distance_is_labelled_with_its_cosine(distance: float, text: str) -> None:
-    assert scales.cosine_text(distance) == text
+    assert metrics.cosine_text(distance) == text
 
 
 def test_the_axis_of_cosines_is_logarithmic_in_the_distance_and_rises(trained: Trace) -> None:
@@ -124,7 +124,7 @@ def test_a_block_that_turns_nothing_is_drawn_at_the_floor() -> None:
     zero = np.zeros((8, 3), np.float32)
     trace = Trace(traces.tokens(1, 8, 2), zero, zero, zero.astype(bool))
     (line,) = lines(figures.layers(trace, sink=0).axes[0])
-    np.testing.assert_array_equal(line.get_ydata(), [scales.FLOOR] * 3)
+    np.testing.assert_array_equal(line.get_ydata(), [metrics.FLOOR] * 3)
     for draw in (figures.tokens, figures.distribution, figures.growth):
         draw(trace).draw_without_rendering()
 
@@ -233,7 +233,7 @@ def test_tokens_draws_one_column_for_each_token(trained: Trace) -> None:
 def test_the_text_stands_along_the_axis(trained: Trace) -> None:
     ax = figures.tokens(trained).axes[0]
     assert [text.get_text() for text in ax.get_xticklabels()] == [
-        lettering.visible(text) for text in trained.tokens["text"][:20]
+        labels.visible(text) for text in trained.tokens["text"][:20]
     ]
     assert not any(text.get_parse_math() for text in ax.get_xticklabels())
 
@@ -243,7 +243,7 @@ def test_the_text_stands_along_the_axis(trained: Trace) -> None:
     [(" cat", "·cat"), ("\n", "↵"), ("\t", "⇥"), ("", "∅"), ("  ", "··"), ("a" * 20, "a" * 11 + "…"), ("\x00", "□")],
 )
 def test_white_space_is_made_visible(text: str, label: str) -> None:
-    assert lettering.visible(text) == label
+    assert labels.visible(text) == label
 
 
 def test_brighter_is_more_similar(trained: Trace) -> None:
@@ -380,8 +380,8 @@ def test_growth_without_the_mistake_has_two_panels() -> None:
 
 def test_a_right_angle_gives_what_trigonometry_says(trained: Trace) -> None:
     growth = np.array([0.0, 1e-6, 0.01, 0.5, 1.0, 30.0])
-    np.testing.assert_allclose(panels.right_angle(growth), 1 - np.cos(np.arctan(growth)), atol=1e-15)
-    assert panels.right_angle(np.array([1e-6]))[0] == pytest.approx(5e-13, rel=1e-6)
+    np.testing.assert_allclose(growth_panels.right_angle(growth), 1 - np.cos(np.arctan(growth)), atol=1e-15)
+    assert growth_panels.right_angle(np.array([1e-6]))[0] == pytest.approx(5e-13, rel=1e-6)
     dotted = lines(figures.growth(trained, sink=0).axes[0])[1].get_ydata()
     expected = (1 - np.cos(np.arctan(trained.growth.astype(float)))).mean(axis=0)
     np.testing.assert_allclose(dotted, expected, rtol=1e-9)

@@ -12,7 +12,7 @@ import traces
 from typer.testing import CliRunner
 
 from saturation import figures
-from saturation.cli import app, paper
+from saturation.cli import app, paper_figures
 from saturation.trace import Harm
 
 
@@ -91,7 +91,7 @@ def test_all_draws_what_the_files_allow(folder: Path, tmp_path: Path) -> None:
     assert set(pd.read_csv(tmp_path / "paper" / "layers.data.csv")["trace"]) == {"read"}  # the other one skips
     asked = pd.read_csv(tmp_path / "paper" / "answers_factoid.data.csv")
     assert asked["prompt"].str.startswith("Question: ").all()
-    assert "None" in paper.read(folder, pytest.fail).rows["text"].tolist(), "a text, not a missing one"
+    assert "None" in paper_figures.read(folder, pytest.fail).rows["text"].tolist(), "a text, not a missing one"
     assert set(asked["policy"]) == {"dense", "FFN-SkipLLM, cosine 0.9, warm-up 5", "static FFN, layer 3"}
 
 
@@ -107,7 +107,7 @@ def test_an_empty_text_is_drawn_as_one(tmp_path: Path) -> None:
     kept = pd.read_csv(tmp_path / "figures" / "answers_factoid.data.csv", keep_default_na=False, dtype=str)
     assert kept.loc[kept["policy"] == "dense", "text"].eq("18").all()
     assert kept.loc[kept["policy"] == sparse, "text"].eq("").all() and "nan" not in kept.to_csv()
-    read = paper.read(tmp_path, pytest.fail).rows
+    read = paper_figures.read(tmp_path, pytest.fail).rows
     assert read["text"][:24].tolist() == told["text"].tolist() and read["text"][24:].isna().all()
     assert set(read["kind"]) == {"town", ""}
 
@@ -136,9 +136,9 @@ def test_texts_that_differ_and_policies_of_two_kinds_are_shown() -> None:
         ]
     )
     given.loc[given["policy"] == names[-1], "skipped"] = 0
-    policies = paper._telling(given)
+    policies = paper_figures._telling(given)
     assert policies == ["dense", "FFN-SkipLLM, target 25%", "static, target 25%"]
-    assert paper._differing(given, policies) == ["5", "7", "0"]
+    assert paper_figures._differing(given, policies) == ["5", "7", "0"]
 
 
 def test_what_cannot_be_drawn_is_left_out_in_a_sentence(folder: Path) -> None:

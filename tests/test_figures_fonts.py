@@ -18,8 +18,8 @@ from pypdf import PdfWriter
 from pypdf.generic import NameObject, StreamObject
 
 from saturation import figures
-from saturation.figures import lettering
-from saturation.figures.reading import Font
+from saturation.figures import labels
+from saturation.figures.read_back import Font
 from tests import fonts, traces
 
 FAMILY = "Noto Sans CJK SC"  # one that labels are set in where it is installed
@@ -43,7 +43,7 @@ def spoken() -> Any:
 
 def titled(text: str, kind: type[Figure] = Figure) -> Figure:
     figure = kind(figsize=(3, 2))
-    figure.add_subplot().set_title(text, fontfamily=lettering.families())
+    figure.add_subplot().set_title(text, fontfamily=labels.families())
     return figure
 
 
@@ -103,7 +103,7 @@ def test_truetype_letters_of_the_same_words_are_taken(tmp_path: Path, caplog: py
     cff = fonts.build(tmp_path / "a.otf", FAMILY, "日本", cff=True)
     true = fonts.build(tmp_path / "b.ttf", "Noto Sans Thai", "日本", cff=False)
     with fonts.installed(cff, true):
-        assert lettering.families() == ["DejaVu Sans", "Noto Sans Thai", FAMILY], "what a publisher takes comes first"
+        assert labels.families() == ["DejaVu Sans", "Noto Sans Thai", FAMILY], "what a publisher takes comes first"
         figures.save(titled("in 日本"), tmp_path / "a.pdf", "acl")
         assert {font.kind for font in figures.measure(tmp_path / "a.pdf").fonts} == {"TrueType"}
     assert not caplog.records
@@ -146,11 +146,11 @@ def test_letters_of_ones_own_words_are_told_when_they_are_saved(
 def test_where_every_letter_has_a_font_nothing_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with fonts.installed(fonts.build(tmp_path / "a.ttf", "Noto Sans Thai", "日本กक🦊", cff=False)):
         figures.tokens(spoken())
-        assert lettering.visible("日本") == "日本"
+        assert labels.visible("日本") == "日本"
     assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
 
 
 def test_letters_of_which_no_font_is_known() -> None:
     said = "letters that no font of this machine has are drawn as boxes, '𓀀'; no font that labels are set in has them"
-    assert lettering.boxes("𓀀") == said
-    assert lettering.boxes("\u202e\ue000 ") == ""
+    assert labels.boxes("𓀀") == said
+    assert labels.boxes("\u202e\ue000 ") == ""

@@ -16,7 +16,7 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
 from saturation import figures
-from saturation.figures import families, lettering, passages, style, summaries, training, warmups
+from saturation.figures import labels, policy_styles, score_by_warmup, score_tables, style, text_diff, training
 from saturation.figures.tradeoff import efficient
 from saturation.policies import FFNSkip, RandomFFN, StaticFFN
 from saturation.quality import summarising
@@ -83,28 +83,31 @@ def test_a_setting_is_no_part_of_a_line() -> None:
         "random FFN, 5%, 3 seeds": "random FFN",
         "mine": "mine",
     }
-    assert {name: families.series(name) for name in described} == described
+    assert {name: policy_styles.series(name) for name in described} == described
 
 
 def test_a_family_looks_the_same_whoever_stands_beside_it() -> None:
-    few, many = families.looks(["static FFN"]), families.looks(["mine", "random", "FFN-SkipLLM", "static", "dense"])
+    few, many = (
+        policy_styles.looks(["static FFN"]),
+        policy_styles.looks(["mine", "random", "FFN-SkipLLM", "static", "dense"]),
+    )
     assert few["static FFN"] == many["static"] == style.look(1)
     assert many["FFN-SkipLLM"] == style.look(0) and many["random"] == style.look(2)
     assert len({(look.colour, look.marker) for look in many.values()}) == 5
-    assert families.looks(["mine"])["mine"] == many["mine"]
+    assert policy_styles.looks(["mine"])["mine"] == many["mine"]
 
 
 def test_lines_of_one_family_share_a_colour_and_are_told_apart_without_it() -> None:
     names = ["FFN-SkipLLM", *(f"FFN-SkipLLM, next {k}" for k in (1, 2, 3, 4))]
-    looks = list(families.looks(names).values())
+    looks = list(policy_styles.looks(names).values())
     assert len({look.colour for look in looks}) == 1
     assert len({(look.marker, look.hollow, str(look.line)) for look in looks}) == 5
     assert looks[1].line_options(1)["markerfacecolor"] == "white"
 
 
 def test_all_families_differ() -> None:
-    looks = families.looks([*families.FAMILIES, "mine", "yours", "dense"]).values()
-    assert len({(look.colour, look.marker) for look in looks}) == len(families.FAMILIES) + 3
+    looks = policy_styles.looks([*policy_styles.FAMILIES, "mine", "yours", "dense"]).values()
+    assert len({(look.colour, look.marker) for look in looks}) == len(policy_styles.FAMILIES) + 3
 
 
 # ---- tradeoff
@@ -232,7 +235,7 @@ def test_warmups_are_read_from_the_policies_names() -> None:
         np.testing.assert_allclose(line.get_xydata(), [(0, 0.3), (10, 0.2), (25, 0.05)])
     assert [line.get_ydata()[0] for line in above.lines if line.get_label() == "dense"] == [0.9]
     assert below.get_xlabel() == "warm-up (generated tokens)" and below.get_ylabel() == "skipped\n(answer)"
-    assert warmups.levels(warmed()["policy"]) == [0, 10, 25]
+    assert score_by_warmup.levels(warmed()["policy"]) == [0, 10, 25]
 
 
 def test_warmups_by_position_are_another_line_and_said_to_be() -> None:
@@ -243,7 +246,7 @@ def test_warmups_by_position_are_another_line_and_said_to_be() -> None:
     both = figures.warmup(warmed([*rules, FFNSkip(0.99, warmup=5)]))
     assert list(bars(both.axes[0])) == ["FFN-SkipLLM, cosine 0.99, by position", "FFN-SkipLLM, cosine 0.99"]
     assert both.axes[1].get_xlabel() == "warm-up (tokens)"
-    assert warmups.levels(warmed(rules)["policy"]) == [5, 25]
+    assert score_by_warmup.levels(warmed(rules)["policy"]) == [5, 25]
 
 
 def test_warmups_of_ones_own_column_in_axes_of_ones_own() -> None:
@@ -354,7 +357,7 @@ def test_answers_are_wrapped_anew_at_every_width(tmp_path: Path) -> None:
         assert figures.legibility.faults(figure) == []
     assert sizes["column"] > 1.6 * sizes["text"]
     figure.draw_without_rendering()
-    edges = [placed.left + placed.width for placed in passages.laid(figure.get_layout_engine()._blocks, 3.0)]
+    edges = [placed.left + placed.width for placed in text_diff.laid(figure.get_layout_engine()._blocks, 3.0)]
     assert max(edges) <= 72 * 3.0 and "".join(words(figure)).count("x") == 600
 
 
@@ -382,7 +385,7 @@ def test_answers_refuse_what_is_not_there() -> None:
 
 
 def test_letters_that_no_font_has() -> None:
-    assert lettering.drawable("a𓀀b\u202e") == "a□b□"
+    assert labels.drawable("a𓀀b\u202e") == "a□b□"
 
 
 # ---- on the page
@@ -427,7 +430,7 @@ def test_a_table_for_latex_lies_beside_scores(tmp_path: Path) -> None:
 
 def test_every_score_has_a_name_and_a_direction():
     """Else the front of, say, wrong answers would run through the worst settings."""
-    assert set(summarising.SCORES) <= set(summaries.SCORES)
+    assert set(summarising.SCORES) <= set(score_tables.SCORES)
     table = pd.DataFrame({"policy": ["static 10%", "static 20%"], "task": "t", "score": "wrong", "decode": [0.1, 0.2]})
     figure = figures.tradeoff(table.assign(mean=[0.1, 0.3], low=0.0, high=0.5))
     (front,) = (line for line in figure.axes[0].lines if line.get_label() == "Pareto front")
@@ -436,19 +439,19 @@ def test_every_score_has_a_name_and_a_direction():
 
 def test_a_table_says_no_interval_where_there_is_none():
     table = pd.DataFrame({"policy": ["a", "b"], "mean": [0.5, 0.25], "low": [0.4, np.nan], "high": [0.6, np.nan]})
-    found = summaries.printed(table, summaries.Columns("mean", "low", "high", "policy"), "chrf", "policy")
+    found = score_tables.printed(table, score_tables.Columns("mean", "low", "high", "policy"), "chrf", "policy")
     assert found["chrF"].tolist() == ["0.50 [0.40, 0.60]", "0.25"]
 
 
 def test_a_column_has_the_decimals_of_its_narrowest_interval():
     table = pd.DataFrame({"policy": ["a", "b", "c"], "loss": [0.1577, 0.00026575, -0.0011]})
     table = table.assign(low=table["loss"] - [0.02, 0.000185, 0.002], high=table["loss"] + [0.02, 0.0002019, 0.002])
-    columns = summaries.Columns("loss", "low", "high", "policy")
+    columns = score_tables.Columns("loss", "low", "high", "policy")
     expected = ["0.15770 [0.13770, 0.17770]", "0.00027 [0.00008, 0.00047]", "−0.00110 [−0.00310, 0.00090]"]
-    assert summaries.printed(table, columns, None, "policy").iloc[:, 1].tolist() == expected
+    assert score_tables.printed(table, columns, None, "policy").iloc[:, 1].tolist() == expected
     bare = table.assign(low=np.nan, high=np.nan)
-    assert summaries.printed(bare, columns, None, "policy").iloc[:, 1].tolist() == ["0.1577", "0.0003", "−0.0011"]
-    assert summaries.printed(bare.assign(loss=0.0), columns, None, "policy").iloc[:, 1].tolist() == ["0", "0", "0"]
+    assert score_tables.printed(bare, columns, None, "policy").iloc[:, 1].tolist() == ["0.1577", "0.0003", "−0.0011"]
+    assert score_tables.printed(bare.assign(loss=0.0), columns, None, "policy").iloc[:, 1].tolist() == ["0", "0", "0"]
 
 
 def rises() -> pd.DataFrame:

@@ -13,8 +13,8 @@ import transformers
 
 import saturation as st
 from saturation import loading
-from saturation.loading import LoadingError, from_gguf
-from saturation.sweeps import keys
+from saturation.loading import LoadingError, gguf_conversion
+from saturation.sweeps import cell_keys
 from tests import ggufs
 from tests.ggufs import END, TURN
 
@@ -51,16 +51,16 @@ def test_a_folder_of_one_file_is_that_file(file):
 def test_what_comes_back_is_an_ordinary_model(settings, file, tmp_path, monkeypatch):
     """Also from versions of transformers that have no settings of GGUF files."""
     if not settings:
-        monkeypatch.setattr(from_gguf, "_settings", lambda: None)
+        monkeypatch.setattr(gguf_conversion, "_settings", lambda: None)
     model, tokenizer = st.load(file)
     assert not hasattr(model.config, "quantization_config") and not getattr(model, "is_quantized", False)
     model.save_pretrained(tmp_path)
     tokenizer.save_pretrained(tmp_path)
     again, read = st.load(tmp_path)
     assert same(again, model)
-    assert keys.tokens(read) == keys.tokens(tokenizer)
+    assert cell_keys.tokens(read) == cell_keys.tokens(tokenizer)
     assert again.generation_config.eos_token_id == model.generation_config.eos_token_id
-    assert keys.fingerprint(st.load(file)[0]) == keys.fingerprint(model)
+    assert cell_keys.fingerprint(st.load(file)[0]) == cell_keys.fingerprint(model)
 
 
 @pytest.mark.parametrize(
@@ -179,7 +179,7 @@ def test_a_file_of_nonsense(file, tmp_path):
 
 def test_an_architecture_that_is_not_converted(tmp_path):
     path = ggufs.write(tmp_path / "rwkv.gguf", architecture="rwkv6")
-    known = from_gguf._architectures()
+    known = gguf_conversion._architectures()
     assert {"llama", "qwen2moe", "gemma3"} <= set(known) and "general" not in known
     expected = (
         f"expected an architecture that transformers {transformers.__version__} converts from GGUF, but {str(path)!r} "

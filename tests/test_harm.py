@@ -136,7 +136,7 @@ def test_batches_padding_and_chunks_change_nothing(family):
 def test_without_a_decoder_to_be_found_whole_logits_give_the_same(monkeypatch):
     model = tiny("gemma2")
     usual = harm(model)
-    monkeypatch.setattr("saturation.ablation.reading._decoders", lambda model: [])
+    monkeypatch.setattr("saturation.ablation.chunked_logits._decoders", lambda model: [])
     np.testing.assert_allclose(harm(model).kl, usual.kl, rtol=1e-4, atol=1e-9)
 
 
@@ -530,7 +530,7 @@ def test_the_command_measures_and_draws(tmp_path):
 
 def test_an_interval_is_that_of_sequences_drawn_again(bundled):
     """The bootstrap's weights give what ranking the drawn sequences anew gives."""
-    from saturation.trace.ranking import _Ranks, _rho
+    from saturation.trace.correlation import _Ranks, _rho
 
     exact, _, trace = bundled
     rows = np.flatnonzero(exact.measured)

@@ -13,7 +13,7 @@ import pytest
 
 import saturation as st
 from saturation.quality import Judge, evaluate, rated, summarise
-from saturation.quality.judging import judged, rating
+from saturation.quality.judge_endpoint import judged, rating
 from saturation.tasks import Example, Task, bundled
 
 EXAMPLES = [Example(str(i), prompt=f"User: Question {i}?\nAssistant:") for i in range(4)]

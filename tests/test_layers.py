@@ -14,7 +14,7 @@ from transformers import DynamicCache
 
 import saturation as st
 from saturation.anatomy import UnsupportedModel, find_blocks
-from saturation.cli.given import read_policy
+from saturation.cli.arguments import read_policy
 from saturation.policies import Arrays, Narrow, from_json, from_words
 from tests.families import VOCABULARY, build
 from tests.test_recording import forwards_and_hooks, sentence

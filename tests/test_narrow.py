@@ -214,7 +214,7 @@ def test_what_does_not_fit_says_how_much(monkeypatch):
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes")
 
     policy = st.StaticFFN((1, 2), sink=0, action=action(width=0.5))
-    monkeypatch.setattr("saturation.skipping.copying.narrowed", full)
+    monkeypatch.setattr("saturation.skipping.narrow_copies.narrowed", full)
     expected = (
         "expected room for 0 MB beside the model, a copy of the neurons that narrow blocks run, but there was none at "
         "layer 1; take a smaller width, or let fewer layers be narrowed"

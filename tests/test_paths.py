@@ -10,10 +10,11 @@ import pytest
 from typer.testing import CliRunner
 
 from saturation import figures
+from saturation.atomic import located, writing
 from saturation.calibration import Sample
 from saturation.cli import app
 from saturation.tasks import read
-from saturation.trace import Trace, located, writing
+from saturation.trace import Trace
 from tests import traces
 
 

@@ -21,8 +21,8 @@ from saturation.policies import (
     replay,
     replay_thresholds,
 )
-from saturation.policies.critical import critical
-from saturation.policies.rule import SINK
+from saturation.policies.critical_thresholds import critical
+from saturation.policies.policy import SINK
 from saturation.trace import Trace
 
 LAYERS = 9

@@ -14,9 +14,9 @@ from transformers.pytorch_utils import Conv1D
 import saturation as st
 from saturation.anatomy import UnsupportedModel, decoder_layers
 from saturation.pruning import METHODS, Pattern, find_matrices, gather, prune
-from saturation.pruning.choosing import magnitude, wanda
+from saturation.pruning.masks import magnitude, wanda
 from saturation.pruning.pruning import _Pruning
-from saturation.pruning.solving import least_squares, sparsegpt
+from saturation.pruning.weight_updates import least_squares, sparsegpt
 from tests.families import VOCABULARY, build
 
 WIDE = {"intermediate_size": 40}  # so that 4 and 8 divide every width
@@ -241,7 +241,7 @@ def test_matrices_that_read_the_same_share_their_statistics():
 
 @pytest.mark.parametrize("family", ["llama", "gpt2", "gemma2", "opt", "bloom", "gpt_neox", "falcon", "phi3", "gpt_neo"])
 def test_walking_block_by_block_is_the_forward_pass(family):
-    from saturation.pruning.walking import Walk
+    from saturation.pruning.layerwise import Walk
 
     model = build(family)
     walk = Walk(model, ROWS, 4)
@@ -520,7 +520,7 @@ def test_methods_on_stories260k_in_the_order_that_was_measured(stories):
 
 
 def test_a_walk_that_is_left_early_leaves_gradients_as_they_were():
-    from saturation.pruning.walking import Walk
+    from saturation.pruning.layerwise import Walk
 
     going = Walk(build("llama"), ROWS, 1).run(0)
     assert not next(going).requires_grad

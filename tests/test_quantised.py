@@ -17,7 +17,7 @@ from transformers import AutoModelForCausalLM
 
 import saturation as st
 from saturation.anatomy import UnsupportedModel, find_blocks, held, quantised, stored, weight, weights
-from saturation.sweeps import keys
+from saturation.sweeps import cell_keys
 from tests.families import LAYERS, build
 from tests.test_recording import forwards_and_hooks, ids, sentence
 from tests.test_wrapped import POLICIES, PROMPTS, compiled_layers, in_float64, written
@@ -239,14 +239,14 @@ def test_weights_count_in_the_bytes_in_which_they_are_stored(name):
 @EACH
 def test_a_sweep_tells_quantised_models_apart(name):
     model = quantise(name)
-    before = keys.fingerprint(model)
-    assert keys.fingerprint(model) == before != keys.fingerprint(plain())
+    before = cell_keys.fingerprint(model)
+    assert cell_keys.fingerprint(model) == before != cell_keys.fingerprint(plain())
     torch.manual_seed(1)
     for part in (part for part in model.model.layers[0].mlp.modules() if next(part.children(), None) is None):
         for whole in weights(part):
             for tensor in held(whole):
                 tensor.data.copy_(tensor.data.flatten().roll(1).reshape(tensor.shape))
-    assert keys.fingerprint(model) != before
+    assert cell_keys.fingerprint(model) != before
 
 
 def test_a_plain_model_counts_as_before():

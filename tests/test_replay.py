@@ -11,7 +11,7 @@ import traces
 from test_policies import LAYERS, made, ragged, rules
 
 from saturation.policies import FFNSkip, Policy, RandomFFN, StaticFFN, Steps, previous_token, replay, replay_thresholds
-from saturation.policies.critical import critical
+from saturation.policies.critical_thresholds import critical
 from saturation.trace import Trace
 
 POLICIES = [

@@ -17,7 +17,7 @@ from transformers import AutoModelForCausalLM
 import saturation as st
 from saturation.loading import Origin, origin
 from saturation.policies import StaticFFN
-from saturation.sweeps import keys
+from saturation.sweeps import cell_keys
 from saturation.widgets import ThresholdTuner
 from tests.families import build
 
@@ -122,7 +122,7 @@ def test_a_model_that_was_changed_is_told_and_saved_it_runs(
     script, text = copied((model, tokenizer))
     done = run(script, here, root)
     assert done.returncode == 1 and "dense" not in done.stdout
-    wanted, got = keys.fingerprint(model), keys.fingerprint(demo[0])
+    wanted, got = cell_keys.fingerprint(model), cell_keys.fingerprint(demo[0])
     assert done.stderr.splitlines()[-1] == (
         f"ValueError: expected the model that this script was copied for, with the fingerprint {wanted}, got one with "
         f"{got}: it was changed there after it was loaded (trained, pruned, wrapped), or lies here in another state; "
@@ -154,12 +154,12 @@ def test_a_model_made_in_memory_says_where_to_put_it(demo: Made, here: Path, roo
 
 
 def test_a_tokenizer_that_was_changed_is_told(demo: Made) -> None:
-    weights, words = keys.fingerprint(demo[0]), keys.tokens(demo[1])
-    keys.verify(*demo, weights=weights, words=words)
+    weights, words = cell_keys.fingerprint(demo[0]), cell_keys.tokens(demo[1])
+    cell_keys.verify(*demo, weights=weights, words=words)
     with pytest.raises(
         ValueError, match=r"^expected the tokenizer that this script was copied for, with the fingerprint "
     ):
-        keys.verify(*demo, weights=weights, words="0")
+        cell_keys.verify(*demo, weights=weights, words="0")
 
 
 def test_a_model_that_is_trained_under_a_tuner_gives_another_script(demo: Made) -> None:
@@ -169,9 +169,9 @@ def test_a_model_that_is_trained_under_a_tuner_gives_another_script(demo: Made) 
     before = tuner.view.copy.text
     with torch.no_grad():
         model.model.layers[7].mlp.down_proj.weight.data *= 0.9
-    assert tuner.script != before and keys.fingerprint(model) in tuner.script
+    assert tuner.script != before and cell_keys.fingerprint(model) in tuner.script
     tuner.policy = StaticFFN((6,))
-    assert tuner.settle(PATIENCE) and keys.fingerprint(model) in tuner.view.copy.text
+    assert tuner.settle(PATIENCE) and cell_keys.fingerprint(model) in tuner.view.copy.text
     tuner.close()
 
 
@@ -192,7 +192,7 @@ def test_where_a_model_came_from(demo: Made, here: Path) -> None:
 
 def test_a_sample_of_the_weights_sees_one_neuron_go() -> None:
     model = copy.deepcopy(build("llama", hidden_size=64, intermediate_size=128))
-    before = keys.sample(model)
+    before = cell_keys.sample(model)
     with torch.no_grad():
         model.model.layers[1].mlp.down_proj.weight[:, 5] = 0
-    assert keys.sample(model) != before
+    assert cell_keys.sample(model) != before

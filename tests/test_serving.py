@@ -248,7 +248,7 @@ def test_a_full_disk_leaves_nothing(tmp_path, monkeypatch):
     def full(*_: Any, **__: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("saturation.serving.deci.save_torch_state_dict", full)
+    monkeypatch.setattr("saturation.serving.decilm.save_torch_state_dict", full)
     with pytest.raises(OSError, match="No space left"):
         st.export(build("llama"), STATIC, tmp_path / "served")
     assert not list(tmp_path.iterdir())

@@ -11,7 +11,7 @@ from transformers import DynamicCache
 
 import saturation as st
 from saturation.policies import Arrays, BehindLayer, Policy
-from saturation.policies.rule import KINDS
+from saturation.policies.policy import KINDS
 from tests.families import HIDDEN, LAYERS, VOCABULARY, build
 
 EVERY = [  # each skips at every token, prompts included, unless the sink keeps it from that

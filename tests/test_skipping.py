@@ -22,7 +22,7 @@ from saturation.patching import patched
 from saturation.policies import previous_token
 from saturation.recording import Stream
 from saturation.recording.watching import LARGE
-from saturation.skipping.partly import block_sums, distances
+from saturation.skipping.token_subset import block_sums, distances
 from tests.families import FAMILIES, LAYERS, TOKENS, VOCABULARY, build
 from tests.interrupts import interrupted
 from tests.test_recording import forwards_and_hooks, ids, sentence

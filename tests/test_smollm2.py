@@ -11,7 +11,7 @@ import torch
 import saturation as st
 from data.texts import paragraphs
 from saturation.loading import MODELS
-from saturation.sweeps import keys
+from saturation.sweeps import cell_keys
 
 # On the first three paragraphs of WikiText-2's test file over 1,000 characters, cut at 128 tokens (381 predicted):
 # measured once with plain hooks on this architecture, one text at a time and nothing of this library.
@@ -80,4 +80,4 @@ def test_saved_and_loaded_it_is_the_same(smollm2, tmp_path):
     tokenizer.save_pretrained(tmp_path)
     again, read = st.load(tmp_path, device="cpu")
     assert all(torch.equal(a, b) for a, b in zip(again.parameters(), model.parameters(), strict=True))
-    assert keys.tokens(read) == keys.tokens(tokenizer)
+    assert cell_keys.tokens(read) == cell_keys.tokens(tokenizer)

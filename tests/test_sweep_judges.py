@@ -12,7 +12,7 @@ import pytest
 import torch
 
 import saturation as st
-from saturation.sweeps import keys
+from saturation.sweeps import cell_keys
 from saturation.tasks import bundled
 
 SCALE = 1.0
@@ -109,8 +109,8 @@ PAIRS = {
 @pytest.mark.parametrize("pair", PAIRS.values(), ids=PAIRS)
 def test_what_a_judge_was_given_tells_it_from_others(pair):
     (one, other), (again, _) = pair(), pair()
-    assert keys.of_judge(one) != keys.of_judge(other)
-    assert keys.of_judge(one) == keys.of_judge(again)
+    assert cell_keys.of_judge(one) != cell_keys.of_judge(other)
+    assert cell_keys.of_judge(one) == cell_keys.of_judge(again)
 
 
 def test_globals_that_a_judge_names_tell_it_from_others(monkeypatch):
@@ -118,13 +118,13 @@ def test_globals_that_a_judge_names_tell_it_from_others(monkeypatch):
         return sum(SCALE for _ in answer)
 
     for judge in (nested, calls(nested), lambda example, answer: SCALE):
-        before = keys.of_judge(judge)
+        before = cell_keys.of_judge(judge)
         with monkeypatch.context() as changed:
             changed.setitem(globals(), "SCALE", 5.0)
-            assert keys.of_judge(judge) != before
-        assert keys.of_judge(judge) == before
+            assert cell_keys.of_judge(judge) != before
+        assert cell_keys.of_judge(judge) == before
         monkeypatch.setitem(globals(), "pair", "of no concern")
-        assert keys.of_judge(judge) == before
+        assert cell_keys.of_judge(judge) == before
 
 
 def test_a_module_of_ones_own_is_told_by_its_source(tmp_path, monkeypatch):
@@ -136,20 +136,20 @@ def test_a_module_of_ones_own_is_told_by_its_source(tmp_path, monkeypatch):
         del sys.modules["own_rubric"]
         importlib.invalidate_caches()
         rubric = importlib.import_module("own_rubric")
-        found.add(keys.of_judge(lambda example, answer, rubric=rubric: rubric.score(answer)))
+        found.add(cell_keys.of_judge(lambda example, answer, rubric=rubric: rubric.score(answer)))
     assert len(found) == 2
 
 
 def test_notes_make_no_other_judge_but_another_setting_does():
     rater = Rater({"most": 1}, client=torch.nn.Linear(2, 2))
-    before = keys.of_judge(rater), keys.of_judge(rater.rate)
+    before = cell_keys.of_judge(rater), cell_keys.of_judge(rater.rate)
     rater.asked.append("an answer")
     rater.notes["an answer"] = 5.0
     rater.client.state = "busy"
-    assert (keys.of_judge(rater), keys.of_judge(rater.rate)) == before
+    assert (cell_keys.of_judge(rater), cell_keys.of_judge(rater.rate)) == before
     rater.rubric["most"] = 2
-    assert keys.of_judge(rater) != before[0] and keys.of_judge(rater.rate) != before[1]
-    assert keys.of_judge(Rater({"most": 2})) != before[0], "and what another gathered is none of its own"
+    assert cell_keys.of_judge(rater) != before[0] and cell_keys.of_judge(rater.rate) != before[1]
+    assert cell_keys.of_judge(Rater({"most": 2})) != before[0], "and what another gathered is none of its own"
 
 
 def test_ratings_of_different_judges_are_never_mixed(tmp_path):

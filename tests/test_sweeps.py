@@ -18,7 +18,7 @@ from tqdm.std import tqdm
 
 import saturation as st
 from saturation import quality
-from saturation.sweeps import keys, sweeping
+from saturation.sweeps import cell_keys, sweeping
 from saturation.tasks import Example, Task, bundled
 
 POLICIES = {"dense": None, "static": st.StaticFFN(layers=(5, 6), sink=0), "random": st.RandomFFN(0.25)}
@@ -99,16 +99,16 @@ def test_a_changed_model_is_never_mixed_in(demo, tasks, tmp_path, calls):
 
 def test_another_end_token_is_another_model(demo):
     model, _ = st.load("demo")
-    before = keys.fingerprint(model)
+    before = cell_keys.fingerprint(model)
     model.generation_config.eos_token_id = [1, 5]
-    assert keys.fingerprint(model) != before
+    assert cell_keys.fingerprint(model) != before
 
 
 def test_a_buffer_that_is_not_saved_is_part_of_the_model(demo):
     model, _ = st.load("demo")
     model.model.rotary_emb.inv_freq *= 1.5
     assert "model.rotary_emb.inv_freq" not in model.state_dict()
-    assert keys.fingerprint(model) != keys.fingerprint(demo[0])
+    assert cell_keys.fingerprint(model) != cell_keys.fingerprint(demo[0])
 
 
 @pytest.mark.parametrize("offload", ["disk", "one block", "cpu"])
@@ -123,19 +123,21 @@ def test_an_offloaded_model_is_the_same_model(demo, tasks, tmp_path, calls, offl
         where |= {f"model.layers.{layer}": "disk" if layer == 3 else "cpu" for layer in range(16)}
         accelerate.dispatch_model(model, where, main_device="cpu", offload_dir=tmp_path / "weights")
     assert any(tensor.is_meta for tensor in model.parameters())
-    assert keys.fingerprint(model) == keys.fingerprint(demo[0]) and keys.place(model) == keys.place(demo[0])
+    assert cell_keys.fingerprint(model) == cell_keys.fingerprint(demo[0]) and cell_keys.place(model) == cell_keys.place(
+        demo[0]
+    )
     first = run((model, tokenizer), tasks[:1], tmp_path / "cells", policies=[None])
     assert run(demo, tasks[:1], tmp_path / "cells", policies=[None]).equals(first) and len(calls) == 1
 
 
 def test_another_kind_of_device_or_attention_is_another_place(demo, monkeypatch):
     model, _ = st.load("demo")
-    assert keys.place(model) == keys.place(demo[0])
+    assert cell_keys.place(model) == cell_keys.place(demo[0])
     model.set_attn_implementation("eager")
-    assert keys.place(model) != keys.place(demo[0])
-    before = keys.place(model)
-    monkeypatch.setattr(keys, "input_device", lambda model: torch.device("cuda:1"))
-    assert keys.place(model) != before
+    assert cell_keys.place(model) != cell_keys.place(demo[0])
+    before = cell_keys.place(model)
+    monkeypatch.setattr(cell_keys, "input_device", lambda model: torch.device("cuda:1"))
+    assert cell_keys.place(model) != before
 
 
 @pytest.mark.parametrize(
@@ -146,20 +148,20 @@ def test_another_kind_of_device_or_attention_is_another_place(demo, monkeypatch)
     ],
 )
 def test_another_code_of_what_decides_a_row_is_another_cell(part, tmp_path, monkeypatch):
-    before = keys.code()
+    before = cell_keys.code()
     file = tmp_path / Path(part.__file__).name
     file.write_text("")
     with monkeypatch.context() as changed:
         changed.setattr(part, "__file__", str(file))
-        assert keys.code() != before
-    assert keys.code() == before
+        assert cell_keys.code() != before
+    assert cell_keys.code() == before
 
 
 @pytest.mark.parametrize("package", ["torch", "transformers", "sacrebleu"])
 def test_another_version_that_computes_is_another_cell(package, monkeypatch):
-    before, version = keys.code(), keys.metadata.version
-    monkeypatch.setattr(keys.metadata, "version", lambda name: "0" if name == package else version(name))
-    assert keys.code() != before
+    before, version = cell_keys.code(), cell_keys.metadata.version
+    monkeypatch.setattr(cell_keys.metadata, "version", lambda name: "0" if name == package else version(name))
+    assert cell_keys.code() != before
 
 
 def test_judges_are_told_apart_by_what_they_were_given():
@@ -188,30 +190,30 @@ def test_judges_are_told_apart_by_what_they_were_given():
         yield max, min
 
     for (one, other), (again, _) in zip(pairs(), pairs(), strict=True):
-        assert keys.of_judge(one) != keys.of_judge(other)
-        assert keys.of_judge(one) == keys.of_judge(again)
+        assert cell_keys.of_judge(one) != cell_keys.of_judge(other)
+        assert cell_keys.of_judge(one) == cell_keys.of_judge(again)
     rater = Rater("a")
-    before = keys.of_judge(rater)
+    before = cell_keys.of_judge(rater)
     rater.asked.append(1)
-    assert keys.of_judge(rater) == before, "what it gathers does not make it another"
+    assert cell_keys.of_judge(rater) == before, "what it gathers does not make it another"
 
 
 def test_a_tokenizer_is_what_it_does_not_where_it_lies(demo):
     _, tokenizer = st.load("demo")
-    before = keys.tokens(tokenizer)
+    before = cell_keys.tokens(tokenizer)
     tokenizer(["a", "b c"], padding=True, truncation=True, max_length=8)
     tokenizer.name_or_path = "elsewhere"
-    assert keys.tokens(tokenizer) == before
+    assert cell_keys.tokens(tokenizer) == before
     tokenizer.clean_up_tokenization_spaces = not tokenizer.clean_up_tokenization_spaces
-    assert keys.tokens(tokenizer) != before
-    before = keys.tokens(tokenizer)
+    assert cell_keys.tokens(tokenizer) != before
+    before = cell_keys.tokens(tokenizer)
     tokenizer.add_tokens(["<new>"])
-    assert keys.tokens(tokenizer) != before
+    assert cell_keys.tokens(tokenizer) != before
 
 
 def test_another_code_of_the_scores_is_another_cell(demo, tasks, tmp_path, calls, monkeypatch):
     run(demo, tasks[:1], tmp_path, policies=[None])
-    monkeypatch.setattr(keys, "code", lambda: "another")
+    monkeypatch.setattr(cell_keys, "code", lambda: "another")
     run(demo, tasks[:1], tmp_path, policies=[None])
     assert len(calls) == 2
 
@@ -348,8 +350,8 @@ def test_another_judge_has_a_file_of_its_own(demo, tmp_path):
     one = run(demo, task, tmp_path, policies=[None], judge=lambda example, answer: 1.0)
     other = run(demo, task, tmp_path, policies=[None], judge=lambda example, answer: 2.0)
     assert (one["judge"] == 1).all() and (other["judge"] == 2).all()
-    assert keys.of_judge(quality.Judge("a", key="")) != keys.of_judge(quality.Judge("b", key=""))
-    assert keys.of_judge(quality.Judge("a", key="")) == keys.of_judge(quality.Judge("a", key=""))
+    assert cell_keys.of_judge(quality.Judge("a", key="")) != cell_keys.of_judge(quality.Judge("b", key=""))
+    assert cell_keys.of_judge(quality.Judge("a", key="")) == cell_keys.of_judge(quality.Judge("a", key=""))
 
 
 def test_the_bar_counts_what_is_there_already(demo, tasks, tmp_path, monkeypatch):

@@ -17,7 +17,8 @@ import pyarrow.parquet as pq
 import pytest
 import traces
 
-from saturation.trace import OPTIONAL, Trace, writing
+from saturation.atomic import writing
+from saturation.trace import OPTIONAL, Trace
 
 
 def refused(sentence: str, kind: type[Exception] = ValueError) -> Any:

@@ -24,15 +24,15 @@ from transformers import PreTrainedTokenizerFast
 
 import saturation as st
 from saturation.policies import FFNSkip, RandomFFN, StaticFFN, from_json
-from saturation.recording.pieces import Pieces
+from saturation.recording.text_pieces import Pieces
 from saturation.tasks import bundled
 from saturation.widgets import ThresholdTuner
-from saturation.widgets.controls import PolicyControls
-from saturation.widgets.logarithm import cosine
-from saturation.widgets.marking import pane, ranges
-from saturation.widgets.predicting import Predictor
-from saturation.widgets.running import _Stream
-from saturation.widgets.states import CAUSAL, DENSE, FFN, RANDOM, RULES, STATIC, Passage, State
+from saturation.widgets.log_scale import cosine
+from saturation.widgets.prediction import Predictor
+from saturation.widgets.tuner.controls import PolicyControls
+from saturation.widgets.tuner.state_run import _Stream
+from saturation.widgets.tuner.states import CAUSAL, DENSE, FFN, RANDOM, RULES, STATIC, Passage, State
+from saturation.widgets.tuner.text_html import pane, ranges
 from saturation.widgets.worker import Latest, model_lock
 from tests import traces
 
@@ -508,7 +508,7 @@ def test_pieces_of_a_long_text_cost_a_few_tokens_each(demo):
 
 def test_a_text_is_streamed_without_being_decoded_anew(tuner, demo, monkeypatch):
     tokenizer = Counting(demo[1])
-    monkeypatch.setattr("saturation.widgets.running._EVERY", -1)  # a picture of every token
+    monkeypatch.setattr("saturation.widgets.tuner.state_run._EVERY", -1)  # a picture of every token
     shown = []
     stream = _Stream(tokenizer, [0], None, lambda prompt, passage: shown.append(passage), lambda: False)
     ids = demo[1]("".join(TEXTS) * 2).input_ids
@@ -740,7 +740,7 @@ def test_settle_tells_of_a_failure_until_something_else_is_asked_for(tuner, monk
 
 def test_a_first_measurement_that_failed_can_be_asked_for_again(demo, task, monkeypatch):
     with monkeypatch.context() as broken:
-        broken.setattr("saturation.widgets.running.Bench.score", lambda *args, **options: 1 / 0)
+        broken.setattr("saturation.widgets.tuner.state_run.Bench.score", lambda *args, **options: 1 / 0)
         tuner = tuner_of(demo, task)
         with pytest.raises(RuntimeError, match=r"expected to measure FFN-SkipLLM, .* failed: ZeroDivisionError: d"):
             tuner.settle(PATIENCE)
@@ -1013,7 +1013,9 @@ def test_a_tuner_that_is_made_while_another_skips_waits_for_its_turn(demo, task)
 
 
 def test_a_session_comes_back(measured, session, demo, task, monkeypatch):
-    monkeypatch.setattr("saturation.widgets.running.Bench.write", lambda *args, **options: pytest.fail("computed"))
+    monkeypatch.setattr(
+        "saturation.widgets.tuner.state_run.Bench.write", lambda *args, **options: pytest.fail("computed")
+    )
     for given in (task, None):
         again = tuner_of(demo, given, session=session)
         assert again.settle(PATIENCE)
@@ -1275,7 +1277,7 @@ def test_a_picture_is_saved_beside_the_live_view(measured, demo, task, monkeypat
     bundle = measured._repr_mimebundle_()
     assert "application/vnd.jupyter.widget-view+json" in bundle
     assert base64.b64decode(bundle["image/png"]).startswith(b"\x89PNG")
-    monkeypatch.setattr("saturation.widgets.measuring.Measuring.ask", lambda self, state, *, delay: None)
+    monkeypatch.setattr("saturation.widgets.tuner.background.Measuring.ask", lambda self, state, *, delay: None)
     fresh = tuner_of(demo, task, trace=measured.trace)
     other = fresh._repr_mimebundle_()["image/png"]
     assert not fresh.results and base64.b64decode(other).startswith(b"\x89PNG") and other != bundle["image/png"]

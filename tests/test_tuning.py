@@ -11,7 +11,7 @@ from scipy import stats
 
 import saturation as st
 from saturation.tuning import examples_needed, p_value
-from saturation.tuning.guarantee import passing
+from saturation.tuning.learn_then_test import passing
 from tests.test_recording import sentence
 
 SHARES = np.linspace(0.02, 0.6, 20)

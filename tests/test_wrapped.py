@@ -17,7 +17,7 @@ from torch import nn
 
 import saturation as st
 from saturation.anatomy import UnsupportedModel, find_blocks
-from saturation.sweeps import keys
+from saturation.sweeps import cell_keys
 from tests.families import LAYERS, build
 from tests.test_recording import forwards_and_hooks, ids, sentence
 from tests.tokens import Words
@@ -261,12 +261,12 @@ def test_harm_behind_virtual_tokens_is_refused(kind):
 @pytest.mark.parametrize("wrap", [adapted, compiled, nn.DataParallel, Scaled])
 def test_a_sweep_tells_wrapped_models_apart(wrap):
     model = wrap(plain("llama"))
-    before = keys.fingerprint(model)
-    assert keys.place(model) == keys.place(build("llama"))
-    assert keys.fingerprint(model) == before
+    before = cell_keys.fingerprint(model)
+    assert cell_keys.place(model) == cell_keys.place(build("llama"))
+    assert cell_keys.fingerprint(model) == before
     with torch.no_grad():
         next(model.parameters()).add_(1)
-    assert keys.fingerprint(model) != before
+    assert cell_keys.fingerprint(model) != before
 
 
 # --- wrappers that cannot be seen through --------------------------------------------------------------------------

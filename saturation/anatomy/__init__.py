@@ -10,18 +10,18 @@ must return exactly the residual stream when the FFN adds zero. A layer that fai
 from __future__ import annotations
 
 from .attention import Attention, idling
+from .attention_finder import find_mixers, silenced
 from .blocks import Block, UnsupportedModel, first, given
-from .finding import find_blocks
-from .keeping import find_attentions
+from .ffn_finder import find_blocks
+from .key_value import find_attentions
 from .layers import decoder_layers, input_device
 from .matrices import Matrix, find_matrices
-from .mixing import find_mixers, silenced
 from .neurons import FeedForward, feedforwards, narrowed
-from .passes import recomputing, running
-from .proving import collapsed
-from .reading import Reading, find_reading
-from .weighing import held, quantised, stored, weight, weights
-from .wrapping import unwrapped, wrappers
+from .proof import collapsed
+from .unembedding import Reading, find_reading
+from .unwrapping import unwrapped, wrappers
+from .weight_bytes import held, quantised, stored, weight, weights
+from .wrapper_calls import recomputing, running
 
 __all__ = [
     "Attention",

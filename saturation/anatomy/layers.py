@@ -12,8 +12,8 @@ from transformers import PreTrainedModel
 
 from ..patching import Hooks, uncompiled
 from .blocks import UnsupportedModel
-from .weighing import weight
-from .wrapping import unwrapped
+from .unwrapping import unwrapped
+from .weight_bytes import weight
 
 
 def decoder_layers(model: PreTrainedModel) -> list[nn.Module]:

@@ -11,7 +11,7 @@ from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from .blocks import Block, UnsupportedModel, first
-from .finding import find_blocks
+from .ffn_finder import find_blocks
 from .matrices import Matrix
 
 _OVER = ("forward", "_compiled_call_impl")  # of a module: a patch, or accelerate's; a compiled call
@@ -150,7 +150,7 @@ def _twin(module: nn.Module, made: dict[nn.Module, nn.Module]) -> nn.Module:
 def narrowed(one: FeedForward, kept: Tensor, bias: Tensor | None) -> FeedForward:
     """A twin of the block that has these neurons alone, in a copy; the model's own block is not touched.
 
-    `kept` and `bias` are as for `narrowing`.
+    `kept` and `bias` are as for `prune_neurons`.
     """
     own = twin(one)
     narrowing(own, kept, bias).put()

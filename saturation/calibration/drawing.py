@@ -12,11 +12,11 @@ from transformers import PreTrainedModel
 
 from ..recording import context
 from ..tasks import Task
-from . import controls, generated
-from .filling import Budget, Texts, fill
+from . import control_texts, self_generated
 from .formats import FORMATS, SEVERAL, possible, usual
 from .sample import Sample
 from .sources import CONTROLS, GENERATED, MIXTURE, Source, kinds, open_source
+from .token_budget import Budget, Texts, fill
 
 LONGEST = 2048  # tokens of a text where the model's context is longer: what the papers on pruning take
 
@@ -88,9 +88,9 @@ def draw(
     if found.task is not None:
         return _drawn(tokenizer, found, budget, format, shots)
     if found.name in CONTROLS:
-        rows = controls.rows(found.name, model, tokenizer, tokens, limit, np.random.default_rng(seed))
+        rows = control_texts.rows(found.name, model, tokenizer, tokens, limit, np.random.default_rng(seed))
         return Sample(tuple(map(tuple, rows)), found.name, "text", **budget.told)
-    rows, content = generated.rows(model, tokenizer, tokens, limit, seed=seed, keep=keep, whole=whole)
+    rows, content = self_generated.rows(model, tokenizer, tokens, limit, seed=seed, keep=keep, whole=whole)
     form = f"keep {keep:g}" if keep < 1 else "text"
     return Sample(tuple(map(tuple, rows)), found.name, form, content=content, **budget.told)
 

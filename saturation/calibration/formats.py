@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from ..quality.conversing import messages, transcript
+from ..quality.conversations import messages, transcript
 from ..tasks import Example, Task
 
 FORMATS = {

@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from ..trace import located, writing
+from ..atomic import located, writing
 
 
 @dataclass(frozen=True)

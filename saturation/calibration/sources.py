@@ -9,9 +9,9 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from ..atomic import located
 from ..tasks import PUBLISHED, Example, Task, bundled, hub, names, published, read
-from ..tasks.files import text_of
-from ..trace import located
+from ..tasks.text_files import text_of
 
 HERE = Path(__file__).resolve().parents[2] / "data" / "calibration"
 MIXTURE, GENERATED = "mixture", "generated"

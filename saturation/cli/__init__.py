@@ -1,6 +1,6 @@
 """The command `saturation`."""
 
-from . import demonstrating as demonstrating
+from . import demo_command as demo_command
 from . import doctor as doctor
 from . import drawing as drawing
 from . import evaluating as evaluating

@@ -13,7 +13,7 @@ from typer.core import TyperGroup
 
 from ..progress import lines
 from . import options
-from .given import read_policy, writable
+from .arguments import read_policy, writable
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -100,7 +100,7 @@ def plainly(command: Callable[P, R]) -> Callable[P, R]:
 
 def _meant(value: Any) -> Any:
     """A value of the command line; in a path `~` is the home folder, where the shell left it standing."""
-    from ..trace import located
+    from ..atomic import located
 
     if isinstance(value, list):
         return [_meant(one) for one in value]
@@ -118,9 +118,10 @@ def replay(
     """Predict skip ratios from a recorded trace: of one policy, or of its rule at several thresholds."""
     import pandas as pd
 
+    from ..atomic import writing
     from ..policies import FFNSkip, replay_thresholds
     from ..policies import replay as replayed
-    from ..trace import Trace, writing
+    from ..trace import Trace
 
     if out is not None:
         writable(out, "the table")

@@ -14,14 +14,15 @@ import pandas as pd
 from torch import get_num_threads
 
 from .. import figures
+from ..atomic import writing
 from ..loading import MODELS, fetch, load, untrained
 from ..policies import SINK, FFNSkip, Policy, RandomFFN, StaticFFN, cold_regions, replay
 from ..quality import losses, mean_loss, rise, summarise
 from ..recording import Text, record
 from ..sweeps import sweep
-from ..trace import Trace, writing
+from ..trace import Trace
 from .app import SKIPPED_ANSWER, as_text
-from .material import Material, material
+from .demo_inputs import Material, material
 
 RATIOS = (0.05, 0.15, 0.25, 0.35)  # of all FFN blocks, as in Table 3 of the paper
 STEPS = ("recording", "one block", "skipping", "asking", "drawing")

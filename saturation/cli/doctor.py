@@ -14,7 +14,7 @@ import typer
 
 from . import options
 from .app import app, example, plainly
-from .given import open_model
+from .arguments import open_model
 
 OPTIONAL = {
     "gguf": "GGUF files, and named models such as smollm2",
@@ -137,7 +137,7 @@ def _of_model(model: Any) -> Iterator[Finding]:
     from torch import nn
 
     from ..anatomy import UnsupportedModel, find_blocks, stored, unwrapped, weights
-    from ..skipping.instead import cost
+    from ..skipping.replacement import cost
 
     inner = unwrapped(model)
     whole, name = sum(map(stored, weights(inner))), inner.config.name_or_path or inner.config.model_type

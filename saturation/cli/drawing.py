@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from .app import app, example, plainly
-from .given import writable
+from .arguments import writable
 
 
 class Kind(StrEnum):
@@ -80,7 +80,7 @@ def figure(
     from .. import figures
 
     if every is not None:
-        from .paper import draw_all
+        from .paper_figures import draw_all
 
         if what:
             raise ValueError("expected either --all FOLDER or a kind and traces, got both; leave one out")
@@ -102,7 +102,7 @@ def figure(
 
 def _asked(words: list[str]) -> tuple[Kind | None, list[Path]]:
     """The kind, where one is named, and the files."""
-    from ..trace import located
+    from ..atomic import located
 
     kind = Kind(words[0]) if words and words[0] in tuple(Kind) else None
     files = [located(word) for word in words[kind is not None :]]

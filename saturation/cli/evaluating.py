@@ -10,7 +10,7 @@ import typer
 
 from . import options
 from .app import SKIPPED_ANSWER, app, as_text, example, plainly
-from .given import open_model, read_policy, read_tasks, writable
+from .arguments import open_model, read_policy, read_tasks, writable
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -59,8 +59,8 @@ def evaluate(
     if out is not None:
         writable(out, "the rows", ".csv", ".parquet")
     tasks, rules = read_tasks(task or (), examples), rules_of(policy or [])
+    from ..atomic import writing
     from ..harness import evaluating as harness
-    from ..trace import writing
 
     if lm_eval:
         harness.installed()

@@ -9,7 +9,7 @@ import typer
 
 from . import options
 from .app import app, example, plainly
-from .given import open_model, read_policy
+from .arguments import open_model, read_policy
 
 
 @app.command(epilog=example("export model.gguf --policy static:layers=12+13,sink=0 -o out.gguf"))

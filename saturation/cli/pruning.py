@@ -10,7 +10,7 @@ import typer
 
 from . import options
 from .app import app, as_text, example, plainly
-from .given import open_model, read_tasks, writable_folder
+from .arguments import open_model, read_tasks, writable_folder
 
 SOURCE = (
     "of calibration texts: a bundled kind, mixture, generated, dots, random-letters, random-tokens, a task, a .jsonl "
@@ -100,9 +100,9 @@ def study(
     trust_remote_code: options.Trust = False,
 ) -> None:
     """Ask what calibration texts change: sources x formats x methods x seeds, judged on tasks."""
+    from ..atomic import writing
     from ..study import recipes, rises
     from ..study import study as studied
-    from ..trace import writing
 
     tasks = read_tasks(task or ["factoid", "problems", "stories"], examples)
     writable_folder(out)

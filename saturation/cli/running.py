@@ -10,7 +10,7 @@ import typer
 
 from . import options
 from .app import app, example, plainly
-from .given import open_model, read_policy, read_prompts, writable
+from .arguments import open_model, read_policy, read_prompts, writable
 
 
 class Also(StrEnum):

@@ -9,7 +9,7 @@ import typer
 
 from . import options
 from .app import SKIPPED_ANSWER, app, as_text, example, plainly
-from .given import open_model, read_policy, read_tasks, writable_folder
+from .arguments import open_model, read_policy, read_tasks, writable_folder
 
 
 @app.command(epilog=example("sweep demo -t factoid --policy static:layers=3+4 --out runs/mine"))
@@ -31,9 +31,9 @@ def sweep(
     trust_remote_code: options.Trust = False,
 ) -> None:
     """Score policies beside the dense model; what is in the folder already is not run again."""
+    from ..atomic import writing
     from ..quality import summarise
     from ..sweeps import sweep as swept
-    from ..trace import writing
 
     tasks = read_tasks(task, examples)
     writable_folder(out)

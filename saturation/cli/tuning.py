@@ -12,8 +12,8 @@ import typer
 
 from . import options
 from .app import app, as_text, example, plainly
+from .arguments import open_model, read_tasks, writable_folder
 from .evaluating import rules_of
-from .given import open_model, read_tasks, writable_folder
 
 if TYPE_CHECKING:
     from ..tasks import Task
@@ -86,7 +86,7 @@ def keep(found: Tuned, folder: Path) -> list[Path]:
     The dense model is no policy: where it was left, the folder holds none, nor one of an earlier choice.
     """
     from .. import figures, policies
-    from ..trace import writing_together
+    from ..atomic import writing_together
 
     folder.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=folder, prefix=".tuned") as place:

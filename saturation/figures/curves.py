@@ -14,7 +14,7 @@ from matplotlib.patches import Patch
 from saturation.policies import SINK
 from saturation.trace import Phase, Trace
 
-from . import scales, style
+from . import metrics, style
 from .inputs import Traces, check_quantiles, labelled, profile, sink_words, sinks, summary
 from .source import Source, of_traces, sourced
 
@@ -68,10 +68,10 @@ def layers(
         ax = style.new()[1][0]
     lines = [curve(ax, label, trace, metric, quantiles, index) for index, (label, trace) in enumerate(chosen.items())]
     apart = sink_lines(ax, chosen, first, metric, sink)
-    scales.scale(ax, metric, both=True)
+    metrics.scale(ax, metric, both=True)
     style.layer_axis(ax, chosen.values())
     style.grid(ax)
-    ax.set_ylabel(f"mean {scales.METRICS[metric].name}")
+    ax.set_ylabel(f"mean {metrics.METRICS[metric].name}")
     marks = _cold_regions(ax, chosen, cold_start, cold_end)
     style.legend(ax, [*lines, *_band_key(quantiles, len(lines)), *apart, *marks])
     data = pd.concat([profile(chosen, metric, quantiles), *sink_profile(first, metric, quantiles, sink)])
@@ -82,17 +82,17 @@ def curve(ax: Axes, label: str, trace: Trace, metric: str, quantiles: tuple[floa
     """Draw one trace's mean and band in the look of its place; return the line."""
     points, look = summary(trace, metric, quantiles), style.look(index)
     if quantiles is not None:
-        low, high = scales.drawn(metric, points.low), scales.drawn(metric, points.high)
+        low, high = metrics.drawn(metric, points.low), metrics.drawn(metric, points.high)
         ax.fill_between(points.layer, low, high, color=look.colour, alpha=0.18, linewidth=0)
     options = look.line_options(len(points.layer))
-    return ax.plot(points.layer, scales.drawn(metric, points.mean), label=label or "mean", **options)[0]
+    return ax.plot(points.layer, metrics.drawn(metric, points.mean), label=label or "mean", **options)[0]
 
 
 def sink_lines(ax: Axes, traces: dict[str, Trace], first: dict[str, Trace], metric: str, sink: int) -> list[Artist]:
     """Draw the mean over the sink's tokens, dash-dotted, in each trace's colour; return what the legend needs."""
     for label, trace in first.items():
         points, look = summary(trace, metric, None), style.look([*traces].index(label))
-        ax.plot(points.layer, scales.drawn(metric, points.mean), color=look.colour, **_SINK)
+        ax.plot(points.layer, metrics.drawn(metric, points.mean), color=look.colour, **_SINK)
     colour = style.look(0).colour if len(traces) == 1 else "#808080"
     return [Line2D([], [], color=colour, label=sink_words(sink), **_SINK)] if first else []
 

@@ -17,7 +17,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from saturation.policies import SINK
 from saturation.trace import Trace
 
-from . import lettering, scales, style
+from . import labels, metrics, style
 from .inputs import cells, labelled
 from .source import Source, of_traces, sourced
 
@@ -79,7 +79,7 @@ def tokens(
     wrap = count if ax is not None else min(wrap, count)
     if wrap < 1:
         raise ValueError(f"expected at least 1 token in a line, got wrap={wrap}")
-    values = scales.drawn(metric, part.groups[metric][place].astype(np.float64))  # [token, layer]
+    values = metrics.drawn(metric, part.groups[metric][place].astype(np.float64))  # [token, layer]
     lines = [slice(begin, min(begin + wrap, count)) for begin in range(0, count, wrap)]
     axes = [ax] if ax is not None else style.new(len(lines), height=0.3 + line_height(part) * len(lines))[1]
     colours = ScalarMappable(_norm(metric, values, limits), _map(metric))
@@ -104,19 +104,19 @@ def stretch(trace: Trace, sequence: int | None, start: int, stop: int | None, me
             f"nothing to draw: expected tokens from start={start} to stop={stop}, but the sequence has the tokens "
             f"0 to {len(part) - 1}"
         )
-    lettering.warn(part.tokens["text"].iloc[place])
+    labels.warn(part.tokens["text"].iloc[place])
     return part, place
 
 
 def line_height(trace: Trace) -> float:
     """Inches of one line: the layers, and the labels under them."""
-    longest = min(lettering.LONGEST, max(map(len, trace.tokens["text"]), default=1))
+    longest = min(labels.LONGEST, max(map(len, trace.tokens["text"]), default=1))
     return min(max(0.055 * trace.layers, 0.6), 2.2) + 0.062 * longest + 0.1
 
 
 def _map(metric: str) -> Any:
     """Colours from low to high: similar is bright, for distances as for cosines."""
-    return colormaps["viridis_r" if scales.METRICS[metric].axis != "linear" else "viridis"]
+    return colormaps["viridis_r" if metrics.METRICS[metric].axis != "linear" else "viridis"]
 
 
 def _norm(metric: str, values: np.ndarray, limits: tuple[float, float] | None) -> Normalize:
@@ -124,7 +124,7 @@ def _norm(metric: str, values: np.ndarray, limits: tuple[float, float] | None) -
         raise ValueError(f"expected limits as two rising values of {metric}, got {limits}")
     ran = values[np.isfinite(values)]
     low, high = limits or (tuple(np.quantile(ran, (0.01, 0.99))) if len(ran) else (0.1, 1.0))
-    if scales.METRICS[metric].axis == "linear":
+    if metrics.METRICS[metric].axis == "linear":
         return Normalize(low, high)
     return LogNorm(low, high if high > low else low * 1.01)
 
@@ -156,9 +156,9 @@ def text_axis(ax: Axes, trace: Trace, place: np.ndarray, *, lift: float = 1.0) -
         _boundary(ax, starts - place[0] - 0.5, lift)
     if 0 < (inside := sink_tokens(trace, place)) < len(place):
         ax.axvline(inside - 0.5, **_SINK)
-    labels = [lettering.visible(text) for text in trace.tokens["text"].iloc[place]]
-    lettered: dict[str, Any] = {"fontsize": style.TOKEN, "fontfamily": lettering.families()}
-    ax.set_xticks(np.arange(len(place)), labels, rotation=90, parse_math=False, **lettered)
+    names = [labels.visible(text) for text in trace.tokens["text"].iloc[place]]
+    lettered: dict[str, Any] = {"fontsize": style.TOKEN, "fontfamily": labels.families()}
+    ax.set_xticks(np.arange(len(place)), names, rotation=90, parse_math=False, **lettered)
     ax.spines[:].set_visible(False)
     for tick, decoded in zip(ax.get_xticklabels(), decoding, strict=True):
         tick.set_color("black" if decoded else "#606060")
@@ -214,16 +214,16 @@ _SKIPPED: dict[str, Any] = {
 
 
 def _colour_bar(axes: list[Axes], colours: ScalarMappable, metric: str) -> None:
-    kind = scales.METRICS[metric].axis
+    kind = metrics.METRICS[metric].axis
     options: dict[str, Any] = {}
     if kind != "linear":
-        text = scales.cosine_text if kind == "cosine" else scales.number_text
-        options = {"ticks": scales.RoundTicks(), "format": FuncFormatter(text)}
+        text = metrics.cosine_text if kind == "cosine" else metrics.number_text
+        options = {"ticks": metrics.RoundTicks(), "format": FuncFormatter(text)}
     figure = style.figure_of(axes[0])
     tall = 13 * len(axes)  # times as tall as wide
     bar = figure.colorbar(colours, ax=axes, pad=0.01, fraction=0.05, aspect=tall, extend="both", **options)
     bar.minorticks_off()
     bar.ax.yaxis.set_inverted(kind == "cosine")
-    bar.set_label(scales.METRICS[metric].name, fontsize=axes[0].yaxis.label.get_fontsize())
+    bar.set_label(metrics.METRICS[metric].name, fontsize=axes[0].yaxis.label.get_fontsize())
     bar.ax.tick_params(labelsize=style.tick_size(axes[0]), width=0.6, length=2.5)
     bar.outline.set_linewidth(0.6)

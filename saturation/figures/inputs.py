@@ -11,7 +11,7 @@ import pandas as pd
 from saturation.policies import SINK
 from saturation.trace import Phase, Trace
 
-from .scales import METRICS
+from .metrics import METRICS
 
 Traces = Trace | Mapping[str, Trace]  # one, or label -> trace: models, corpora, phases, trained against untrained
 

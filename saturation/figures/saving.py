@@ -14,11 +14,11 @@ import matplotlib
 import pandas as pd
 from matplotlib.figure import Figure
 
-from saturation.trace import located, writing_together
+from saturation.atomic import located, writing_together
 
-from . import beside, lettering
+from . import labels, sidecars
 from .legibility import SMALLEST, faults, tiny
-from .reading import Misprint, check, measure
+from .read_back import Misprint, check, measure
 from .source import Paper, Source, source_of
 from .venues import Venue, Width, inches
 
@@ -97,16 +97,16 @@ def save(
     across = inches(venue, width) if venue else float(figure.get_figwidth())
     size = (across, height or _height(figure, across))
     source = source_of(figure, data, about or {})
-    files = {} if alone else beside.files(source)
-    places = [*pictures, *(beside.place(pictures[0], name) for name in files)]
+    files = {} if alone else sidecars.files(source)
+    places = [*pictures, *(sidecars.place(pictures[0], name) for name in files)]
     with writing_together(places, "the figure") as parts:
         found = _draw(figure, size, parts[: len(pictures)], source, strict=venue is not None)
         printed = {path.name: measure(part) for part, path in zip(parts, pictures, strict=False)}
         for name, picture in printed.items():
             found += check(name, picture, across, strict=venue is not None)
         asked = {"venue": venue, "width": width if venue else None, "inches": size}
-        told = beside.manifest(source, asked=asked, files=[path.name for path in places], printed=printed)
-        for part, content in zip(parts[len(pictures) :], {**files, beside.MANIFEST: told}.values(), strict=False):
+        told = sidecars.manifest(source, asked=asked, files=[path.name for path in places], printed=printed)
+        for part, content in zip(parts[len(pictures) :], {**files, sidecars.MANIFEST: told}.values(), strict=False):
             part.write_bytes(content)
     for fault in found:
         _LOG.warning("%s: %s", pictures[0], fault)
@@ -135,7 +135,7 @@ def _height(figure: Figure, across: float) -> float:
 def _draw(figure: Figure, size: tuple[float, float], parts: list[Path], source: Source, *, strict: bool) -> list[str]:
     """Write the pictures; sentences about text that a reader would miss."""
     found: list[str] = []
-    with _ONE_AT_A_TIME, _sized(figure, size), lettering.noticed(found):
+    with _ONE_AT_A_TIME, _sized(figure, size), labels.noticed(found):
         found += faults(figure)
         if strict and (small := tiny(figure)):
             raise Misprint(
@@ -143,7 +143,7 @@ def _draw(figure: Figure, size: tuple[float, float], parts: list[Path], source: 
             )
         for part in parts:
             suffix = part.suffix.lower()
-            metadata = _UNDATED[suffix] | beside.essentials(source, suffix)
+            metadata = _UNDATED[suffix] | sidecars.essentials(source, suffix)
             figure.savefig(part, format=suffix[1:], dpi=300, metadata=metadata)
     return found
 

@@ -16,7 +16,7 @@ from saturation.policies import FFNSkip, replay_thresholds
 from saturation.trace import Trace
 
 from . import style
-from .scales import FLOOR, cosine_text, share_axis
+from .metrics import FLOOR, cosine_text, share_axis
 from .source import Source, of_traces, sourced
 
 Points = Sequence[tuple[float, float]]  # (threshold, skip rate)

@@ -10,10 +10,10 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from . import families, style
-from .scales import share_axis, spread_small
+from . import policy_styles, style
+from .metrics import share_axis, spread_small
+from .score_tables import LESS_IS_BETTER, RATIOS, SCORES, Columns, chosen, printed, spread
 from .source import Source, sourced
-from .summaries import LESS_IS_BETTER, RATIOS, SCORES, Columns, chosen, printed, spread
 
 _FRONT: dict[str, Any] = {"color": "#a8a8a8", "linewidth": 2.2, "drawstyle": "steps-pre", "zorder": 1.1}
 _DENSE: dict[str, Any] = {"color": "#606060", "linewidth": 0.8, "linestyle": (0, (2, 2)), "zorder": 1}
@@ -84,9 +84,9 @@ def tradeoff(
         ax = style.new()[1][0]
     if log:
         spread_small(ax, rows[[y, low, high]].to_numpy(dtype=float), decades=2)
-    sparse = rows[rows[by] != families.DENSE]
-    keys = lines(ax, sparse, sparse[by].astype(str).map(families.series), columns)
-    keys += dense_line(ax, rows[rows[by] == families.DENSE], columns)
+    sparse = rows[rows[by] != policy_styles.DENSE]
+    keys = lines(ax, sparse, sparse[by].astype(str).map(policy_styles.series), columns)
+    keys += dense_line(ax, rows[rows[by] == policy_styles.DENSE], columns)
     if front:
         keys += front_steps(ax, rows, columns, less_is_better=(score or y) in LESS_IS_BETTER)
     share_axis(ax.xaxis)
@@ -111,7 +111,7 @@ def efficient(skipped: pd.Series, value: pd.Series, *, less_is_better: bool) -> 
 def lines(ax: Axes, rows: pd.DataFrame, names: pd.Series, columns: Columns) -> list[Any]:
     """One line through the rows of each name, from left to right, with intervals."""
     drawn = []
-    for name, look in families.looks(names).items():
+    for name, look in policy_styles.looks(names).items():
         own = rows[names == name].sort_values(columns.x)
         options = look.line_options(1)
         bars = ax.errorbar(own[columns.x], own[columns.y], spread(own, columns), capsize=1.8, elinewidth=0.8, **options)
@@ -125,17 +125,17 @@ def dense_line(ax: Axes, rows: pd.DataFrame, columns: Columns) -> list[Artist]:
     if not len(rows):
         return []
     level, low, high = (float(rows[name].iloc[0]) for name in (columns.y, columns.low, columns.high))
-    keys: list[Artist] = [ax.axhline(level, label=families.DENSE, **_DENSE)]
+    keys: list[Artist] = [ax.axhline(level, label=policy_styles.DENSE, **_DENSE)]
     if np.isfinite([low, high]).all():
-        keys.append(ax.axhspan(low, high, label=f"{families.DENSE}, 95 %", **_INTERVAL))
+        keys.append(ax.axhspan(low, high, label=f"{policy_styles.DENSE}, 95 %", **_INTERVAL))
     return keys
 
 
 def _with_dense(rows: pd.DataFrame, columns: Columns, level: float) -> pd.DataFrame:
     """The rows behind one of the dense run, which skips nothing; as they are where they have one."""
-    if (rows[columns.by] == families.DENSE).any():
+    if (rows[columns.by] == policy_styles.DENSE).any():
         return rows
-    row = pd.DataFrame([{columns.by: families.DENSE, columns.x: 0.0, columns.y: level}])
+    row = pd.DataFrame([{columns.by: policy_styles.DENSE, columns.x: 0.0, columns.y: level}])
     return pd.concat([row.reindex(columns=rows.columns), rows], ignore_index=True)
 
 

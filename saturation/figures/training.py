@@ -12,12 +12,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from . import scales, style
+from . import metrics, style
 from .source import Source, sourced
 
 _NAMES = {
-    "cosine": "mean " + scales.METRICS["distance"].name,
-    "rho": scales.METRICS["growth"].name,
+    "cosine": "mean " + metrics.METRICS["distance"].name,
+    "rho": metrics.METRICS["growth"].name,
     "rise": "rise of loss\nwithout it (nats)",
 }
 _COLOURS, _DARKEST, _LIGHTEST = "viridis_r", 0.95, 0.1  # later is darker, on a grey print too
@@ -110,14 +110,14 @@ def _tokens_text(tokens: float) -> str:
 def _line(ax: Axes, kind: str, label: str, rows: pd.DataFrame, layer: str, name: str, look: style.Look) -> Any:
     rows = rows.sort_values(layer)
     values = rows[name].to_numpy(dtype=float)
-    values = scales.drawn("distance", 1 - values) if kind == "cosine" else values
+    values = metrics.drawn("distance", 1 - values) if kind == "cosine" else values
     return ax.plot(rows[layer], values, label=label, **look.line_options(len(rows)))[0]
 
 
 def _metric_axis(ax: Axes, kind: str, values: np.ndarray) -> None:
     """Cosines and rho on the axes of the other figures; the rise logarithmic where it is large."""
     if kind != "rise":
-        scales.scale(ax, {"cosine": "distance", "rho": "growth"}[kind])
+        metrics.scale(ax, {"cosine": "distance", "rho": "growth"}[kind])
         return
-    scales.spread_small(ax, values, decades=3)
+    metrics.spread_small(ax, values, decades=3)
     ax.axhline(0, color="#606060", linewidth=0.5)

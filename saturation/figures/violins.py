@@ -15,7 +15,7 @@ from matplotlib.lines import Line2D
 from saturation.policies import SINK
 from saturation.trace import Phase, Trace
 
-from . import scales, style
+from . import metrics, style
 from .inputs import Traces, columns, labelled, sink_words, sinks
 from .source import Source, of_traces, sourced
 
@@ -63,7 +63,7 @@ def distribution(
         For anything that cannot be drawn, and why.
     """
     chosen, first = labelled(traces, phase, metric, sink=sink), sinks(traces, phase, metric, sink)
-    if scales.METRICS[metric].axis == "linear" or len(chosen) > 4:
+    if metrics.METRICS[metric].axis == "linear" or len(chosen) > 4:
         raise ValueError(
             f"expected up to 4 traces and a metric with a logarithmic axis, got {len(chosen)} and {metric}"
         )
@@ -74,10 +74,10 @@ def distribution(
         ax = style.new()[1][0]
     for index, trace in enumerate(chosen.values()):
         _violins(ax, trace, metric, index, len(chosen))
-    scales.scale(ax, metric, both=True)
+    metrics.scale(ax, metric, both=True)
     style.layer_axis(ax, chosen.values())
     style.grid(ax)
-    ax.set_ylabel(scales.METRICS[metric].name)
+    ax.set_ylabel(metrics.METRICS[metric].name)
     without = [Line2D([], [], linestyle="none", label=f"without the {sink_words(sink)}")] if first else []
     style.legend(ax, [*_keys(list(chosen)), *without])
     about = {"metric": metric, "sink": sink, **of_traces(chosen)}
@@ -106,7 +106,7 @@ def _violins(ax: Axes, trace: Trace, metric: str, index: int, count: int) -> Non
     for layer, values in zip(trace.layer_numbers, columns(trace, metric), strict=True):
         if len(values) == 0:
             continue
-        at, logarithm = layer + offset, np.log10(scales.drawn(metric, values))
+        at, logarithm = layer + offset, np.log10(metrics.drawn(metric, values))
         height, density = _density(logarithm)
         low, middle, high = 10 ** np.quantile(logarithm, (0.1, 0.5, 0.9))
         edges = at + left * width * density, at + right * width * density

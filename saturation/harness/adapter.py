@@ -27,7 +27,7 @@ from transformers import PreTrainedModel
 
 from ..patching import Scope, patched
 from ..policies import Policy, SkipRatios, Steps
-from ..policies.ratios import ratios_of
+from ..policies.skip_ratios import ratios_of
 from ..recording import padded
 from ..skipping import Ledger, skip
 

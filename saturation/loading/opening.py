@@ -17,11 +17,11 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTra
 from transformers.utils import logging
 
 from ..anatomy import unwrapped
-from ..trace import located
-from . import bundled, fetching, from_gguf, reshaping
-from .advice import LoadingError, advice
-from .named import MODELS
+from ..atomic import located
+from . import bundled, fetching, gguf_conversion, layer_widths
+from .errors import LoadingError, advice
 from .origin import Origin, full, origin, remember
+from .registry import MODELS
 
 
 def load(
@@ -83,7 +83,7 @@ def load(
         bundled.verify(Path(place.source))
     model: Any
     if place.gguf is not None:
-        model, tokenizer, found = from_gguf.opened(place.gguf, dtype=dtype, device_map=device_map)
+        model, tokenizer, found = gguf_conversion.opened(place.gguf, dtype=dtype, device_map=device_map)
     else:
         shared: dict[str, Any] = {
             "revision": revision,
@@ -105,7 +105,7 @@ def load(
         except (OSError, ValueError, SafetensorError) as error:
             raise LoadingError(_unread(place, error)) from error
         model, found = loaded
-        found = reshaping.reshaped(model, place.source, found)
+        found = layer_widths.reshaped(model, place.source, found)
     _all_there(place.name, found)
     if device_map is None:
         model.to(device=device)
@@ -170,7 +170,7 @@ def config_of(name: str | Path) -> Any:
     place = _place(name)
     try:
         config: Any = (
-            AutoConfig.from_pretrained(place.source) if place.gguf is None else from_gguf.config_of(place.gguf)
+            AutoConfig.from_pretrained(place.source) if place.gguf is None else gguf_conversion.config_of(place.gguf)
         )
     except LoadingError:
         raise

@@ -11,8 +11,8 @@ from weakref import WeakKeyDictionary
 from transformers import PreTrainedModel
 
 from ..anatomy import unwrapped
-from ..trace import located
-from .named import MODELS
+from ..atomic import located
+from .registry import MODELS
 
 BUNDLED = "demo"
 _ON_HUB = re.compile(r"\w[\w.-]*/\w[\w.-]*")

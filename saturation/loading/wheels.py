@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 
-from .advice import LoadingError
-from .named import Named, Package
+from .errors import LoadingError
+from .registry import Named, Package
 
 _CHUNK = 1 << 22
 _UNREACHED = ("NewConnectionError", "NameResolutionError", "ProxyError", "Timeout", "Max retries", "Connection aborted")

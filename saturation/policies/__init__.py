@@ -7,22 +7,22 @@ run (`saturation.skip`) and `replay` of a recorded trace alike. Nothing here nee
 from __future__ import annotations
 
 from .actions import Action
-from .ahead import AheadOfPass, BehindLayer
-from .arrays import Arrays
 from .baselines import RandomFFN, StaticFFN
-from .cold import cold_regions
+from .cold_regions import cold_regions
+from .decided_ahead import AheadOfPass, BehindLayer
 from .ffnskip import FFNSkip
+from .fitted_arrays import Arrays
 from .layers import EarlyExit, RandomLayers, SkipDecode, StaticAttention, StaticLayers, UnifiedLayers
 from .narrow import Narrow
-from .ratios import SkipRatios, skip_ratios
+from .policy import ATTENTION, BEFORE, BEHIND, CONFIDENCE, DISTANCE, FFN, LAYERWISE, SINK, Policy, Steps, previous_token
 from .replaying import Replay, replay
-from .routed import RoutedFFN
-from .rule import ATTENTION, BEFORE, BEHIND, CONFIDENCE, DISTANCE, FFN, LAYERWISE, SINK, Policy, Steps, previous_token
-from .saving import from_json, load, save
-from .spelled import from_words, is_worded
-from .standing import LowRank, Scale
-from .thresholds import replay_thresholds
-from .tokens import TokenFFN
+from .router import RoutedFFN
+from .serialization import from_json, load, save
+from .skip_ratios import SkipRatios, skip_ratios
+from .spec import from_words, is_worded
+from .stand_ins import LowRank, Scale
+from .threshold_curve import replay_thresholds
+from .token_table import TokenFFN
 
 __all__ = [
     "ATTENTION",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import ClassVar
 
-from .arrays import Arrays
+from .fitted_arrays import Arrays
 
 ACTIONS: dict[str, type[Action]] = {}  # every action by its name
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from .fixed import Drawn, Fixed
+from .token_independent import Drawn, Fixed
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,10 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from ..trace import Trace
-from .cold import cold_regions
-from .critical import cosines, threshold_for
+from .cold_regions import cold_regions
+from .critical_thresholds import cosines, threshold_for
+from .policy import SINK, Policy, Steps, always, dense
 from .replaying import replay
-from .rule import SINK, Policy, Steps, always, dense
 
 _LOG = logging.getLogger(__name__)
 _FAR = 0.05  # of a target ratio, above which it is said that it was missed

@@ -8,7 +8,7 @@ from numbers import Real
 import numpy as np
 
 from .actions import Action
-from .arrays import Arrays
+from .fitted_arrays import Arrays
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..trace import Trace
-from .ahead import BehindLayer
-from .ratios import SkipRatios, skip_ratios
-from .rule import BEFORE, CONFIDENCE, Policy, Steps
+from .decided_ahead import BehindLayer
+from .policy import BEFORE, CONFIDENCE, Policy, Steps
+from .skip_ratios import SkipRatios, skip_ratios
 
 
 @dataclass(frozen=True, eq=False)

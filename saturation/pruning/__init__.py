@@ -1,14 +1,14 @@
 """Remove weights for good: one by one (magnitude, Wanda, SparseGPT), N of every M, or whole neurons."""
 
 from ..anatomy import Matrix, find_matrices
-from .choosing import Pattern
+from .masks import Pattern
 from .moments import Moments
+from .neuron_order import narrow
 from .neurons import SCORES
-from .ordering import narrow
 from .pruning import Statistics, gather, prune
 from .report import Report
 from .settings import METHODS, UPDATES
-from .standing import stand_in
+from .stand_ins import stand_in
 
 __all__ = [
     "METHODS",

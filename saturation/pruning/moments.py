@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ..anatomy import Matrix, UnsupportedModel, given
 from ..patching import Hooks
-from .walking import Walk
+from .layerwise import Walk
 
 
 @dataclass(eq=False)

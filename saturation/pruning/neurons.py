@@ -16,9 +16,9 @@ from ..anatomy import FeedForward, first, given, input_device
 from ..patching import Hooks
 from ..progress import bar
 from ..recording import padded
-from .choosing import Pattern
+from .layerwise import few_logits
+from .masks import Pattern
 from .moments import finest
-from .walking import few_logits
 
 _LOG = logging.getLogger(__name__)
 

@@ -12,13 +12,13 @@ from transformers import PreTrainedModel
 
 from ..anatomy import Matrix, find_matrices
 from ..patching import ensured
-from .given import before, opened, ours, shown, told
+from .inputs import before, opened, ours, shown, told
+from .layerwise import Walk
 from .moments import Moments, gathered
-from .narrowing import Neurons, narrow
+from .prune_neurons import Neurons, narrow
 from .report import Report, packed
 from .settings import METHODS, Settings
 from .unstructured import Pruned, pruned
-from .walking import Walk
 
 _LOG = logging.getLogger(__name__)
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..anatomy import Matrix
-from .choosing import Pattern
+from .masks import Pattern
 
 METHODS = {
     "magnitude": "the smallest weights go",

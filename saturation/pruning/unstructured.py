@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from ..anatomy import Matrix
-from .choosing import magnitude, wanda
+from .masks import magnitude, wanda
 from .moments import Moments
 from .settings import Settings
-from .solving import least_squares, sparsegpt
+from .weight_updates import least_squares, sparsegpt
 
 
 class Pruned(NamedTuple):

@@ -1,9 +1,9 @@
 """Scores of a run, one row per example, and what can be said of many rows."""
 
-from .comparing import against
-from .drifting import drift
+from .dense_comparison import against
+from .drift_from_dense import drift
 from .evaluating import JUDGED, evaluate, rated
-from .judging import Judge
+from .judge_endpoint import Judge
 from .likelihood import losses, losses_by_length, mean_loss, rise
 from .matching import normalise
 from .summarising import compare, summarise

@@ -12,12 +12,12 @@ from transformers import PreTrainedModel
 
 from ..policies import Policy
 from ..tasks import Example, Task
-from .answering import written
-from .comparing import against
-from .conversing import at_turn, conversed, histories, transcript, uses_chat
-from .counting import COUNTS
-from .judging import judged
+from .answers import written
+from .conversations import at_turn, conversed, histories, transcript, uses_chat
+from .dense_comparison import against
+from .judge_endpoint import judged
 from .likelihood import losses, losses_by_length
+from .skip_counts import COUNTS
 
 JUDGED = ("conversation", "summary")  # scores of tasks that a judge rates; the others have exact answers
 

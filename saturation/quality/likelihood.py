@@ -16,9 +16,9 @@ from ..progress import bar
 from ..recording import Text, encode, padded
 from ..recording import context as context_of
 from ..skipping import skip
-from .answering import by_length
-from .counting import counted
+from .answers import by_length
 from .intervals import ratio_interval
+from .skip_counts import counted
 
 
 class Window(NamedTuple):

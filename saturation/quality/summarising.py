@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from .counting import RATIOS
 from .intervals import ratio_interval, share_interval
+from .skip_counts import RATIOS
 
 SHARES = ("correct", "correct_norm", "wrong", "collapsed")  # each example is one or it is not
 SCORES = (

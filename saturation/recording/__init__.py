@@ -1,12 +1,12 @@
 """Watch a forward pass and change nothing: `record` texts, or `watch` whatever the caller runs."""
 
 from .assembling import called, described, end_ids, tokens_of
-from .decoding import greedy, padded, steps
-from .rows import Rows, not_run
-from .stream import Stream, by_name
-from .streaming import streams
-from .summing import ends
+from .decode_loop import greedy, padded, steps
+from .measures import ends
+from .residual_stream import streams
 from .texts import Text, context, encode, record
+from .token_rows import Rows, not_run
+from .token_stream import Stream, by_name
 from .watching import Recorder, listeners, watch
 
 __all__ = [

@@ -18,8 +18,8 @@ from transformers import PreTrainedModel
 from ..anatomy import Block, unwrapped
 from ..similarity import distance_and_growth
 from ..trace import Trace
-from .pieces import CUT, Pieces
-from .rows import Rows, token_ids
+from .text_pieces import CUT, Pieces
+from .token_rows import Rows, token_ids
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,7 +14,7 @@ from ..anatomy import input_device, unwrapped
 from ..progress import bar
 from ..trace import Trace
 from .assembling import end_ids
-from .decoding import greedy, padded, steps
+from .decode_loop import greedy, padded, steps
 from .watching import watch
 
 _HALF = re.compile("[\ud800-\udfff]")  # surrogates: two of them make a character in UTF-16, and none in Python

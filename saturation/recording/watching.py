@@ -18,8 +18,8 @@ from ..anatomy import Block, find_blocks, first, recomputing, running, wrappers
 from ..patching import Hooks, Scope, alone, ensured, patched, uncompiled
 from ..trace import Trace
 from .assembling import Part, assemble, on_host
-from .stream import Stream, by_name
-from .summing import Pass, ends, numbers
+from .measures import Pass, ends, numbers
+from .token_stream import Stream, by_name
 
 EXTRAS = ("attention", "block", "naive", "magnitude")
 LARGE = 1 << 16  # elements of one activation above which it is summed at once, not kept to the end of the pass

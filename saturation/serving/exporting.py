@@ -9,8 +9,8 @@ from typing import Any
 from transformers import PreTrainedModel
 
 from ..policies import Policy
-from . import deci, gguf_file
-from .choice import layers_of
+from . import decilm, gguf_deci
+from .removable import layers_of
 
 
 @dataclass(frozen=True)
@@ -87,12 +87,12 @@ def export(
     if isinstance(model, str | Path):
         if out.suffix != ".gguf":
             raise ValueError(f"expected a name that ends in .gguf for what a GGUF file becomes, got {str(out)!r}")
-        before, after = gguf_file.write(Path(model), layers, out)
+        before, after = gguf_deci.write(Path(model), layers, out)
         return Exported(out, layers, before, after, f"llama-server -m {out}")
     if not out.name or out.suffix == ".gguf":
         raise ValueError(
             f"expected a folder for a model of transformers, got {str(out)!r}; name one, or give the path of a GGUF "
             "file in the model's place (llama.cpp's convert_hf_to_gguf.py makes one of a folder)"
         )
-    before, after = deci.write(model, layers, out, tokenizer)
+    before, after = decilm.write(model, layers, out, tokenizer)
     return Exported(out, layers, before, after, f"vllm serve {out} --trust-remote-code")

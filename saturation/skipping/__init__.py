@@ -1,9 +1,9 @@
 """Run forward passes with feed-forward blocks left out, and put everything back."""
 
 from ..patching import free
-from .entering import skip
+from .context import skip
 from .ledger import Ledger
 from .session import suited
-from .standing import refuse_parallel, unit
+from .stand_ins import refuse_parallel, unit
 
 __all__ = ["Ledger", "free", "refuse_parallel", "skip", "suited", "unit"]

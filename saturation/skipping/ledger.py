@@ -14,7 +14,7 @@ from transformers import PreTrainedModel
 from ..anatomy import Attention, Block, Reading, stored, weights
 from ..policies import Policy, SkipRatios, Steps, skip_ratios
 from ..recording import Rows, tokens_of
-from .instead import NOTHING, Cost, cost
+from .replacement import NOTHING, Cost, cost
 
 
 class Ledger:

@@ -15,12 +15,13 @@ from ..anatomy import Attention, Block, Reading, collapsed, find_blocks, find_re
 from ..patching import Hooks, Scope
 from ..policies import CONFIDENCE, LAYERWISE, BehindLayer, Narrow, Policy
 from ..recording import Recorder, Rows, Stream, by_name, called, listeners, not_run
-from .attending import Attending
-from .before import Before
-from .copying import copies
-from .instead import Instead
+from .attention import Attending
+from .causal import Before
 from .ledger import Ledger
-from .partly import (
+from .narrow_copies import copies
+from .replacement import Instead
+from .stand_ins import stand_ins
+from .token_subset import (
     Places,
     Sums,
     block_sums,
@@ -32,7 +33,6 @@ from .partly import (
     tokens_at,
     without_residual,
 )
-from .standing import stand_ins
 
 
 class Session:

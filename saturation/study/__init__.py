@@ -1,8 +1,8 @@
 """Which calibration data keeps what: sources x formats x methods x seeds, pruned or skipping, judged on tasks."""
 
+from .cell_recipes import METHODS, SKIPPING, Recipe, recipes
 from .comparing import overlaps, ranking, rises
 from .findings import contrast, findings
-from .recipes import METHODS, SKIPPING, Recipe, recipes
 from .studying import masks, study
 
 __all__ = [

@@ -10,7 +10,7 @@ from scipy import stats
 
 from ..pruning.report import Packed, gone
 from ..quality.intervals import ratio_interval
-from .recipes import DENSE
+from .cell_recipes import DENSE
 
 BY = ("source", "format", "shots", "method", "sparsity", "budget", "policy")
 SCORES = {"nll": "loss, nats a token", "correct": "share right"}

@@ -15,15 +15,15 @@ import pandas as pd
 from transformers import PreTrainedModel
 
 from .. import calibration, pruning
+from ..atomic import located, writing
 from ..calibration import GENERATED, Sample, open_source
 from ..policies import Policy
 from ..progress import bar
-from ..sweeps import keys
+from ..sweeps import cell_keys
 from ..sweeps.cells import distinct, kept, read
 from ..tasks import Task
-from ..trace import located, writing
 from . import scoring
-from .recipes import DENSE, SKIPPING, Recipe, fitted
+from .cell_recipes import DENSE, SKIPPING, Recipe, fitted
 
 _LOG = logging.getLogger(__name__)
 
@@ -136,11 +136,11 @@ class _Study:
     batch_size: int
 
     def __post_init__(self) -> None:
-        tokens = keys.tokens(self.tokenizer)
-        self.weights = keys.fingerprint(self.model)
-        code = keys.code(pruning, calibration, scoring)
-        self.common = [self.weights, keys.place(self.model), tokens, code, f"{self.accuracy}"]
-        self.written = [tokens, keys.code(calibration)]  # what decides the texts of a source
+        tokens = cell_keys.tokens(self.tokenizer)
+        self.weights = cell_keys.fingerprint(self.model)
+        code = cell_keys.code(pruning, calibration, scoring)
+        self.common = [self.weights, cell_keys.place(self.model), tokens, code, f"{self.accuracy}"]
+        self.written = [tokens, cell_keys.code(calibration)]  # what decides the texts of a source
 
     def drawn(self, recipes: Sequence[Recipe]) -> list[tuple[Recipe, Sample]]:
         """All calibration texts, before anything is pruned."""
@@ -163,7 +163,7 @@ class _Study:
         how = {name: value for name, value in asdict(recipe).items() if name not in ("source", "method", "sparsity")}
         if source.name != GENERATED:
             return calibration.draw(self.model, self.tokenizer, source, **how)
-        key = keys.digest(*self.written, self.weights, repr(sorted(how.items(), key=str)))
+        key = cell_keys.digest(*self.written, self.weights, repr(sorted(how.items(), key=str)))
         path = self.out / f"{key}.texts.json"
         if not path.exists():
             calibration.draw(self.model, self.tokenizer, source, **how).save(path)
@@ -172,10 +172,10 @@ class _Study:
     def cells(self, recipe: Recipe, sample: Sample | None) -> Iterator[pd.DataFrame]:
         """The rows of a recipe on every task, with and without the policies."""
         told = [recipe.method, str(recipe.sparsity), repr(sorted(self.options.items()))]
-        key = keys.digest(*self.common, *told, sample.digest if sample else "")
+        key = cell_keys.digest(*self.common, *told, sample.digest if sample else "")
         policies: dict[str, Policy | None] = {"": None, **({} if recipe.method in SKIPPING else self.policies)}
         cells = [
-            _Cell(name, policy, task, keys.cell(task, policy, key))
+            _Cell(name, policy, task, cell_keys.cell(task, policy, key))
             for task in self.tasks
             for name, policy in policies.items()
         ]

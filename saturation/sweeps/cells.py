@@ -11,10 +11,10 @@ from typing import NamedTuple, Protocol
 import pandas as pd
 from pyarrow import ArrowException
 
+from ..atomic import writing
 from ..policies import Policy
 from ..tasks import Task
-from ..trace import writing
-from . import keys
+from . import cell_keys
 
 _LOG = logging.getLogger(__name__)
 
@@ -55,7 +55,7 @@ def cells_of(
     for task in tasks:
         for name, policy in policies.items():
             for drawn, seed in _seeded(policy, seeds):
-                yield Cell(name, drawn, task, seed, keys.cell(task, drawn, *common))
+                yield Cell(name, drawn, task, seed, cell_keys.cell(task, drawn, *common))
 
 
 def _seeded(policy: Policy | None, seeds: Sequence[int]) -> Iterator[tuple[Policy | None, int | None]]:

@@ -16,12 +16,12 @@ from transformers import PreTrainedModel
 
 from .. import quality
 from ..anatomy import find_blocks, running
+from ..atomic import located
 from ..policies import Policy
 from ..progress import bar
 from ..skipping import suited
 from ..tasks import Example, Task
-from ..trace import located
-from . import keys
+from . import cell_keys
 from .cells import Cell, cells_of, distinct, kept, read, write
 
 _LOG = logging.getLogger(__name__)
@@ -61,7 +61,7 @@ def sweep(
     judge
         As for `quality.evaluate`. What it could not rate is marked, and asked again when the sweep is repeated.
         Ratings of different judges are never mixed, as far as they differ in code, settings or what they read by
-        name (`sweeps.judges.told`); what a client, a model or a service does is not seen: give such a judge an `out`
+        name (`judge_keys.told`); what a client, a model or a service does is not seen: give such a judge an `out`
         of its own.
     chat, stride
         As for `quality.evaluate`.
@@ -88,7 +88,13 @@ def sweep(
     """
     named = _named(policies)
     _check(model, named, tasks, seeds)  # runs a pass, in which compressed weights are unpacked
-    common = [keys.fingerprint(model), keys.place(model), keys.tokens(tokenizer), keys.code(), f"{chat} {stride}"]
+    common = [
+        cell_keys.fingerprint(model),
+        cell_keys.place(model),
+        cell_keys.tokens(tokenizer),
+        cell_keys.code(),
+        f"{chat} {stride}",
+    ]
     cells = list(cells_of(dict(named), tasks, seeds, common))
     run = _Sweep(model, tokenizer, cells, _folder(out), judge, {"chat": chat, "stride": stride}, batch_size, progress)
     done = [run.last_file(cell).exists() for cell in cells]
@@ -137,7 +143,7 @@ class _Sweep:
 
     @cached_property
     def _judge_key(self) -> str:
-        return keys.of_judge(self.judge)[:12] if self.judge else ""
+        return cell_keys.of_judge(self.judge)[:12] if self.judge else ""
 
     def _file(self, cell: Cell, stage: str = "") -> Path:
         return self.out / ".".join(filter(None, (cell.key, stage, "parquet")))

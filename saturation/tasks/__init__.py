@@ -1,11 +1,11 @@
 """Prompts with references: the bundled tasks, anybody's JSON lines, published sets as they are distributed, the hub."""
 
-from .calibration_sets import HUB
-from .from_hub import hub
-from .hubsets import HubSet
-from .lines import read
+from .bundled_tasks import bundled, names
+from .calibration_presets import HUB
+from .hub_datasets import hub
+from .hub_presets import HubSet
+from .json_lines import read
 from .published import PUBLISHED, published
-from .shelf import bundled, names
 from .task import SCORES, Example, Task, number
 
 __all__ = [

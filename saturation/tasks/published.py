@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .files import filled, text_of
 from .task import Example, Task, number
+from .text_files import filled, text_of
 
 Fields = dict[str, Any]  # the fields that a template may use, with those of `Example`
 

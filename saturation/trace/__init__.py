@@ -1,29 +1,25 @@
 """What was measured: one row per token, one column per layer, frozen, and kept in one Parquet file.
 
-`measured` is the Trace, `harm` what leaving single blocks out did to the same tokens and `ranking` how far the one
-predicts the other; `frozen` is what both are, `checks` what they ask of their parts, `parquet` their file, `files`
-how any file is written whole. Nothing here needs torch.
+`trace` holds the Trace, `harm` what leaving out single blocks did to the same tokens, `correlation` how far the one
+predicts the other. `measurement` is what both are, `validation` what they require of their parts, `parquet` their file.
+Nothing here needs torch.
 """
 
 from __future__ import annotations
 
-from .checks import GROUPS, OPTIONAL, PHASES, TOKEN_COLUMNS, Phase
-from .files import located, writing, writing_together
-from .harm import Harm
-from .measured import Trace
-from .ranking import PREDICTORS, rank_correlations
+from warnings import warn
 
-__all__ = [
-    "GROUPS",
-    "OPTIONAL",
-    "PHASES",
-    "PREDICTORS",
-    "TOKEN_COLUMNS",
-    "Harm",
-    "Phase",
-    "Trace",
-    "located",
-    "rank_correlations",
-    "writing",
-    "writing_together",
-]
+from .. import atomic
+from .correlation import PREDICTORS, rank_correlations
+from .harm import Harm
+from .trace import Trace
+from .validation import GROUPS, OPTIONAL, PHASES, TOKEN_COLUMNS, Phase
+
+__all__ = ["GROUPS", "OPTIONAL", "PHASES", "PREDICTORS", "TOKEN_COLUMNS", "Harm", "Phase", "Trace", "rank_correlations"]
+
+
+def __getattr__(name: str) -> object:
+    if name in ("located", "writing", "writing_together"):
+        warn(f"saturation.trace.{name} is now saturation.atomic.{name}", DeprecationWarning, stacklevel=2)
+        return getattr(atomic, name)
+    raise AttributeError(f"saturation.trace has no attribute {name!r}; it has {', '.join(__all__)}")

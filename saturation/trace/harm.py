@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from . import checks, parquet
-from .frozen import Frozen
-from .measured import Trace
+from . import parquet, validation
+from .measurement import Frozen
+from .trace import Trace
 
 _SAME = ("sequence", "position", "token_id")  # what two rows of the same token have in common
 _GROUPS = ("kl", "attention_kl")
@@ -56,7 +56,7 @@ class Harm(Frozen):
     def __post_init__(self) -> None:
         shape = self._open("kl")
         for name, array in self.groups.items():
-            self._set(**{name: checks.frozen(name, array, shape)})
+            self._set(**{name: validation.frozen(name, array, shape)})
             self._check(name)
 
     def _check(self, name: str) -> None:

@@ -17,9 +17,9 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from .checks import TOKEN_COLUMNS
-from .files import located, writing
-from .frozen import Frozen
+from ..atomic import located, writing
+from .measurement import Frozen
+from .validation import TOKEN_COLUMNS
 
 _ROWS = 65_536  # tokens written at a time: 8 MiB for each kind of number at 32 layers
 _TOKENS = pa.schema(

@@ -12,8 +12,8 @@ import pandas as pd
 
 from ..policies import Policy
 from ..quality.intervals import ratio_interval, share_interval
-from .guarantee import examples_needed, passing
-from .reading import DENSE, has_bytes, held_out, kept_back, losses, other, shares
+from .learn_then_test import examples_needed, passing
+from .losses import DENSE, has_bytes, held_out, kept_back, losses, other, shares
 
 _LOG = logging.getLogger(__name__)
 _ORDER = 0.25  # share of the examples that the order of the tests is drawn up on

@@ -3,9 +3,10 @@
 `SaturationExplorer` shows every layer and token of a trace, however long, and what a rule would skip there. What it
 draws in the browser lies in `canvas`, plain JavaScript that is sent along; nothing is fetched from elsewhere.
 
-`ThresholdTuner` puts a policy under the hand: `controls` stand for it, `predicting` says at once what it would skip,
-`worker` runs the newest state in the background, `running` writes and scores it, `screen` and `tuner_view` show it,
-`pareto` plots the `states` visited; `session`, `scripts` and `keeping` are what leaves it. No button runs the model.
+`ThresholdTuner` puts the settings of a policy on sliders. In `tuner`, `controls` hold the policy, `prediction` says at
+once what it would skip, `background` runs the newest state on a thread (`worker`), `state_run` writes and scores its
+text, `display` and `view` show it, and `pareto` plots the `states` that were visited. `session`, `script` and `exports`
+write files. No button runs the model.
 """
 
 from __future__ import annotations
@@ -14,8 +15,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .explorer import SaturationExplorer as SaturationExplorer
-    from .tuner import ThresholdTuner as ThresholdTuner
+    from .explorer.explorer import SaturationExplorer as SaturationExplorer
+    from .tuner.tuner import ThresholdTuner as ThresholdTuner
 
 _HOMES = {"SaturationExplorer": "explorer", "ThresholdTuner": "tuner"}
 

@@ -16,7 +16,7 @@ from saturation.loading import load
 from saturation.policies import FFNSkip, RandomFFN, replay
 from saturation.recording import record
 from saturation.trace import Trace
-from saturation.widgets import SaturationExplorer, logarithm
+from saturation.widgets import SaturationExplorer, log_scale
 
 LAYERS = 8
 TRACE = traces.trace(sequences=4, length=50, prefill=10, layers=LAYERS, also=("attention_distance",))
@@ -112,7 +112,7 @@ def test_dragging_the_threshold_counts_in_the_browser_and_tells_the_kernel_at_re
     shown.drag((box["x"] + box["width"] * 0.33, middle), (box["x"] + box["width"] * 0.45, middle))
     told = shown.rested()
     assert told["limit"] == pytest.approx(-2.7, abs=0.2)
-    wanted = replay(replace(RULE, threshold=logarithm.cosine(told["limit"])), TRACE).ratios
+    wanted = replay(replace(RULE, threshold=log_scale.cosine(told["limit"])), TRACE).ratios
     assert told["predicted"] == pytest.approx(wanted._asdict())
     after = shown.page.locator(".sx-ratios").inner_text()
     assert after != before

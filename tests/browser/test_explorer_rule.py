@@ -12,9 +12,9 @@ from playwright.sync_api import Browser, Page
 
 from benchmarks.page import open_page
 from saturation.policies import FFNSkip, RandomFFN, StaticFFN, replay
-from saturation.policies.critical import cosines, critical
+from saturation.policies.critical_thresholds import cosines, critical
 from saturation.trace import Trace
-from saturation.widgets import SaturationExplorer, logarithm
+from saturation.widgets import SaturationExplorer, log_scale
 
 LAYERS = 9
 TRAITS = "limit limits _exact sink cold_start cold_end warmup warmup_on horizon prefill causal".split()
@@ -119,9 +119,9 @@ def test_the_critical_distances_are_those_of_python(shown: tuple[Page, Trace]) -
 
 def test_a_slider_place_is_the_same_cosine_in_both_languages(shown: tuple[Page, Trace]) -> None:
     page, _ = shown
-    places = [*np.arange(-600, 31) / 100, *np.random.default_rng(0).uniform(-9, logarithm.MOST, 2000), -16.0]
+    places = [*np.arange(-600, 31) / 100, *np.random.default_rng(0).uniform(-9, log_scale.MOST, 2000), -16.0]
     found = page.evaluate("places => places.map((place) => module.cosineOf(place))", list(map(float, places)))
-    assert found == [logarithm.cosine(place) for place in places]
+    assert found == [log_scale.cosine(place) for place in places]
 
 
 @pytest.mark.parametrize("policy", [RandomFFN(0.3, seed=4), StaticFFN((2, 5))], ids=repr)

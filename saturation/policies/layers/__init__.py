@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from .attention import StaticAttention
-from .drawn import RandomLayers
-from .exiting import EarlyExit
+from .early_exit import EarlyExit
+from .random import RandomLayers
 from .skipdecode import SkipDecode
 from .static import StaticLayers
 from .unified import UnifiedLayers

@@ -8,9 +8,9 @@ from typing import ClassVar
 import numpy as np
 
 from ...trace import Trace
-from ..fixed import Fixed
-from ..rule import ATTENTION
-from .whole import Beside, distances
+from ..policy import ATTENTION
+from ..token_independent import Fixed
+from .layer_policy import Beside, distances
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..rule import Steps, always
-from .whole import Whole
+from ..policy import Steps, always
+from .layer_policy import Whole
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ from typing import ClassVar
 import numpy as np
 
 from ...trace import Trace
-from ..fixed import Fixed
-from .whole import Whole, distances
+from ..token_independent import Fixed
+from .layer_policy import Whole, distances
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ import { meansOf, once, rowsOf } from "./traces.js";
 
 const FLOOR = 2 ** -24; // half a float32 step below a cosine of 1: a smaller distance is drawn here
 
-// The names of saturation.figures.scales, and the kind of axis: "cosine" holds distances, labelled with 1 - distance.
+// The names of saturation.figures.metrics, and the kind of axis: "cosine" holds distances, labelled with 1 - distance.
 export const METRICS = {
   distance: { name: "cos(h, h + FFN)", axis: "cosine" },
   growth: { name: "ρ = |FFN| / |h|", axis: "log" },

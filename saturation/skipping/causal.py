@@ -1,0 +1,84 @@
+"""Decisions of a causal policy: it reads the distances of the token before, which are known when a pass begins.
+
+So the whole mask of a decode step stands before its first layer. What the pass measures stays on the device, and comes
+over in one copy when the next pass begins. In given text, whose tokens follow each other inside one pass, such a
+policy is asked layer by layer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from ..policies import Policy, previous_token
+from ..recording import Rows
+from .token_subset import Sums, distances
+
+
+class Foreseen(NamedTuple):
+    """What is known of a pass before it runs: what is skipped, bool [token, layer], and layers to be measured."""
+
+    skipped: np.ndarray
+    needs: set[int]
+
+
+class Before:
+    """The distances of the last token of each sequence, by layer, as far as a causal policy may read them."""
+
+    def __init__(self, policy: Policy, layers: Sequence[int]) -> None:
+        self._policy, self._layers = policy, layers
+        self._last: dict[int, dict[int, Any]] = {layer: {} for layer in layers}  # sequence -> distance
+        self._measuring: dict[int, tuple[np.ndarray, Sums]] = {}  # of the pass under way: mask and sums, by layer
+        self._foreseen = False  # whether the pass under way was
+        self._ended: tuple[Rows, dict[int, tuple[np.ndarray, Sums]]] | None = None
+
+    def foresee(self, rows: Rows, state: Any, layers: int) -> Foreseen | None:
+        """The decisions of a pass; None where its tokens must wait for each other."""
+        self._bring()
+        self._measuring, self._foreseen = {}, False
+        if not rows.stepped and self._policy.eligible(rows.steps).any():
+            return None
+        found = Foreseen(np.zeros((len(rows), layers), dtype=bool), set())
+        for layer in self._layers:
+            found.skipped[:, layer] = self._policy.skips(state, layer)
+            if self._policy.needs(state, layer):
+                found.needs.add(layer)
+            last = self._last[layer]
+            before = [last.get(number, np.nan) for number in rows.sequence.tolist()]
+            state = self._policy.step(state, layer, np.array(before, dtype=np.float32))
+        self._foreseen = True
+        return found
+
+    def measured(self, layer: int, mask: np.ndarray, abcp: Sums) -> None:
+        """Keep a layer's sums until the next pass begins."""
+        self._measuring[layer] = mask, abcp
+
+    def moved_on(self, layer: int, rows: Rows, distance: np.ndarray) -> np.ndarray:
+        """The distances of the tokens before, of those of a pass under way, [token]."""
+        return previous_token(distance, rows.sequence, self._last[layer])
+
+    def end(self, rows: Rows) -> None:
+        """A pass has ended."""
+        if self._foreseen:
+            self._ended = rows, self._measuring
+
+    def _bring(self) -> None:
+        """Take what the pass before measured from the device."""
+        if self._ended is None:
+            return
+        (rows, measured), self._ended = self._ended, None
+        found = {layer: distances(abcp) for layer, (_, abcp) in measured.items() if not torch.is_tensor(abcp)}
+        if far := {layer: abcp for layer, (_, abcp) in measured.items() if torch.is_tensor(abcp)}:
+            device = next(iter(far.values())).device
+            joined = torch.stack([abcp.to(device) for abcp in far.values()], dim=1)  # [4, layer, token]
+            found.update(zip(far, distances(joined), strict=True))
+        for layer in self._layers:
+            distance = found.get(layer)
+            if distance is None:
+                distance = np.full(len(rows), np.nan, dtype=np.float32)
+            else:
+                distance[measured[layer][0]] = np.nan
+            previous_token(distance, rows.sequence, self._last[layer])

@@ -1,0 +1,83 @@
+"""Copies of a block's most important neurons, which a narrow block runs: the model's own weights stay untouched."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from ..anatomy import FeedForward, feedforwards, find_matrices, narrowed
+from ..policies import Narrow
+from .replacement import Cost, Instead, cost
+
+_INSTEAD = "give the policy no action, so that it skips whole blocks, or what saturation.stand_in gives"
+
+
+@dataclass(frozen=True, eq=False)
+class Copy(Instead):
+    """Some neurons of one block.
+
+    Attributes
+    ----------
+    narrow
+        Modules that have those neurons alone.
+    """
+
+    narrow: FeedForward
+
+    def output(self, x: Tensor) -> Tensor:
+        """What the narrow block gives for x [..., hidden]."""
+        return self.narrow.output(x)
+
+    def cost(self, model: PreTrainedModel) -> Cost:
+        """What one token costs here."""
+        return cost(model, self.narrow.block.modules)
+
+
+def copies(model: PreTrainedModel, action: Narrow, layers: Iterable[int]) -> dict[int, Instead]:
+    """The copies that some layers of a model run; none for a layer in which nothing is left to run or to add.
+
+    Raises
+    ------
+    UnsupportedModel
+        Where its blocks are no sums over neurons.
+    ValueError
+        Where the action is of blocks with other numbers of neurons.
+    MemoryError
+        Where they do not fit.
+    """
+    blocks = feedforwards(model, find_matrices(model, instead=_INSTEAD), instead=_INSTEAD)
+    made: dict[int, Instead] = {}
+    layers = [layer for layer in layers if action.mean or len(action.kept(layer))]
+    needed = sum(blocks[layer].bytes * len(action.kept(layer)) for layer in layers)
+    for layer in layers:
+        try:
+            made[layer] = _copy(model, blocks[layer], action, layer)
+        except RuntimeError as error:  # torch.OutOfMemoryError is one
+            if "memory" not in str(error):
+                raise
+            raise MemoryError(
+                f"expected room for {needed / 1e6:,.0f} MB beside the model, a copy of the neurons that narrow blocks "
+                f"run, but there was none at layer {layer}; take a smaller width, or let fewer layers be narrowed"
+            ) from error
+    return made
+
+
+def _copy(model: PreTrainedModel, one: FeedForward, action: Narrow, layer: int) -> Copy:
+    if (ours := len(action.arrays[f"order {layer}"])) != one.width:
+        raise ValueError(
+            f"expected {one.width} neurons in layer {layer} of {type(model).__name__}, got an action with {ours}; "
+            "measure them on this model with saturation.narrow"
+        )
+    down = one.down.weight
+    kept = torch.from_numpy(action.kept(layer)).to(down.device, torch.long)
+    mean = action.dropped_mean(layer)
+    bias = None if mean is None else down.float() @ torch.from_numpy(mean).to(down.device, torch.float32)
+    if len(kept):
+        return Copy(narrowed(one, kept, bias))
+    mute = narrowed(one, kept.new_zeros(1), bias)  # not every family can run a matrix without rows
+    mute.down.weight.zero_()
+    return Copy(mute)

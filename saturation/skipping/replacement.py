@@ -1,0 +1,76 @@
+"""What runs in place of a block, and what it costs."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
+
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from ..anatomy import Block, stored, weights
+from .token_subset import like
+
+
+class Cost(NamedTuple):
+    """What one token costs a block.
+
+    Attributes
+    ----------
+    bytes
+        Of weights that it reads, as stored.
+    products
+        Multiplications of a weight with a number; a FLOP count is twice that.
+    """
+
+    bytes: float
+    products: float
+
+
+NOTHING = Cost(0.0, 0.0)
+
+
+class Instead(ABC):
+    """Stands in a block's place for the tokens that a policy would skip."""
+
+    @abstractmethod
+    def output(self, x: Tensor) -> Tensor:
+        """What is added in place of the block's output, for x [..., hidden]; of as many numbers."""
+
+    @abstractmethod
+    def cost(self, model: PreTrainedModel) -> Cost:
+        """What one token costs here."""
+
+    def __call__(self, block: Block, x: Tensor) -> Any:
+        """What it gives for all of x [..., hidden], in the form that the layer expects."""
+        return block.giving(x, self.output(x).reshape(x.shape))
+
+    def add(self, delta: Tensor, x: Tensor, tokens: Tensor) -> None:
+        """Put what it gives for some tokens of the flattened [batch * width] at their places, zero before, in delta."""
+        hidden = x.shape[-1]
+        found = self.output(like(x.reshape(-1, hidden)[tokens], x)).reshape(-1, hidden)
+        delta.view(-1, hidden)[tokens] = found.to(delta.dtype)
+
+
+def cost(model: PreTrainedModel, modules: Iterable[nn.Module]) -> Cost:
+    """What one token costs some modules: of stacked experts as many count as it is sent to."""
+    modules = list(modules)
+    config = model.config.get_text_config()
+    given = (getattr(config, name, None) for name in ("num_experts_per_tok", "moe_topk", "moe_top_k", "top_k_experts"))
+    chosen = next((number for number in given if isinstance(number, int)), 0)
+
+    def share(tensor: Tensor) -> float:
+        return min(1, chosen / len(tensor)) if chosen and tensor.ndim == 3 else 1  # [expert, out, in]
+
+    read = sum(stored(tensor) * share(tensor) for module in modules for tensor in weights(module))
+    parts = {part for module in modules for part in module.modules()}
+    return Cost(read, sum(_products(part, share) for part in parts))
+
+
+def _products(part: nn.Module, share: Callable[[Tensor], float]) -> float:
+    """Multiplications of the matrices that a module holds itself; a packed one counts as what it stands for."""
+    across: Any = getattr(part, "in_features", None), getattr(part, "out_features", None)
+    if all(isinstance(size, int) for size in across):
+        return across[0] * across[1]
+    return sum(tensor.numel() * share(tensor) for tensor in part.parameters(recurse=False) if tensor.ndim > 1)

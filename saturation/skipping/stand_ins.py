@@ -1,0 +1,118 @@
+"""Stand-ins at work: a constant, a multiple of the residual stream, or a linear map of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from ..anatomy import Block, input_device, stored, weights
+from ..policies import LowRank, Scale
+from .replacement import Cost, Instead
+
+
+@dataclass(frozen=True, eq=False)
+class Mapped(Instead):
+    """A linear map of the scaled stream; of rank 0 a constant.
+
+    Attributes
+    ----------
+    constant, left, right
+        [hidden], [hidden, rank] and [rank, hidden].
+    """
+
+    constant: Tensor
+    left: Tensor
+    right: Tensor
+
+    def output(self, x: Tensor) -> Tensor:
+        """What is added for x [..., hidden]."""
+        if not self.left.shape[1]:
+            return self.constant.expand(x.shape).clone()  # a layer may add to it in place
+        u = unit(x).to(self.right.dtype).reshape(-1, x.shape[-1])  # [token, hidden]
+        return torch.addmm(self.constant, u @ self.right.T, self.left.T)
+
+    def cost(self, model: PreTrainedModel) -> Cost:
+        """What one token costs here."""
+        return Cost(sum(map(stored, (self.constant, self.left, self.right))), self.left.numel() + self.right.numel())
+
+
+@dataclass(frozen=True, eq=False)
+class Scaled(Instead):
+    """A multiple of the stream.
+
+    Attributes
+    ----------
+    factor
+        Of the stream, for what is added to it.
+    """
+
+    factor: float
+
+    def output(self, x: Tensor) -> Tensor:
+        """What is added for x [..., hidden]."""
+        return x * self.factor
+
+    def cost(self, model: PreTrainedModel) -> Cost:
+        """What one token costs here: a number, that each of the stream's is multiplied with."""
+        return Cost(torch.finfo(model.dtype).bits / 8, model.config.get_text_config().hidden_size)
+
+
+def unit(x: Tensor) -> Tensor:
+    """The stream x [..., hidden] at a root mean square of 1, as norms scale it."""
+    precise = x if x.dtype == torch.float64 else x.float()
+    return (precise * torch.rsqrt(precise.square().mean(-1, keepdim=True) + 1e-12)).to(x.dtype)
+
+
+def stand_ins(
+    model: PreTrainedModel, blocks: Sequence[Block], action: LowRank | Scale, layers: Iterable[int]
+) -> dict[int, Instead]:
+    """What stands in for the blocks of some layers.
+
+    Raises
+    ------
+    ValueError
+        Where the action is of streams of another length, or scales a stream that the block does not read.
+    MemoryError
+        Where it does not fit.
+    """
+    made: dict[int, Instead] = {}
+    for layer in layers:
+        try:
+            made[layer] = _made(model, blocks[layer], action, layer)
+        except RuntimeError as error:  # torch.OutOfMemoryError is one
+            if "memory" not in str(error):
+                raise
+            raise MemoryError(
+                f"expected room for what stands in for {len(list(layers))} blocks, but there was none at layer "
+                f"{layer}; take a smaller rank, or let fewer layers be skipped"
+            ) from error
+    return made
+
+
+def _made(model: PreTrainedModel, block: Block, action: LowRank | Scale, layer: int) -> Instead:
+    if isinstance(action, Scale):
+        refuse_parallel(model, block)
+        return Scaled((float(action.arrays[f"scale {layer}"][0]) - 1) / block.multiplier)
+    parts = action.map(layer)
+    if (ours := len(parts[0])) != (hidden := model.config.get_text_config().hidden_size):
+        raise ValueError(
+            f"expected stand-ins for a stream of {hidden} numbers in layer {layer} of {type(model).__name__}, got some "
+            f"of {ours}; fit them on this model with saturation.stand_in"
+        )
+    devices = (one.device for module in block.modules for one in weights(module) if not one.is_meta)
+    device = next(devices, input_device(model))  # offloaded weights are nowhere until they run
+    return Mapped(*(torch.tensor(part, device=device, dtype=model.dtype) for part in parts))
+
+
+def refuse_parallel(model: PreTrainedModel, block: Block) -> None:
+    """Raise ValueError where a block runs beside attention: the stream that it is added to is not known to it."""
+    if block.parallel:
+        raise ValueError(
+            f"expected blocks that read the stream they are added to, but in layer {block.number} of "
+            f"{type(model).__name__} attention and FFN run side by side, so that there is none to scale; take "
+            "saturation.stand_in(by='mean') or by='map'"
+        )

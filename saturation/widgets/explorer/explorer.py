@@ -1,0 +1,296 @@
+"""A trace as a canvas of layers and tokens, thresholded in the browser while a slider moves."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any
+
+import anywidget
+import numpy as np
+import pandas as pd
+import traitlets
+
+from ...policies import SINK, FFNSkip, Policy, SkipRatios, StaticFFN, Steps, replay, skip_ratios
+from ...policies.ffnskip import Threshold
+from ...trace import Trace
+from ...trace.validation import GROUPS
+from .. import assets, log_scale, static_image
+from . import payload
+from .first_policy import WARMUP, first_rule
+
+_OPTIONS = (  # of FFNSkip, and traits
+    *("sink", "cold_start", "cold_end", "warmup", "warmup_on"),
+    *("horizon", "prefill", "causal"),
+)
+
+
+class SaturationExplorer(anywidget.AnyWidget):
+    """Every layer and token of a trace, with what a rule would skip, in a canvas that stays fluid on long traces.
+
+    The numbers go to the browser once. There the rule is applied anew whenever a control moves, without asking
+    the kernel. Wheel, drag and keys zoom and pan; dragging with shift selects tokens; beside the canvas stand the means
+    of each layer, under it the text.
+
+    Parameters
+    ----------
+    trace
+        With tokens, and with all layers of its model.
+    policy
+        What to show as skipped; None fits FFN-SkipLLM to a tenth of the FFNs where the trace allows, else shows it
+        with its threshold still to be set. A rule of FFN-SkipLLM sets the controls; what any other policy skips is
+        computed here and sent along.
+    traits
+        Of the attributes below, by name.
+
+    Attributes
+    ----------
+    limit : float or None
+        log10(1 - threshold); None never skips. Four digits of 10**limit count (`logarithm.cosine`).
+    limits : list of float or None
+        The same for each layer, None where there is no probe; empty where `limit` holds for all.
+    sink, cold_start, cold_end, warmup, warmup_on, horizon, prefill, causal
+        As for `FFNSkip`. The means of each layer are those past the sink; those of the sink are drawn apart.
+    metric : str
+        Which of the trace's numbers is drawn.
+    phase : "all", "prefill" or "decode"
+        Which tokens are drawn.
+    selection : (int, int) or None
+        Rows of the trace, the second excluded.
+    view : (int, int)
+        Rows of the trace that the canvas shows, the second excluded.
+    mask : bytes or None
+        What a policy that the browser does not know skips: `numpy.packbits` of bool [token, layer]. Set by `policy`.
+    height : int
+        Of the canvas, in CSS pixels.
+    controls : bool
+        Whether the rule's controls stand above the canvas; False leaves them to widgets linked with the traits.
+    predicted : dict
+        "nominal", "decode" and "total" skip ratio as the browser counted them; empty where none is attached
+        (`ratios` asks Python).
+
+    Raises
+    ------
+    TypeError
+        For anything but a Trace.
+    ValueError
+        For a trace without tokens or with some of its model's layers, and for a policy that does not fit it.
+    """
+
+    limit = traitlets.Float(None, allow_none=True, max=log_scale.MOST).tag(sync=True)
+    limits = traitlets.List(traitlets.Float(allow_none=True, max=log_scale.MOST)).tag(sync=True)
+    sink = traitlets.Int(SINK, min=0).tag(sync=True)
+    cold_start = traitlets.Int(0, min=0).tag(sync=True)
+    cold_end = traitlets.Int(0, min=0).tag(sync=True)
+    warmup = traitlets.Int(WARMUP, min=0).tag(sync=True)
+    warmup_on = traitlets.Enum(("generated", "position"), "generated").tag(sync=True)
+    horizon = traitlets.Int(None, min=1, allow_none=True).tag(sync=True)
+    prefill = traitlets.Bool(False).tag(sync=True)
+    causal = traitlets.Bool(False).tag(sync=True)
+    metric = traitlets.Enum(GROUPS, "distance").tag(sync=True)
+    phase = traitlets.Enum(("all", "prefill", "decode"), "all").tag(sync=True)
+    selection = traitlets.Tuple(traitlets.Int(), traitlets.Int(), default_value=None, allow_none=True).tag(sync=True)
+    view = traitlets.Tuple(traitlets.Int(), traitlets.Int()).tag(sync=True)
+    mask = traitlets.Bytes(None, allow_none=True).tag(sync=True)
+    predicted = traitlets.Dict().tag(sync=True)
+    height = traitlets.Int(320, min=120).tag(sync=True)
+    controls = traitlets.Bool(True).tag(sync=True)
+    _data = traitlets.Dict(read_only=True).tag(sync=True)
+    _exact = traitlets.List(traitlets.List(), read_only=True).tag(sync=True)  # [limit, cosine]: what four digits miss
+    _label = traitlets.Unicode(read_only=True).tag(sync=True)  # of the policy behind the mask
+
+    _esm = assets.module(*assets.EXPLORER)
+    _css = assets.style()
+
+    def __init__(self, trace: Trace, *, policy: Policy | None = None, **traits: Any) -> None:
+        self._trace = payload.checked(trace)
+        self._rule = FFNSkip(None)  # holds what no trait does
+        self._other: Policy | None = None  # what the mask was made by
+        super().__init__(**{"view": (0, len(trace)), **traits})
+        self._put(_data=payload.of(trace))
+        if policy is None and not traits.keys() & {"limit", "limits", "mask", *_OPTIONS}:
+            policy = first_rule(trace)
+        if policy is not None:
+            self.policy = policy
+
+    def __repr__(self) -> str:
+        return f"<SaturationExplorer of {self._trace!r}>"
+
+    def _repr_mimebundle_(self, **options: Any) -> tuple[dict, dict] | None:
+        """The live view; and a picture for pages that show a notebook without a kernel."""
+        bundle = super()._repr_mimebundle_(**options)
+        if bundle is not None and (picture := static_image.picture(self)):
+            bundle[0]["image/png"] = picture
+        return bundle
+
+    @property
+    def trace(self) -> Trace:
+        """What is shown."""
+        return self._trace
+
+    @property
+    def policy(self) -> Policy:
+        """What decides which blocks are shown as skipped, built from the traits."""
+        if self._other is not None:
+            return self._other
+        return replace(self._rule, threshold=self._threshold(), **{name: getattr(self, name) for name in _OPTIONS})
+
+    @policy.setter
+    def policy(self, policy: Policy) -> None:
+        policy.check(self._trace.layers)
+        if isinstance(policy, FFNSkip):
+            self._set_rule(policy)
+        else:
+            self._set_mask(policy)
+
+    def show(self, trace: Trace) -> None:
+        """Show another trace in the same canvas, under the same rule.
+
+        Raises
+        ------
+        TypeError, ValueError
+            As for a new explorer; the trace that was shown stays.
+        """
+        payload.checked(trace)
+        policy = self.policy
+        policy.check(trace.layers)
+        self._trace = trace
+        metric = self.metric if self.metric in trace.groups else "distance"
+        self._put(_data=payload.of(trace), view=(0, len(trace)), selection=None, metric=metric, mask=None)
+        self.policy = policy
+
+    def ratios(self) -> SkipRatios:
+        """The predicted skip ratios, by replaying the policy on the trace."""
+        if self.mask is not None and self._other is None:
+            every = StaticFFN(layers=tuple(range(self._trace.layers)))
+            return skip_ratios(self.skipped, Steps.of(self._trace), every, self._trace.layers)
+        return replay(self.policy, self._trace).ratios
+
+    @property
+    def skipped(self) -> np.ndarray:
+        """The blocks that the policy would skip, bool [token, layer]."""
+        if self.mask is None:
+            return replay(self.policy, self._trace).skipped
+        shape = self._trace.distance.shape
+        return np.unpackbits(np.frombuffer(self.mask, np.uint8), count=shape[0] * shape[1]).reshape(shape).astype(bool)
+
+    @property
+    def profile(self) -> pd.DataFrame:
+        """Means over the selected tokens of the phase shown, or over those in view where none are selected.
+
+        The attention sink is left out: of tokens past it are these means.
+
+        Returns
+        -------
+        DataFrame
+            A row per layer: `similarity` (mean cosine), `growth` (mean |FFN| / |h|) over the blocks that ran, and
+            `skipped`, the share that the policy would skip.
+        """
+        rows = self._rows(self.selection or self.view)
+        rows = rows[self._trace.tokens["position"].to_numpy()[rows] >= self.sink]
+        distance = pd.DataFrame(self._trace.distance[rows]).mean()  # [layer]
+        growth = pd.DataFrame(self._trace.growth[rows]).mean()
+        layer = pd.Index(self._trace.layer_numbers, name="layer")
+        means = {"similarity": 1 - distance, "growth": growth, "skipped": pd.DataFrame(self.skipped[rows]).mean()}
+        return pd.DataFrame({name: mean.to_numpy(np.float64) for name, mean in means.items()}, index=layer)
+
+    def _rows(self, span: tuple[int, int]) -> np.ndarray:
+        """Rows of a span that the phase shows, int [row]."""
+        decoding = self._trace.decoding[slice(*span)]
+        shown = np.ones(len(decoding), bool) if self.phase == "all" else decoding == (self.phase == "decode")
+        return span[0] + np.flatnonzero(shown)
+
+    def _threshold(self) -> Threshold:
+        return tuple(map(self._cosine, self.limits)) if self.limits else self._cosine(self.limit)
+
+    def _cosine(self, limit: float | None) -> float | None:
+        if limit is None:
+            return None
+        exact = (cosine for place, cosine in self._exact if log_scale.same(place, limit))
+        return next(exact, log_scale.cosine(limit))
+
+    def stand_at(self, policy: FFNSkip, place: float) -> None:
+        """Set a rule of one threshold, `limit` at the place of a slider that stands for it."""
+        self._set_rule(policy, place=place)
+
+    def follow(self, **traits: Any) -> None:
+        """Set traits to what a link in the browser has set there; they are not sent back under a hand that moves."""
+        with self._lock_property(**traits):
+            self._put(**traits)
+
+    def set_state(self, sync_data: dict[str, Any]) -> None:
+        """Take what the browser sent; of cold regions that cross under a hand, the last ones that fit stay."""
+        try:
+            super().set_state(sync_data)
+        except traitlets.TraitError:
+            for name, value in sync_data.items():
+                with suppress(traitlets.TraitError):
+                    super().set_state({name: value})
+
+    def _set_rule(self, policy: FFNSkip, *, place: float | None = None) -> None:
+        each = isinstance(policy.threshold, tuple)
+        given = policy.threshold if isinstance(policy.threshold, tuple) else (policy.threshold,)
+        limits = [place if one is None or place is not None else log_scale.limit(one) for one in given]
+        pairs = [(limit, one) for limit, one in zip(limits, given, strict=True) if limit is not None]
+        exact = [[limit, one] for limit, one in pairs if log_scale.cosine(limit) != one]
+        chosen: dict[str, Any] = {"limits": limits} if each else {"limits": [], "limit": limits[0]}
+        self._put(mask=None, _exact=exact, **chosen, **{name: getattr(policy, name) for name in _OPTIONS})
+        self._rule = policy
+
+    def _set_mask(self, policy: Policy) -> None:
+        replayed = replay(policy, self._trace)
+        shares = {name: float(share) for name, share in replayed.ratios._asdict().items()}
+        self._put(mask=np.packbits(replayed.skipped).tobytes(), predicted=shares, sink=policy.sink)
+        self._other = policy
+        self._put(_label=policy.describe())
+
+    def _put(self, **traits: Any) -> None:
+        """Set traits in one message to the browser."""
+        with self.hold_sync(), self.hold_trait_notifications():
+            for name, value in traits.items():
+                self.set_trait(name, value)
+
+    @traitlets.observe("mask")
+    def _masked(self, change: Any) -> None:
+        self._other = None  # `_set_mask` puts its policy there afterwards
+        self._put(_label="")
+
+    @traitlets.validate("limits", "cold_start", "cold_end")
+    def _fits(self, proposal: Any) -> Any:
+        asked = {name: getattr(self, name) for name in ("limits", "cold_start", "cold_end")}
+        asked[proposal["trait"].name] = proposal["value"]
+        threshold = tuple(asked.pop("limits")) or None
+        try:
+            replace(FFNSkip(None), threshold=threshold and (None,) * len(threshold), **asked).check(self._trace.layers)
+        except ValueError as error:
+            raise traitlets.TraitError(str(error)) from error
+        return proposal["value"]
+
+    @traitlets.validate("metric")
+    def _recorded(self, proposal: Any) -> str:
+        if proposal["value"] not in self._trace.groups:
+            raise traitlets.TraitError(
+                f"expected a metric that this trace has, {', '.join(self._trace.groups)}, got {proposal['value']!r}; "
+                f"record it anew with {proposal['value']} among `also`"
+            )
+        return proposal["value"]
+
+    @traitlets.validate("view", "selection")
+    def _there(self, proposal: Any) -> tuple[int, int] | None:
+        span = proposal["value"]
+        if span is not None and not 0 <= span[0] < span[1] <= len(self._trace):
+            raise traitlets.TraitError(
+                f"expected {proposal['trait'].name} as two rising rows from 0 to {len(self._trace)}, got {span}; the "
+                "second is the first row that is left out"
+            )
+        return span
+
+    @traitlets.validate("mask")
+    def _packed(self, proposal: Any) -> bytes | None:
+        count = self._trace.distance.size
+        if proposal["value"] is not None and len(proposal["value"]) != -(-count // 8):
+            raise traitlets.TraitError(
+                f"expected a mask of {-(-count // 8)} bytes, a bit for each of {count} blocks, got "
+                f"{len(proposal['value'])}; numpy.packbits of bool [token, layer] makes one"
+            )
+        return proposal["value"]

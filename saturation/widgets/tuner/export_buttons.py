@@ -1,0 +1,87 @@
+"""The buttons under a tuner: each writes a file or shows a script, and says what it did or why it could not."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ...atomic import located
+
+_ENDINGS = (".policy.json", ".session.json", ".json", ".pdf", ".svg", ".png")  # that a button gives a file anyway
+_DRAWN = {"Pareto": "pareto", "text": "text", "both": "both"}
+
+
+class Buttons:
+    """Connects the buttons of a `ThresholdTuner`'s view; files go where its path field says."""
+
+    def __init__(self, tuner: Any) -> None:
+        self.tuner, self.view = tuner, tuner.view
+        self.view.copy.observe(lambda change: self.view.show_code(self.view.copy.text), "pressed")
+        self.view.keep_policy.on_click(self._said("saving ...", self.save_policy))
+        self.view.keep_session.on_click(self._said("saving ...", self.save_session))
+        self.view.export.on_click(self._said("exporting ...", self.export))
+        view = self.view
+        for field in (view.prompt, view.path, view.what, view.form, view.venue, view.width):
+            field.observe(lambda change: view.say(""), "value")
+
+    def _said(self, begun: str, act: Callable[[], str]) -> Callable[[Any], None]:
+        """The act, told under the buttons when it begins and with its outcome.
+
+        It runs where it was clicked, since matplotlib draws in one thread at a time; it never waits for the model.
+        """
+
+        def clicked(button: Any) -> None:
+            self.view.say(begun)
+            try:
+                self.view.say(act())
+            except (OSError, ValueError, RuntimeError) as error:
+                self.view.say(str(error))
+
+        return clicked
+
+    def save_policy(self) -> str:
+        """Write the controls' policy as JSON."""
+        return self.tuner.kept.save_policy(self.tuner.policy, self._path("policy.json"))
+
+    def save_session(self) -> str:
+        """Write every state visited as JSON."""
+        path = self._path("session.json")
+        self.tuner.save_session(path)
+        count = len(self.tuner.results)
+        return f"saved {count} states in {path}; ThresholdTuner(model, tokenizer, session={str(path)!r})"
+
+    def export(self) -> str:
+        """Write what `ThresholdTuner.figure` draws, at a venue's width."""
+        view, what = self.view, _DRAWN[self.view.what.value]
+        with self.tuner._screen.lock:  # what is drawn, said and laid beside is of one moment
+            figure, table = self.tuner.figure(what), self.tuner.table()
+            drawn = self._drawn(what, len(table))
+        options = {"data": None if what == "text" else table, "venue": view.venue.value, "width": view.width.value}
+        return f"{self.tuner.kept.export(figure, self._path(view.form.value), **options)}: {drawn}"
+
+    def _drawn(self, what: str, count: int) -> str:
+        """What stands on a figure, in words."""
+        shown = self.tuner.result
+        assert shown is not None
+        missing = self.tuner.stale or shown.state not in self.tuner.results
+        plot = f"the {count} states measured{', not yet that of the controls' if missing else ''}"
+        text = f"the text of {shown.state.describe()} after prompt {self.view.prompt.value + 1}"
+        return {"pareto": plot, "text": text, "both": f"{plot}, and {text}"}[what]
+
+    def _path(self, suffix: str) -> Path:
+        """The full path of a file of the name in the path field; its folder is made."""
+        given = self.view.path.value.strip() or "tuner"
+        place = located(given).absolute()
+        if given.endswith(("/", os.sep)) or place.name == ".." or place.is_dir():
+            raise ValueError(
+                f"expected a folder and a name in it, such as out/tuner, got the folder {place}; add a name"
+            )
+        try:
+            place.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            reason = f"{error.strerror or error}; name another place"
+            raise type(error)(f"cannot write into the folder {place.parent}: {reason}") from error
+        ending = next((one for one in _ENDINGS if place.name.lower().endswith(one) and len(place.name) > len(one)), "")
+        return place.with_name(f"{place.name[: len(place.name) - len(ending)]}.{suffix}")

@@ -1,0 +1,130 @@
+"""What leaves a tuner: tables, figures, scripts and files, and which model they are of."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from matplotlib.figure import Figure
+from transformers import PreTrainedModel
+
+from ... import figures
+from ...anatomy import unwrapped
+from ...atomic import writing
+from ...figures import style
+from ...loading import origin
+from ...policies import Policy
+from ...recording import called
+from ...sweeps import cell_keys
+from .passage_trace import passes
+from .script import Model, source
+from .session import Session
+from .states import DENSE, Asked, Result, State
+from .view import label
+
+_WRAP = 40  # tokens of a text in the figure of both
+
+
+class Keeping:
+    """Writes what a tuner of one model found.
+
+    Attributes
+    ----------
+    name, revision, dtype
+        Of the model, as a Trace has them.
+    """
+
+    def __init__(self, model: PreTrainedModel, tokenizer: Any) -> None:
+        self._model, self._tokenizer = unwrapped(model), tokenizer
+        self._origin = origin(self._model)  # asked now: a tuner that was closed holds its model weakly
+        self._read = ("", "")  # a sample of the weights, and their fingerprint
+        self.name = called(self._model)
+        self.revision: str | None = getattr(self._model.config, "_commit_hash", None)
+        self.dtype = str(next(model.parameters()).dtype).removeprefix("torch.")
+
+    def identity(self) -> dict[str, Any]:
+        """What tells this model from others; every byte of its weights is read, again where they have changed."""
+        self._look()
+        return {"name": self.name, "revision": self.revision, "dtype": self.dtype, "fingerprint": self._read[1]}
+
+    def _look(self) -> None:
+        """Read the tokenizer, and the weights unless they are as they were."""
+        self._words = cell_keys.tokens(self._tokenizer)
+        if (now := cell_keys.sample(self._model)) != self._read[0]:
+            self._read = now, cell_keys.fingerprint(self._model)
+
+    def load(self, path: str | Path) -> Session:
+        """A session of this model; ValueError for one of another."""
+        session = Session.load(path)
+        session.check(self.name, self.identity, path)
+        return session
+
+    def script(self, state: State, asked: Asked, *, anew: bool = True) -> str:
+        """The Python script of a state, for the model as it is now; or, while a hand moves, as it was last seen."""
+        if anew or not self._read[1]:
+            self._look()
+        return source(state, asked, self._model_of())
+
+    def _model_of(self) -> Model:
+        device, usual = self._model.device.type, "cuda" if torch.cuda.is_available() else "cpu"
+        where: dict[str, Any] = {"dtype": self.dtype, "revision": self.revision}
+        where["device"] = device if device != usual else None
+        return Model(self.name, self._origin, weights=self._read[1], words=self._words, **where)
+
+    def table(self, results: Sequence[Result]) -> pd.DataFrame:
+        """A row for each state, in the order of the visits."""
+        rows = []
+        for result in results:
+            score = result.ordinate
+            row: dict[str, Any] = {"policy": result.state.describe(), "rule": result.state.rule}
+            row |= {"predicted": result.predicted.decode, "ratio": result.actual.decode}
+            row |= {"score": score.name, "n": score.n, "value": score.mean}
+            row |= {"low": score.low, "high": score.high, "agreement": result.agreement.mean}
+            row |= {"collapsed": result.collapsed, "tokens_per_second": result.speed, "ideal": result.ideal}
+            rows.append(row)
+        return pd.DataFrame(rows)
+
+    def figure(self, what: str, results: Sequence[Result], shown: Result, prompt: int, layers: int) -> Figure:
+        """The plot of all states ("pareto"), the text of one ("text"), or "both"; no model runs for it."""
+        if what == "text":
+            return self._text(shown, prompt, layers)
+        if what == "pareto":
+            return self._pareto(results)
+        figure, (above, below) = style.new(2, height=4.4)
+        self._pareto(results, ax=above)
+        self._text(shown, prompt, layers, ax=below)
+        return figure
+
+    def _pareto(self, results: Sequence[Result], **where: Any) -> Figure:
+        table = self.table(results)
+        if all(result.state.rule == DENSE for result in results):
+            raise ValueError("nothing to draw: only the dense model has been measured; move a control and wait")
+        return figures.tradeoff(table, x="ratio", y="value", ylabel=label(results[0].ordinate), **where)
+
+    def _text(self, shown: Result, prompt: int, layers: int, **where: Any) -> Figure:
+        """The text as it stands on the screen, with the blocks that were skipped to write each token."""
+        about: dict[str, Any] = {"model": self.name, "revision": self.revision, "dtype": self.dtype}
+        about["provenance"] = {"policy": shown.state.json or None}
+        trace = passes(shown.passages[prompt], layers, sequence=prompt, **about)
+        stop = min(_WRAP, len(trace)) if where else len(trace)
+        figure = figures.skipped(trace, stop=stop, **where)
+        number = f"the first {stop} of {len(trace)} tokens" if stop < len(trace) else "tokens"
+        (where.get("ax") or figure.axes[-1]).set_xlabel(f"{number} written after prompt {prompt + 1}")
+        return figure
+
+    def save_policy(self, policy: Policy | None, path: Path) -> str:
+        """Write a policy that `policies.from_json` reads; what to tell."""
+        if policy is None:
+            raise ValueError("expected a policy to save, got the dense model; choose another in the menu")
+        with writing(path, "the policy") as part:
+            part.write_text(policy.to_json(), encoding="utf-8")
+        return f"saved {policy.describe()} in {path}; saturation.policies.from_json reads it"
+
+    def export(self, figure: Figure, path: Path, **options: Any) -> str:
+        """Write a figure at a venue's width, its numbers beside it, as `figures.save` does; what to tell."""
+        about = {"model": self.name, "revision": self.revision, "dtype": self.dtype}
+        written = figures.save(figure, path, about=about, **options)
+        return f"exported {path}, with {', '.join(file.name for file in written[1:])} beside it"

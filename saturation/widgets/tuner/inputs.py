@@ -1,0 +1,95 @@
+"""What a tuner starts from: prompts, a trace of the model, and a first policy."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import replace
+
+from transformers import PreTrainedModel
+
+from ...anatomy import find_blocks
+from ...policies import FFNSkip, cold_regions
+from ...policies.policy import dense
+from ...quality.conversations import transcript
+from ...recording import record
+from ...recording.texts import listed
+from ...tasks import Example, Task
+from ...trace import Trace
+from ..prediction import Predictor
+from .session import Session
+from .state_run import Bench
+from .states import Asked
+
+
+def asked_of(
+    prompts: Task | str | Sequence[str] | None,
+    room: int | None,
+    shown: int,
+    examples: int,
+    chat: bool,
+    session: Session | None,
+) -> Asked:
+    """What the tuner is asked, or the session's where nothing is named."""
+    if prompts is None:
+        if session is None:
+            raise ValueError("expected a task or prompts to tune on, got none; name some, or a session")
+        return session.asked
+    if isinstance(prompts, Task):
+        task = prompts.head(examples)
+        texts = tuple(_opening(example, task, chat) for example in task.head(shown))
+        own = task.max_new_tokens if task.score != "text" else 48
+        asked = Asked(texts, task, own if room is None else room, chat)
+    else:
+        texts = (prompts,) if isinstance(prompts, str) else tuple(prompts)
+        asked = Asked(texts[:shown], None, 48 if room is None else room, chat)
+    if not asked.prompts:
+        raise ValueError("expected at least one prompt to tune on, got none; name a text, several, or a task")
+    listed(asked.prompts)
+    if asked.max_new_tokens < 1:
+        raise ValueError(f"expected max_new_tokens of at least 1, got {asked.max_new_tokens}; the model has to write")
+    if session is not None and session.asked != asked:
+        raise ValueError(
+            "expected the prompts, task and options that the session was saved with, got others; leave them out to "
+            "take the session's"
+        )
+    return asked
+
+
+def _opening(example: Example, task: Task, chat: bool) -> str:
+    """What to continue: the prompt as `quality.evaluate` asks it, or the first dozen words of a text that it reads."""
+    if task.score == "conversation" and not chat:
+        return transcript(example, ())
+    return example.prompt or " ".join(example.text.split()[:12])
+
+
+def recorded(bench: Bench) -> Trace:
+    """What the dense model does with the prompts."""
+    asked = bench.asked
+    return record(bench.model, bench.tokenizer, asked.prompts, max_new_tokens=asked.max_new_tokens, chat=asked.chat)
+
+
+def checked(trace: Trace, model: PreTrainedModel, name: str) -> Trace:
+    """The trace, if it is of this model."""
+    if trace.model != name:
+        raise ValueError(
+            f"expected a trace of the model {name!r}, got one of {trace.model!r}; record one, or leave trace= out"
+        )
+    dense(trace)
+    layers = len(find_blocks(model))
+    if trace.layers != layers:
+        raise ValueError(
+            f"expected a trace of all {layers} layers of {name!r}, got one of {trace.layers}; record one of this model"
+        )
+    return trace
+
+
+def first_policy(predictor: Predictor, asked: Asked) -> FFNSkip:
+    """FFN-SkipLLM between the cold regions, a tenth of the FFNs skipped; the paper's warm-up for longer texts."""
+    policy = FFNSkip(0.999, warmup=25 if asked.max_new_tokens > 50 else 0, layers=predictor.trace.layers)
+    with suppress(ValueError):  # no token past the sink: there is nothing to find cold regions on
+        start, end = cold_regions(predictor.trace)
+        policy = replace(policy, cold_start=start, cold_end=end)
+    with suppress(ValueError):  # nothing decoded past the warm-up and the sink: the trace was read, not written
+        return predictor.fitted(policy, ratio=0.1)
+    return policy

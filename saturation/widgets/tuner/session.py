@@ -1,0 +1,130 @@
+"""All states of a tuner as one JSON file, and back."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from ...atomic import located, writing
+from ...policies import SkipRatios, from_json
+from ...tasks import Example, Task
+from .states import Asked, Passage, Result, Score, State
+
+_FORMAT = "saturation.tuner 1"
+
+
+@dataclass(frozen=True)
+class Session:
+    """What is kept of a tuner.
+
+    Attributes
+    ----------
+    model
+        "name", "revision", "dtype" and "fingerprint" (of the weights) of what was measured.
+    asked
+        Prompts and task.
+    results
+        Of every state visited, in order.
+    current
+        Where the controls stood.
+    """
+
+    model: Mapping[str, Any]
+    asked: Asked
+    results: Sequence[Result]
+    current: State
+
+    def save(self, path: str | Path) -> None:
+        """Write one JSON file, whole or not at all; OSError where that cannot be."""
+        content = {
+            "format": _FORMAT,
+            "versions": {name: version(name) for name in ("torch", "transformers")},
+            "model": dict(self.model),
+            "asked": asdict(self.asked),
+            "current": asdict(self.current),
+            "results": [_written(result) for result in self.results],
+        }
+        with writing(path, "the session") as part:
+            part.write_text(json.dumps(content, ensure_ascii=False, indent=1), encoding="utf-8")
+
+    @classmethod
+    def load(cls, path: str | Path) -> Session:
+        """Read what `save` wrote; ValueError for anything else, FileNotFoundError where there is no file."""
+        path = located(path)
+        if not path.is_file():
+            raise FileNotFoundError(f"expected a session that a tuner saved, but there is no file {path}; correct it")
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            if content["format"] != _FORMAT:
+                raise ValueError(f"its format is {content['format']!r}, not {_FORMAT!r}")
+            results = [_read(result) for result in content["results"]]
+            model = {name: content["model"][name] for name in ("name", "revision", "dtype", "fingerprint")}
+            asked = _asked(content["asked"])
+            if any(len(result.passages) != len(asked.prompts) for result in results):
+                raise ValueError(f"it has not a text of each of its {len(asked.prompts)} prompts in every state")
+            return cls(model, asked, results, _state(content["current"]))
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ValueError(
+                f"expected {path} to be a session that a tuner saved, but reading it gave {type(error).__name__}: "
+                f"{error}; save one with the tuner's button"
+            ) from None
+
+    def check(self, name: str, identity: Callable[[], Mapping[str, Any]], path: str | Path) -> None:
+        """Raise ValueError where the session is of another model than the one of this name and identity."""
+        ours = self.model["name"]
+        if ours != name:
+            raise ValueError(
+                f"expected a session of the model {name!r}, but {path} was saved of {ours!r}; load that model, or "
+                "start without the session"
+            )
+        now = identity()
+        for what in ("dtype", "fingerprint"):
+            if self.model[what] != now[what]:
+                raise ValueError(
+                    f"expected a session of this very model, but {path} was saved of {ours!r} with {what} "
+                    f"{self.model[what]}, and this one has {now[what]}; load that one, or start without the session"
+                )
+
+
+def _written(result: Result) -> dict[str, Any]:
+    """A result as JSON knows it; tuples with names keep them."""
+    ratios = {name: getattr(result, name)._asdict() for name in ("predicted", "actual")}
+    return asdict(result) | ratios
+
+
+def _read(given: dict[str, Any]) -> Result:
+    quality = given["quality"]
+    read: dict[str, Any] = {
+        "state": _state(given["state"]),
+        "passages": tuple(_passage(one) for one in given["passages"]),
+        "predicted": SkipRatios(**given["predicted"]),
+        "actual": SkipRatios(**given["actual"]),
+        "agreement": Score(**given["agreement"]),
+        "divergence": tuple(given["divergence"]),
+        "quality": None if quality is None else Score(**quality),
+    }
+    return Result(**(given | read))
+
+
+def _state(given: dict[str, Any]) -> State:
+    return State.of(from_json(given["json"]) if given["json"] else None)
+
+
+def _passage(given: dict[str, Any]) -> Passage:
+    return Passage(tuple(given["ids"]), tuple(given["pieces"]), tuple(map(tuple, given["skipped"])))
+
+
+def _asked(given: dict[str, Any]) -> Asked:
+    task = given["task"]
+    if task is not None:
+        task = Task(**(task | {"examples": tuple(_example(one) for one in task["examples"])}))
+    return Asked(**(given | {"prompts": tuple(given["prompts"]), "task": task}))
+
+
+def _example(given: dict[str, Any]) -> Example:
+    read: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in given.items()}
+    return Example(**read)

@@ -1,0 +1,194 @@
+"""One state of a tuner on a model: text after each prompt, token by token, then the task's score."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field, replace
+from math import isnan
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from transformers import PreTrainedModel
+
+from ...generation import Runs, generate
+from ...policies import Policy, RandomFFN, SkipRatios
+from ...quality import evaluate, summarise
+from ...recording.text_pieces import Pieces
+from ...skipping import Ledger, free, skip
+from ...tasks import Task
+from ..worker import model_lock
+from .passage_diff import agreed, collapsed, divergence
+from .states import Asked, Passage, Result, Score, State
+
+_EVERY = 0.1  # seconds between two pictures of a text that is being written
+TOGETHER = 8  # examples scored between two looks at Cancel
+
+
+class Written(NamedTuple):
+    """Passages of all prompts with what they cost; no ledger for the dense model."""
+
+    passages: tuple[Passage, ...]
+    ledger: Ledger | None
+    speed: float
+
+
+@dataclass(eq=False)
+class Bench:
+    """A model and what it is asked; every call takes turns with other widgets on the same model."""
+
+    model: PreTrainedModel
+    tokenizer: Any
+    asked: Asked
+
+    def write(
+        self,
+        policy: Policy | None,
+        *,
+        first: int = 0,
+        show: Callable[[int, Passage], None] = lambda prompt, passage: None,
+        stopped: Callable[[], bool] = lambda: False,
+    ) -> Written | None:
+        """Continue every prompt, one at a time, that of number `first` before the others; None where stopped.
+
+        What is drawn at random depends on how many prompts came before, so that those policies keep to the order.
+        """
+        order = list(range(len(self.asked.prompts)))
+        if not isinstance(policy, RandomFFN):
+            order.sort(key=lambda number: number != first)
+        context = skip(self.model, policy) if policy is not None else nullcontext()
+        with self._turn(stopped) as ours, context if ours else nullcontext() as ledger:
+            if not ours:
+                return None
+            stream = _Stream(self.tokenizer, order, ledger, show, stopped)
+            runs = self._generate([self.asked.prompts[number] for number in order], on_token=stream)
+        if not runs.finished:
+            return None
+        found = {
+            number: passage(Pieces(self.tokenizer), ids, ledger, turn)
+            for turn, (number, ids) in enumerate(zip(order, runs.ids, strict=True))
+        }
+        return Written(tuple(found[number] for number in sorted(found)), ledger, runs.tokens_per_second)
+
+    @contextmanager
+    def _turn(self, stopped: Callable[[], bool]) -> Iterator[bool]:
+        """Wait for other widgets, and for whoever skips in the model; False where that was stopped."""
+        lock = model_lock(self.model)
+        while not (locked := lock.acquire(timeout=_EVERY)) and not stopped():
+            pass
+        try:
+            while locked and not stopped() and not free(self.model, _EVERY):
+                pass
+            yield locked and not stopped()
+        finally:
+            if locked:
+                lock.release()
+
+    def score(
+        self,
+        policy: Policy | None,
+        *,
+        show: Callable[[int], None] = lambda done: None,
+        stopped: Callable[[], bool] = lambda: False,
+    ) -> pd.DataFrame | None:
+        """The rows of the task's examples; None where stopped, or without references."""
+        if (task := self.asked.task) is None or not has_references(task):
+            return None
+        tables: list[pd.DataFrame] = []
+        for part in _parts(task):
+            with self._turn(stopped) as ours:
+                if not ours:
+                    return None
+                options: dict[str, Any] = {"chat": self.asked.chat, "batch_size": TOGETHER, "progress": False}
+                tables.append(evaluate(self.model, self.tokenizer, part, policy=policy, **options))
+            show(sum(map(len, tables)))
+        return pd.concat(tables, ignore_index=True)
+
+    def _generate(self, prompts: Sequence[str], **options: Any) -> Runs:
+        room = {"max_new_tokens": self.asked.max_new_tokens, "chat": self.asked.chat}
+        common = {"batch_size": 1, "record": False, "progress": False, **room}
+        return generate(self.model, self.tokenizer, prompts, **(common | options))
+
+
+@dataclass(eq=False)
+class _Stream:
+    """Shows the passage that is being written, a few times a second."""
+
+    tokenizer: Any
+    order: list[int]
+    ledger: Ledger | None
+    show: Callable[[int, Passage], None]
+    stopped: Callable[[], bool]
+    ids: dict[int, list[int]] = field(default_factory=dict)
+    pieces: dict[int, Pieces] = field(default_factory=dict)
+    shown: float = 0.0
+
+    def __call__(self, turn: int, token: int) -> bool:
+        """Take one more token; True stops the run."""
+        own = self.ids.setdefault(turn, [])
+        own.append(token)
+        if time.monotonic() - self.shown > _EVERY and not self.stopped():
+            pieces = self.pieces.setdefault(turn, Pieces(self.tokenizer))
+            self.show(self.order[turn], passage(pieces, own, self.ledger, turn))
+            self.shown = time.monotonic()
+        return self.stopped()
+
+
+def result_of(state: State, written: Written, dense: Sequence[Passage], predicted: SkipRatios) -> Result:
+    """What was written in a state, held against the dense model's passages; its score is still missing."""
+    ledger, passages = written.ledger, written.passages
+    return Result(
+        state,
+        passages,
+        predicted=predicted,
+        actual=ledger.ratios if ledger else SkipRatios(0.0, 0.0, 0.0),
+        speed=written.speed,
+        ideal=ledger.ideal if ledger else 1.0,
+        agreement=agreed(passages, dense),
+        divergence=tuple(divergence(ours, theirs) for ours, theirs in zip(passages, dense, strict=True)),
+        collapsed=sum(map(collapsed, passages)),
+    )
+
+
+def passage(pieces: Pieces, ids: Sequence[int], ledger: Ledger | None, sequence: int) -> Passage:
+    """New tokens with their texts and the layers that the pass which wrote each of them left out."""
+    return Passage(tuple(ids), tuple(pieces.of(ids)), tuple(_left_out(ledger, sequence, len(ids))))
+
+
+def _left_out(ledger: Ledger | None, sequence: int, count: int) -> list[tuple[int, ...]]:
+    """Layers skipped in the passes that wrote the first `count` new tokens; prefill wrote the first of them."""
+    if ledger is None:
+        return [()] * count
+    tokens = ledger.tokens
+    own = tokens["sequence"].to_numpy() == sequence
+    rows, generated = ledger.skipped[own], tokens["generated"].to_numpy()[own]  # [token, layer], [token]
+    writing = rows[max(int((generated == 0).sum()) - 1, 0) :][:count]  # the last of prefill, and the decode steps
+    found = [tuple(np.flatnonzero(row).tolist()) for row in writing]
+    return found + [()] * (count - len(found))  # the pass under way is not in the ledger yet
+
+
+def has_references(task: Task | None) -> bool:
+    """Whether a task can be scored without a judge; a conversation where some turn has a reference reply."""
+    if task is None or task.score != "conversation":
+        return task is not None
+    return any(any(example.replies) for example in task)
+
+
+def primary(task: Task) -> str:
+    """The score of a task that stands for its quality."""
+    return {"summary": "rouge_L", "conversation": "rouge_L", "text": "nll"}.get(task.score, "correct")
+
+
+def quality(table: pd.DataFrame, task: Task) -> Score:
+    """The task's score with its interval, the mean itself where a single example has none."""
+    found = summarise(table)
+    row = found[found["score"] == primary(task)].iloc[0]
+    mean, low, high = (float(row[name]) for name in ("mean", "low", "high"))
+    return Score(primary(task), int(row["n"]), mean, *((mean, mean) if isnan(low) else (low, high)))
+
+
+def _parts(task: Task) -> Iterator[Task]:
+    for first in range(0, len(task), TOGETHER):
+        yield replace(task, examples=task.examples[first : first + TOGETHER])

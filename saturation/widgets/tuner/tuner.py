@@ -1,0 +1,298 @@
+"""Slide a threshold; see what it skips at once, and what it costs when the hand rests."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import ipywidgets as ipw
+import pandas as pd
+from matplotlib.figure import Figure
+from transformers import PreTrainedModel
+
+from ...policies import FFNSkip, Policy, StaticFFN
+from ...tasks import Task
+from ...trace import Trace
+from ..explorer.explorer import SaturationExplorer
+from ..lifecycle import supersede, weakly, within
+from ..log_scale import cosine
+from ..prediction import Predictor
+from ..static_image import Pictured
+from .background import Measuring
+from .controls import PolicyControls
+from .display import Screen
+from .export_buttons import Buttons
+from .exports import Keeping
+from .inputs import asked_of, checked, first_policy, recorded
+from .session import Session
+from .state_run import Bench
+from .states import DENSE, Result, State
+from .view import TunerView
+
+_LINKED = {"threshold": "limit"} | {same: same for same in ("sink", "cold_start", "cold_end", "warmup", "prefill")}
+_REST = 0.2  # seconds without a move after which the hand rests
+
+
+class ThresholdTuner(Pictured, ipw.VBox):
+    """Controls of a policy beside what it skips, writes, costs and saves.
+
+    While a slider moves, the recorded trace shows which blocks would be skipped. When it rests, the model writes on
+    after the prompts in the background, beside the dense text, and is scored. Every state visited is a point of a
+    plot; a click brings it back. Other code may use the model meanwhile and gets the dense one.
+
+    Parameters
+    ----------
+    model, tokenizer
+        As `load` gives them.
+    prompts
+        A task, a text, or several texts; left out, those of the session.
+    trace
+        A dense trace of this model; None records the prompts with `max_new_tokens`.
+    policy
+        Where the controls stand at first; None aims at a tenth of the FFNs.
+    max_new_tokens
+        New tokens per prompt; the task's own number by default, else 48.
+    shown
+        Prompts whose texts are written in every state.
+    examples
+        Examples of the task that quality is scored on.
+    chat
+        True wraps prompts as a user's turn.
+    session
+        A file that *save session* wrote: its states are here again.
+
+    Attributes
+    ----------
+    controls : PolicyControls
+        The controls of the policy; each is an attribute of the tuner too, such as `threshold`.
+    explorer : SaturationExplorer
+        The trace.
+    view : TunerView
+        What results are written to, and the buttons.
+
+    Raises
+    ------
+    ValueError
+        For a trace or a session of another model, no prompts, and as for `generate`.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        tokenizer: Any,
+        prompts: Task | str | Sequence[str] | None = None,
+        *,
+        trace: Trace | None = None,
+        policy: Policy | None = None,
+        max_new_tokens: int | None = None,
+        shown: int = 6,
+        examples: int = 24,
+        chat: bool = False,
+        session: str | Path | None = None,
+    ) -> None:
+        self.kept = Keeping(model, tokenizer)
+        before = None if session is None else self.kept.load(session)
+        asked = asked_of(prompts, max_new_tokens, shown, examples, chat, before)
+        self.bench = Bench(model, tokenizer, asked)
+        self.trace = checked(trace, model, self.kept.name) if trace is not None else recorded(self.bench)
+        self._predictor = Predictor(self.trace)
+        at = policy or (before.current.policy if before else first_policy(self._predictor, asked))
+        self.controls = PolicyControls(self._predictor, at, self._moved)
+        self.explorer = SaturationExplorer(self.trace, policy=StaticFFN(), height=212, controls=False)
+        self.view = TunerView(asked.prompts, str(Path("out") / "tuner"))
+        self._screen = Screen(self.view, asked, self.trace.layers, self.kept.script)
+        self._screen.results.update({one.state: one for one in before.results} if before else {})
+        self._measuring = Measuring(self.bench, self._predictor, self._screen)
+        super().__init__(self.view.arranged(self.controls, self.explorer))
+        self.add_class("st-tuner")
+        self._link()
+        self._turn(delay=0)
+        supersede(self)
+
+    def __repr__(self) -> str:
+        return f"<ThresholdTuner of {self.kept.name!r}: {len(self.results)} states>"
+
+    def __getattr__(self, name: str) -> Any:
+        """The controls are at hand under their own names."""
+        controls = self.__dict__.get("controls")
+        if name.startswith("_") or controls is None or not isinstance(found := vars(controls).get(name), ipw.Widget):
+            raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
+        return found
+
+    # For people and tests --------------------------------------------------------------------------------------
+
+    @property
+    def policy(self) -> Policy | None:
+        """The policy that the controls stand for; setting it moves them."""
+        return self.controls.policy()
+
+    @policy.setter
+    def policy(self, policy: Policy | None) -> None:
+        self.controls.put(policy)
+        self._turn(delay=0)
+
+    @property
+    def results(self) -> dict[State, Result]:
+        """What every state visited gave, in order; the dense model's first."""
+        return self._screen.results
+
+    @property
+    def result(self) -> Result | None:
+        """What is shown; it may be of a state before (`stale`)."""
+        return self._screen.shown
+
+    @property
+    def stale(self) -> bool:
+        """Whether what is shown no longer belongs to the controls."""
+        return self._screen.stale
+
+    def settle(self, timeout: float | None = None) -> bool:
+        """Wait until the background has nothing to do.
+
+        Returns
+        -------
+        bool
+            False if that took longer than so many seconds. True says nothing of a state whose measurement was
+            cancelled, or of controls that stand for no policy: then `stale` is True.
+
+        Raises
+        ------
+        RuntimeError
+            Where the state of the controls could not be measured, from the error that stopped it.
+        """
+        return self._measuring.settle(timeout)
+
+    def close(self) -> None:
+        """Stop the background, take the widget off the page, and let go of model and trace."""
+        if "_links" in vars(self):  # not there where the constructor refused
+            with self._screen.lock:  # nothing is written to a widget that is being closed
+                self._measuring.close()
+            for widget in (*self._links, *list(within(self))[1:]):
+                widget.close()
+            self.bench.model = self.kept._model = weakly(self.bench.model)  # a notebook's Out may hold this tuner
+        super().close()
+
+    def table(self) -> pd.DataFrame:
+        """A row for each state visited: its policy, shares skipped, scores and speed."""
+        return self.kept.table(list(self.results.values()))
+
+    def figure(self, what: str = "both") -> Figure:
+        """A figure of what is shown, for paper and code hosts; no model runs for it.
+
+        Parameters
+        ----------
+        what
+            "pareto", the plot of all states measured so far; "text", the text after the prompt shown, under each token
+            the blocks that were skipped to write it; or "both".
+
+        Raises
+        ------
+        ValueError
+            Before any state has been measured, and for a text that no longer belongs to the controls (`stale`).
+        """
+        if what not in ("pareto", "text", "both"):
+            raise ValueError(f"expected 'pareto', 'text' or 'both', got {what!r}; choose one")
+        with self._screen.lock:
+            results, shown, stale = list(self.results.values()), self.result, self.stale
+        if shown is None or not results:
+            raise ValueError("nothing to draw: no state has been measured yet; wait with settle()")
+        if stale and what != "pareto":
+            raise ValueError(
+                f"expected the text of the controls' state, but what is shown is still of {shown.state.describe()}; "
+                "wait with settle(), move the controls, or go back with restore(tuner.result.state)"
+            )
+        return self.kept.figure(what, results, shown, self.view.prompt.value, self.trace.layers)
+
+    @property
+    def script(self) -> str:
+        """A Python script that makes the state of the controls again."""
+        return self.kept.script(State.of(self.policy), self.bench.asked)
+
+    def save_session(self, path: str | Path) -> None:
+        """Write every state visited as one JSON file, which ``session=`` reads."""
+        now = self._screen.wanted or State(DENSE)
+        Session(self.kept.identity(), self.bench.asked, list(self.results.values()), now).save(path)
+
+    def restore(self, state: State) -> None:
+        """Go back to a state visited: controls, texts and numbers, without computing anything."""
+        if state not in self.results:
+            raise ValueError(f"expected one of the {len(self.results)} states visited, got {state.describe()!r}")
+        self.controls.put(state.policy)
+        self.controls.show_predicted(self._predictor.ratios(state.policy))
+        with self._screen.lock, self.view.cancel.hold_sync():  # a job that is being stopped writes nothing in between
+            self._measuring.cancel()
+            self._picture(state.policy, linked=False)
+            self._screen.aim(state)
+            self._screen.show(self.results[state], "as measured before")
+
+    # When something moves --------------------------------------------------------------------------------------
+
+    def _link(self) -> None:
+        """Connect controls and buttons; where the picture can follow in the browser, it does so there."""
+        self._links = [
+            ipw.jslink((getattr(self.controls, name), "value"), (self.explorer, trait))
+            for name, trait in _LINKED.items()
+        ]
+        view = self.view
+        view.prompt.observe(lambda change: self._screen.paint(), "value")
+        view.cancel.on_click(lambda button: self._cancel())
+        view.pareto.observe(self._chosen, "chosen")
+        self._buttons = Buttons(self)
+
+    def _moved(self, linked: bool) -> None:
+        self._turn(delay=_REST, linked=linked)
+
+    def _turn(self, *, delay: float, linked: bool = False) -> None:
+        """Show at once what the controls' policy would skip, and measure it when they have rested."""
+        try:
+            policy = self.controls.policy()
+            if policy is not None:
+                policy.check(self.trace.layers)
+            predicted = self._predictor.ratios(policy)
+        except ValueError as error:
+            self.controls.show_predicted(None, str(error))
+            with self._screen.lock:
+                self._measuring.cancel()
+                self.view.show_status("")
+                return self._screen.aim(None)
+        state, screen = State.of(policy), self._screen
+        self.controls.show_predicted(predicted)
+        if state == screen.wanted and (self._measuring.busy or (screen.shown and not screen.stale)):
+            return None
+        with screen.lock, self.view.cancel.hold_sync():  # a job that is being stopped writes nothing in between
+            self._measuring.ask(state, delay=delay)
+            self._picture(policy, linked)
+            screen.aim(state)
+            self.view.show_status("", busy=True)
+        return None
+
+    def _picture(self, policy: Policy | None, linked: bool) -> None:
+        """The explorer's rule from here: what no link in the browser sets."""
+        if isinstance(policy, FFNSkip) and policy.threshold is None:  # where a slider stands is never None
+            policy = replace(policy, threshold=cosine(self.controls.threshold.min))
+        place = self.controls.threshold.value
+        if not isinstance(policy, FFNSkip):
+            self.explorer.policy = policy if policy is not None else StaticFFN()
+            return
+        self.explorer.follow(**{trait: getattr(self.controls, name).value for name, trait in _LINKED.items()})
+        if isinstance(policy.threshold, tuple):
+            self.explorer.policy = policy
+        elif not linked or policy.threshold != cosine(place):
+            self.explorer.stand_at(policy, place)
+
+    def _chosen(self, change: dict[str, Any]) -> None:
+        key = change["new"][0]
+        for state in list(self.results):
+            if (state.json or DENSE) == key:
+                self.restore(state)
+
+    def _cancel(self) -> None:
+        """End what goes on, or begin it again."""
+        if not self._measuring.busy:
+            return self._turn(delay=0)
+        with self._screen.lock:
+            self._measuring.cancel()
+            self._screen.give_up("cancelled")
+        return None
