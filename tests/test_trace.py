@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 import traces
 
+import saturation
 from saturation.atomic import writing
 from saturation.trace import OPTIONAL, Trace
 
@@ -588,3 +589,9 @@ def test_a_trace_opens_where_torch_is_not_installed(root: Path, tmp_path: Path) 
         "assert len(trace.select(phase='decode').to_frame()) == 36 * 16"
     )
     subprocess.run([sys.executable, "-c", code], cwd=root, check=True)
+
+
+@pytest.mark.parametrize("name", ["located", "writing", "writing_together"])
+def test_what_moved_is_found_at_its_old_place_with_a_warning(name: str) -> None:
+    with pytest.warns(DeprecationWarning, match=f"^saturation.trace.{name} is now saturation.atomic.{name}$"):
+        assert getattr(saturation.trace, name) is getattr(saturation.atomic, name)

@@ -74,7 +74,7 @@ SKIPPED = (
 SKIPPED_ANSWER = f"{SKIPPED}; answer, of all at the decode steps that wrote the scored answer"
 
 
-def plainly(command: Callable[P, R]) -> Callable[P, R]:
+def plainly(command: Callable[P, R]) -> Callable[..., R]:
     """Take paths as a person means them, and end with an error's sentence instead of a traceback."""
 
     @wraps(command)
@@ -95,7 +95,7 @@ def plainly(command: Callable[P, R]) -> Callable[P, R]:
             typer.echo("saturation: interrupted", err=True)
             raise typer.Exit(130) from stop
 
-    return run
+    return options.grouped(run)
 
 
 def _meant(value: Any) -> Any:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Any
+
+from .options import Opening
 
 if TYPE_CHECKING:
     from ..tasks import Task
@@ -15,13 +18,11 @@ _EXAMPLE = "ffnskip:threshold=0.999,warmup=0"
 _FROM_HUB = 64  # texts of a set of the hub, which may be endless
 
 
-def open_model(
-    model: str, device: str | None, dtype: str | None, device_map: str | None, revision: str | None, trust: bool
-) -> tuple[Any, Any]:
+def open_model(model: str, opening: Opening) -> tuple[Any, Any]:
     """Model and tokenizer, by the options that every command on a model has."""
     from ..loading import load
 
-    return load(model, device=device, dtype=dtype, device_map=device_map, revision=revision, trust_remote_code=trust)
+    return load(model, **asdict(opening))
 
 
 def read_policy(given: str | None) -> Any:

@@ -38,18 +38,14 @@ class Finding(NamedTuple):
 @plainly
 def doctor(
     model: Annotated[str | None, typer.Argument(help=f"also look at this one: {options.MODEL}")] = None,
-    device: options.Device = None,
-    dtype: options.Dtype = None,
-    device_map: options.DeviceMap = None,
-    revision: options.Revision = None,
-    trust_remote_code: options.Trust = False,
+    opening: options.Opening = options.OPENING,
 ) -> None:
     """Say what is installed, which devices there are, whether the bundled model is whole, and what a model takes."""
     broken = False
     for finding in _findings():
         broken |= _say(finding)
     if model is not None:
-        loaded, _ = open_model(model, device, dtype, device_map, revision, trust_remote_code)
+        loaded, _ = open_model(model, opening)
         for finding in _of_model(loaded):
             broken |= _say(finding)
     if broken:

@@ -38,16 +38,9 @@ def evaluate(
     include_path: Annotated[Path | None, typer.Option(help="--lm-eval: a folder of task files of your own")] = None,
     num_fewshot: Annotated[int | None, typer.Option(help="--lm-eval: examples in the prompt")] = None,
     policy: options.PolicyTexts = None,
-    examples: options.Examples = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="keep the rows, a .csv or .parquet file")] = None,
-    chat: options.TaskChat = None,
-    stride: options.Stride = None,
-    batch_size: options.BatchSize = 16,
-    device: options.Device = None,
-    dtype: options.Dtype = None,
-    device_map: options.DeviceMap = None,
-    revision: options.Revision = None,
-    trust_remote_code: options.Trust = False,
+    scoring: options.Scoring = options.SCORING,
+    opening: options.Opening = options.OPENING,
 ) -> None:
     """Score policies beside the dense model and compare them with it, example by example."""
     if bool(task) == bool(lm_eval):
@@ -58,20 +51,20 @@ def evaluate(
         raise ValueError("expected --include-path and --num-fewshot with --lm-eval only, got --task; leave them out")
     if out is not None:
         writable(out, "the rows", ".csv", ".parquet")
-    tasks, rules = read_tasks(task or (), examples), rules_of(policy or [])
+    tasks, rules = read_tasks(task or (), scoring.examples), rules_of(policy or [])
     from ..atomic import writing
     from ..harness import evaluating as harness
 
     if lm_eval:
         harness.installed()
-    both = open_model(model, device, dtype, device_map, revision, trust_remote_code)
+    both = open_model(model, opening)
     if lm_eval:
         names = [name.strip() for name in lm_eval.split(",")]
-        how: dict[str, Any] = {"include_path": include_path, "num_fewshot": num_fewshot, "limit": examples}
-        how |= {"apply_chat_template": bool(chat), "batch_size": batch_size}
+        how: dict[str, Any] = {"include_path": include_path, "num_fewshot": num_fewshot, "limit": scoring.examples}
+        how |= {"apply_chat_template": bool(scoring.chat), "batch_size": scoring.batch_size}
         rows = _stacked(harness.evaluate(*both, names, policy=rule, **how) for rule in rules.values())
     else:
-        rows = _stacked(_beside_dense(both, tasks, rules, chat=chat, stride=stride, batch_size=batch_size))
+        rows = _stacked(_beside_dense(both, tasks, rules, **scoring.how()))
     if out is not None:
         with writing(out, "the rows") as part:
             rows.to_csv(part, index=False) if out.suffix == ".csv" else rows.to_parquet(part, index=False)

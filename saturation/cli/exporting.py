@@ -30,5 +30,5 @@ def export(
     rule = read_policy(policy)
     if model.endswith(".gguf"):
         return typer.echo(exported(model, rule, out))
-    loaded, tokenizer = open_model(model, "cpu", dtype, None, revision, trust_remote_code)
+    loaded, tokenizer = open_model(model, options.Opening("cpu", dtype, None, revision, trust_remote_code))
     return typer.echo(exported(loaded, rule, out, tokenizer=tokenizer))

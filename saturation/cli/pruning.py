@@ -41,18 +41,14 @@ def prune(
     length: Length = None,
     whole: Whole = True,
     batch_size: options.BatchSize = 8,
-    device: options.Device = None,
-    dtype: options.Dtype = None,
-    device_map: options.DeviceMap = None,
-    revision: options.Revision = None,
-    trust_remote_code: options.Trust = False,
+    opening: options.Opening = options.OPENING,
 ) -> None:
     """Prune a model and save it."""
     from ..calibration import draw
     from ..pruning import prune as pruned
 
     writable_folder(out)
-    loaded, tokenizer = open_model(model, device, dtype, device_map, revision, trust_remote_code)
+    loaded, tokenizer = open_model(model, opening)
     how: dict[str, Any] = {"tokens": tokens, "seed": seed, "format": form, "shots": shots}
     sample = draw(loaded, tokenizer, source, length=length, whole=whole, **how)
     asked: dict[str, Any] = {"update": update, "widths": widths, "score": score, "batch_size": batch_size}
@@ -93,11 +89,7 @@ def study(
     examples: options.Examples = None,
     accuracy: Annotated[bool, typer.Option(help="let answers be written and judged too")] = True,
     batch_size: options.BatchSize = 16,
-    device: options.Device = None,
-    dtype: options.Dtype = None,
-    device_map: options.DeviceMap = None,
-    revision: options.Revision = None,
-    trust_remote_code: options.Trust = False,
+    opening: options.Opening = options.OPENING,
 ) -> None:
     """Ask what calibration texts change: sources x formats x methods x seeds, judged on tasks."""
     from ..atomic import writing
@@ -116,7 +108,7 @@ def study(
         length=length,
         whole=whole,
     )
-    loaded, tokenizer = open_model(model, device, dtype, device_map, revision, trust_remote_code)
+    loaded, tokenizer = open_model(model, opening)
     rows = studied(loaded, tokenizer, asked, tasks, out=out, accuracy=accuracy, batch_size=batch_size)
     found = rises(rows)
     for name, table in {"rows": rows, "rises": found}.items():

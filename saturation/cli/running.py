@@ -34,18 +34,14 @@ def record(
     also: Annotated[list[Also] | None, typer.Option(help="record this too")] = None,
     chat: options.Chat = False,
     batch_size: options.BatchSize = 8,
-    device: options.Device = None,
-    dtype: options.Dtype = None,
-    device_map: options.DeviceMap = None,
-    revision: options.Revision = None,
-    trust_remote_code: options.Trust = False,
+    opening: options.Opening = options.OPENING,
 ) -> None:
     """Record a trace: distance and growth of every feed-forward block at every token."""
     from .. import recording
 
     texts = read_prompts(prompt, prompts)
     writable(out, "the trace", ".parquet")
-    loaded, tokenizer = open_model(model, device, dtype, device_map, revision, trust_remote_code)
+    loaded, tokenizer = open_model(model, opening)
     how: dict[str, Any] = {"max_new_tokens": max_new_tokens, "start": start, "chat": chat}
     try:
         trace = recording.record(
@@ -75,11 +71,7 @@ def generate(
     seed: Annotated[int, typer.Option(help="of the sampling")] = 0,
     chat: options.Chat = False,
     batch_size: options.BatchSize = 8,
-    device: options.Device = None,
-    dtype: options.Dtype = None,
-    device_map: options.DeviceMap = None,
-    revision: options.Revision = None,
-    trust_remote_code: options.Trust = False,
+    opening: options.Opening = options.OPENING,
 ) -> None:
     """Write on after each prompt, dense or skipping; the new text goes to stdout, the numbers to stderr."""
     from .. import generation
@@ -88,7 +80,7 @@ def generate(
     rule = read_policy(policy)
     if out is not None:
         writable(out, "the trace", ".parquet")
-    loaded, tokenizer = open_model(model, device, dtype, device_map, revision, trust_remote_code)
+    loaded, tokenizer = open_model(model, opening)
     runs = generation.generate(
         loaded,
         tokenizer,
@@ -121,18 +113,14 @@ def harm(
         int | None, typer.Option(help="first positions of each text, where every block runs; default: as for policies")
     ] = None,
     batch_size: options.BatchSize = 8,
-    device: options.Device = None,
-    dtype: options.Dtype = None,
-    device_map: options.DeviceMap = None,
-    revision: options.Revision = None,
-    trust_remote_code: options.Trust = False,
+    opening: options.Opening = options.OPENING,
 ) -> None:
     """Measure what leaving one feed-forward block out does to the next token: one pass over the texts per layer."""
     from .. import ablation
 
     texts = read_prompts(prompt, prompts)
     writable(out, "the harm", ".parquet")
-    loaded, tokenizer = open_model(model, device, dtype, device_map, revision, trust_remote_code)
+    loaded, tokenizer = open_model(model, opening)
     how: dict[str, Any] = {} if sink is None else {"sink": sink}
     found = ablation.harm(
         loaded, tokenizer, texts, attention=attention, estimate=estimate, batch_size=batch_size, **how

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -19,28 +19,20 @@ def sweep(
     task: Annotated[list[str], options.TASKS],
     out: Annotated[Path, typer.Option("--out", "-o", help="folder for cells, rows.csv and summary.csv")],
     policy: options.PolicyTexts = None,
-    examples: options.Examples = None,
     seed: Annotated[list[int] | None, typer.Option(help="of policies that draw; default: 0")] = None,
-    chat: options.TaskChat = None,
-    stride: options.Stride = None,
-    batch_size: options.BatchSize = 16,
-    device: options.Device = None,
-    dtype: options.Dtype = None,
-    device_map: options.DeviceMap = None,
-    revision: options.Revision = None,
-    trust_remote_code: options.Trust = False,
+    scoring: options.Scoring = options.SCORING,
+    opening: options.Opening = options.OPENING,
 ) -> None:
     """Score policies beside the dense model; what is in the folder already is not run again."""
     from ..atomic import writing
     from ..quality import summarise
     from ..sweeps import sweep as swept
 
-    tasks = read_tasks(task, examples)
+    tasks = read_tasks(task, scoring.examples)
     writable_folder(out)
     policies = [None, *map(read_policy, policy or ())]
-    loaded, tokenizer = open_model(model, device, dtype, device_map, revision, trust_remote_code)
-    how: dict[str, Any] = {"chat": chat, "stride": stride, "batch_size": batch_size}
-    rows = swept(loaded, tokenizer, policies, tasks, out=out, seeds=seed or (0,), **how)
+    loaded, tokenizer = open_model(model, opening)
+    rows = swept(loaded, tokenizer, policies, tasks, out=out, seeds=seed or (0,), **scoring.how())
     summary = summarise(rows)
     for name, table in {"rows": rows, "summary": summary}.items():
         with writing(out / f"{name}.csv", "the table") as part:

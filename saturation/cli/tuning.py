@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -48,31 +48,23 @@ def tune(
     confirm: Annotated[
         float | None, typer.Option(help="share of the examples to confirm the choice on, such as 0.25; default: none")
     ] = None,
-    examples: options.Examples = None,
     seed: Annotated[list[int] | None, typer.Option(help="of policies that draw; default: 0")] = None,
-    chat: options.TaskChat = None,
-    stride: options.Stride = None,
-    batch_size: options.BatchSize = 16,
-    device: options.Device = None,
-    dtype: options.Dtype = None,
-    device_map: options.DeviceMap = None,
-    revision: options.Revision = None,
-    trust_remote_code: options.Trust = False,
+    scoring: options.Scoring = options.SCORING,
+    opening: options.Opening = options.OPENING,
 ) -> None:
     """Choose the policy that leaves most bytes unread within a budget; what is in the folder is not run again."""
     from ..sweeps import sweep as swept
     from ..tuning import promised
     from ..tuning import tune as tuned
 
-    tasks, rules = read_tasks(task, examples), rules_of(policy or [])
+    tasks, rules = read_tasks(task, scoring.examples), rules_of(policy or [])
     if len(rules) < 2:
         raise ValueError("expected policies to choose among, got none; give --policy once for each of them")
     _scored(tasks, loss)
     promised(budget, confidence, examples=sum(map(len, tasks)), confirm=confirm)
     writable_folder(out)
-    loaded, tokenizer = open_model(model, device, dtype, device_map, revision, trust_remote_code)
-    how: dict[str, Any] = {"chat": chat, "stride": stride, "batch_size": batch_size}
-    rows = swept(loaded, tokenizer, rules, tasks, out=out, seeds=seed or (0,), **how)
+    loaded, tokenizer = open_model(model, opening)
+    rows = swept(loaded, tokenizer, rules, tasks, out=out, seeds=seed or (0,), **scoring.how())
     found = tuned(rows, budget=budget, confidence=confidence, loss=loss, policies=rules, confirm=confirm)
     written = keep(found, out)
     typer.echo(f"{as_text(found.evidence)}\n{_COLUMNS}\n{found.sentence}")
