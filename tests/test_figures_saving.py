@@ -7,6 +7,7 @@ import json
 import re
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,7 @@ VENUES = {  # inches
 }
 
 
+@cache
 def every_figure(tokens_in_a_line: int) -> dict[str, Figure]:
     one = traces.trace(also=("naive_cosine",), sequences=2, length=60, prefill=30)
     two = traces.trace(also=("naive_cosine",), layers=32, seed=4)
@@ -65,8 +67,9 @@ def every_figure(tokens_in_a_line: int) -> dict[str, Figure]:
 
 @pytest.mark.parametrize(("venue", "width"), VENUES)
 def test_a_saved_picture_has_the_venues_width(venue: Any, width: Any, trained: Trace, tmp_path: Path) -> None:
-    figures.save(figures.layers(trained), tmp_path / "a", venue, width, formats=("pdf", "svg", "png"))
-    for suffix in ("pdf", "svg", "png"):
+    formats = ("pdf", "svg", "png") if width == "column" else ("pdf",)
+    figures.save(figures.layers(trained), tmp_path / "a", venue, width, formats=formats)
+    for suffix in formats:
         assert figures.measure(tmp_path / f"a.{suffix}").width == pytest.approx(VENUES[venue, width], abs=0.01)
     box = PdfReader(tmp_path / "a.pdf").pages[0].mediabox  # not by our own reader alone
     assert float(box.width) / 72 == pytest.approx(VENUES[venue, width], abs=0.01)
@@ -75,8 +78,11 @@ def test_a_saved_picture_has_the_venues_width(venue: Any, width: Any, trained: T
 @pytest.mark.parametrize(("width", "line"), [("column", 20), ("text", 44)])
 def test_everything_on_a_page_can_be_read(width: str, line: int) -> None:
     for name, figure in every_figure(line).items():
+        usual = figure.get_figwidth()
         figure.set_figwidth(VENUES["acl", width])
-        assert legibility.faults(figure) == [], name
+        faults = legibility.faults(figure)
+        figure.set_figwidth(usual)
+        assert faults == [], name
 
 
 @pytest.mark.parametrize(("width", "line"), [("column", 20), ("text", 44)])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -391,6 +392,8 @@ def test_letters_that_no_font_has() -> None:
 # ---- on the page
 
 
+@cache
+@cache
 def every_figure() -> dict[str, Figure]:
     kinds = pd.concat([summary(kind=f"a kind of question, number {n}") for n in range(4)])
     return {

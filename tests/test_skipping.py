@@ -333,11 +333,11 @@ def by_hand(model, prompt, steps, threshold, cold_start, cold_end, warmup, warmu
 def test_same_text_and_same_mask_as_by_hand(horizon, warmup_on):
     model, steps = deep_llama(), 12
     rng = np.random.default_rng(0)
-    prompts = [rng.integers(3, 29, rng.integers(2, 9)).tolist() for _ in range(20)]
+    prompts = [rng.integers(3, 29, rng.integers(2, 9)).tolist() for _ in range(10)]
     texts = [" ".join(chr(ord("a") + i - 3) for i in p) for p in prompts]
     dense = st.generate(model, Words(), texts, max_new_tokens=steps, batch_size=1)
     middle = dense.trace.similarity[dense.trace.decoding][:, 1:5]
-    thresholds = np.quantile(middle, [0.05, 0.2, 0.4, 0.6, 0.8])
+    thresholds = np.quantile(middle, [0.05, 0.3, 0.7])
     warmup = 2 if warmup_on == "generated" else 6
     different = 0
     with torch.no_grad():
@@ -351,7 +351,7 @@ def test_same_text_and_same_mask_as_by_hand(horizon, warmup_on):
                 assert runs.ids[number] == written
                 assert np.array_equal(runs.trace.select(sequence=number).skipped, mask)
                 different += written != dense.ids[number]
-    assert different >= 50  # of 100 texts
+    assert different >= 15  # of 30 texts
 
 
 # --- who is affected ----------------------------------------------------------------------------------------------

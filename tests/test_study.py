@@ -125,11 +125,11 @@ def test_accuracy_is_that_of_evaluate(tiny, tmp_path):
 
 
 def test_what_the_model_writes_itself_is_kept(tiny, tmp_path, monkeypatch):
-    monkeypatch.setattr(st.calibration.generated, "_AT_ONCE", 8)
-    monkeypatch.setattr(st.calibration.generated, "_LONG", 24)
+    monkeypatch.setattr(st.calibration.self_generated, "_AT_ONCE", 8)
+    monkeypatch.setattr(st.calibration.self_generated, "_LONG", 24)
     asked = recipes(["generated"], methods=["wanda"], tokens=[300], seeds=[0], length=64)
     one = study(*tiny, asked, TASKS[:1], out=tmp_path, accuracy=False)
-    monkeypatch.setattr(st.calibration.generated, "rows", None)
+    monkeypatch.setattr(st.calibration.self_generated, "rows", None)
     pd.testing.assert_frame_equal(study(*tiny, asked, TASKS[:1], out=tmp_path, accuracy=False), one)
 
 
