@@ -14,7 +14,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from ..anatomy import UnsupportedModel, find_blocks, find_mixers, running, silenced
-from ..patching import Scope, alone, patched
+from ..patching import Scope, exclusive, patched
 from ..policies import SINK, Action, StaticFFN
 from ..progress import bar
 from ..recording import Rows, Text, described, encode, tokens_of
@@ -106,7 +106,7 @@ def harm(
     provenance["vocabulary"] = model.config.get_text_config().vocab_size
     if action is not None:
         provenance["action"] = action.describe()
-    with alone(model, scope), scope.entered():
+    with exclusive(model, scope), scope.entered():
         reader = Reader.of(model, scope, rows[0])
         batches = _batches(reader, rows, batch_size, sink)
         if estimate:

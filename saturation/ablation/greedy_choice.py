@@ -10,7 +10,7 @@ import numpy as np
 from transformers import PreTrainedModel
 
 from ..anatomy import find_blocks, running
-from ..patching import Scope, alone
+from ..patching import Scope, exclusive
 from ..policies import SINK, Action, StaticFFN, StaticLayers
 from ..recording import Text, called, encode
 from ..skipping import skip
@@ -159,7 +159,7 @@ def _greedy(
     """Layers in the order in which they are taken: each that which costs least, of those tried, with those before."""
     (model, _), scope = running(model), Scope()
     taken: tuple[int, ...] = ()
-    with alone(model, scope), scope.entered():
+    with exclusive(model, scope), scope.entered():
         reader = Reader.of(model, scope, ids)
         while len(taken) < count:
             sets = [(*taken, layer) for layer in tried(taken)]

@@ -72,7 +72,7 @@ class Stored(Exception):
     """Keys and values are where they belong: the rest of attention is left out."""
 
 
-class _Ending:
+class _EndingCache:
     """A KV cache that ends the attention which hands it keys and values, once it has them."""
 
     def __init__(self, cache: Any, take: Callable[..., Any], end: Stored) -> None:
@@ -96,7 +96,7 @@ def ended_by(take: Callable[..., Any], run: Callable[..., Any], args: Iterable[A
     end = Stored()
 
     def ending(argument: Any) -> Any:
-        return _Ending(argument, take, end) if _is_cache(argument) else argument
+        return _EndingCache(argument, take, end) if _is_cache(argument) else argument
 
     try:
         run(*map(ending, args), **{name: ending(one) for name, one in named.items()})

@@ -57,7 +57,7 @@ def branched(block: Block, calls: Sequence[Call]) -> Block | None:
     if join := next((call for call in free if _is_sum(call.input, *ends)), None):
         chain.append(join)
         ends = [join]
-    seen = _Seen(chain[0].input, calls)
+    seen = _StepFinder(chain[0].input, calls)
     if not all(map(seen.step, sorted(ends, key=calls.index))):
         return None
     steps = tuple(seen.steps)
@@ -168,7 +168,7 @@ def _beside(end: Call, free: Sequence[Call], calls: Sequence[Call]) -> Call | No
     return next(iter(summed or [call for call in found if same(call.input, end.input)]), None)
 
 
-class _Seen:
+class _StepFinder:
     """The steps from the residual stream to the ends of a block, in the order in which they are first needed."""
 
     def __init__(self, x: Tensor, calls: Sequence[Call]) -> None:

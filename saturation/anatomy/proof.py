@@ -27,7 +27,7 @@ def prove(model: PreTrainedModel, block: Block, call: Call, output: Tensor) -> B
         with patched(collapsed(block, replacement)), watched(outside) as calls:
             return first(block.layer(*call.args, **call.named)), calls
 
-    seen = _Seen()
+    seen = _Observed()
     again, running = layer(block, partial(seen.spy, block))
     if not torch.equal(again, output):
         reason = "running its feed-forward part as one piece changes its output"
@@ -64,7 +64,7 @@ def _without_norm(block: Block) -> Block | None:
     return replace(block, chain=block.chain[first_matrix:]) if first_matrix and not block.steps else None
 
 
-class _Seen:
+class _Observed:
     """What an FFN read and gave while its layer ran."""
 
     x: Tensor

@@ -78,7 +78,7 @@ def fetch(name: str, *, accept_terms: bool = False, say: Callable[[str], None] |
         return folder
     _accepted(name, row, accept_terms)
     gguf_conversion.needed(row.file)
-    with _alone(name, row, folder):
+    with _locked(name, row, folder):
         if not folder.is_dir():  # another process may have made it meanwhile
             _make(name, row, folder, told)
     return folder
@@ -108,7 +108,7 @@ def fetch_gguf(name: str, *, accept_terms: bool = False, say: Callable[[str], No
     if place.is_file():
         return place
     _accepted(name, row, accept_terms or folder.is_dir())
-    with _alone(name, row, folder), _downloads(folder) as downloads:
+    with _locked(name, row, folder), _downloads(folder) as downloads:
         if not place.is_file():
             wheels.gathered(name, row, downloads, told).replace(place)
     return place
@@ -144,9 +144,9 @@ def _make(name: str, row: Named, folder: Path, say: Callable[[str], None]) -> No
 
 
 @contextmanager
-def _alone(name: str, row: Named, folder: Path) -> Iterator[None]:
+def _locked(name: str, row: Named, folder: Path) -> Iterator[None]:
     """No other process makes this model meanwhile; what a disk refuses is a sentence."""
-    with _room_for(name, row):
+    with _disk_errors(name, row):
         folder.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(folder.with_name(f".{folder.name}.lock")):
             yield
@@ -208,7 +208,7 @@ def _describe(name: str, row: Named, folder: Path, downloads: Path) -> None:
 
 
 @contextmanager
-def _room_for(name: str, row: Named) -> Iterator[None]:
+def _disk_errors(name: str, row: Named) -> Iterator[None]:
     """Turn what a disk refuses into a sentence."""
     try:
         yield

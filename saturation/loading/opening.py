@@ -103,10 +103,10 @@ def load(
                     **shared,
                 )
         except (OSError, ValueError, SafetensorError) as error:
-            raise LoadingError(_unread(place, error)) from error
+            raise LoadingError(_unreadable(place, error)) from error
         model, found = loaded
         found = layer_widths.reshaped(model, place.source, found)
-    _all_there(place.name, found)
+    _check_weights(place.name, found)
     if device_map is None:
         model.to(device=device)
     _named(model.config, place)
@@ -218,7 +218,7 @@ def _place(name: str | Path) -> _Place:
     return _Place(str(path) if path.is_dir() else called, called)
 
 
-def _unread(place: _Place, error: Exception) -> str:
+def _unreadable(place: _Place, error: Exception) -> str:
     """The sentence for a model that is there and cannot be read."""
     if place.commit:
         why = " ".join(str(error).split())
@@ -257,7 +257,7 @@ def _check(name: str | Path, device: Any, dtype: Any, revision: str | None) -> N
         ) from error
 
 
-def _all_there(name: str, found: dict[str, Any]) -> None:
+def _check_weights(name: str, found: dict[str, Any]) -> None:
     """Raise LoadingError for weights that the checkpoint lacks; transformers fills them with random numbers."""
     lacking = sorted({*found["missing_keys"], *(key for key, *_ in found["mismatched_keys"])})
     if lacking:

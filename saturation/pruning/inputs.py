@@ -10,7 +10,7 @@ from typing import Any
 from transformers import PreTrainedModel
 
 from ..anatomy import Matrix, find_blocks
-from ..patching import Scope, alone, held
+from ..patching import Scope, exclusive, held
 from ..progress import bar
 from ..recording import Text, encode
 
@@ -19,12 +19,12 @@ _ALREADY = 0.02  # share of zeros from which a model counts as pruned before
 
 
 @contextmanager
-def ours(model: PreTrainedModel) -> Iterator[None]:
+def held_model(model: PreTrainedModel) -> Iterator[None]:
     """The model in our hands alone, and its blocks found: it can be run layer by layer."""
     unheld(model, "prune the dense model")
     find_blocks(model)
     scope = Scope()
-    with alone(model, scope), scope.entered():
+    with exclusive(model, scope), scope.entered():
         yield
 
 

@@ -11,8 +11,8 @@ from transformers import PreTrainedModel
 from ..anatomy import feedforwards, find_matrices, running
 from ..policies import SINK, Arrays, Narrow
 from ..recording import Text, called
-from .inputs import opened, ours
-from .neurons import SCORES, heard
+from .inputs import held_model, opened
+from .neurons import SCORES, activities
 
 _INSTEAD = "skip whole blocks, with policies that have no action, or put in their place what saturation.stand_in gives"
 
@@ -67,14 +67,14 @@ def narrow(
     if score not in SCORES:
         raise ValueError(f"expected a score among {', '.join(SCORES)}, got {score!r}; choose one")
     model, _ = running(model)
-    with ours(model):
+    with held_model(model):
         blocks = feedforwards(model, find_matrices(model, instead=_INSTEAD), instead=_INSTEAD)
         rows = opened(model, texts, tokenizer, batch_size)
         if max(map(len, rows)) <= sink:
             raise ValueError(
                 f"expected texts of more than {sink} tokens, the attention sink, got none; give longer ones"
             )
-        found = heard(model, blocks, rows, score=score, sink=sink, batch_size=batch_size, progress=progress)
+        found = activities(model, blocks, rows, score=score, sink=sink, batch_size=batch_size, progress=progress)
     arrays: dict[str, np.ndarray] = {}
     for layer, (one, own) in enumerate(zip(blocks, found, strict=True)):
         order = own.score(one, score).argsort(descending=True, stable=True)

@@ -67,7 +67,7 @@ class Activity:
         return energy if name == "energy" else energy / (self.stream / self.tokens) ** 0.5
 
 
-class Listening:
+class ActivityRecorder:
     """Reads calibration texts once, and keeps what every neuron does."""
 
     def __init__(
@@ -124,7 +124,7 @@ class Listening:
         return x.reshape(-1, x.shape[-1])[self.real.flatten().to(x.device)]
 
 
-def heard(
+def activities(
     model: PreTrainedModel,
     blocks: Sequence[FeedForward],
     rows: Sequence[list[int]],
@@ -135,7 +135,7 @@ def heard(
     progress: bool = True,
 ) -> list[Activity]:
     """What the neurons of every block do on calibration texts, given as token ids, past the first `sink` of each."""
-    listening = Listening(model, blocks, fisher=score == "fisher", sink=sink)
+    listening = ActivityRecorder(model, blocks, fisher=score == "fisher", sink=sink)
     order = sorted(rows, key=len)
     starts = range(0, len(order), batch_size)
     for begin in bar(starts, desc="listening", unit="batch", progress=progress):

@@ -14,10 +14,10 @@ from transformers.pytorch_utils import Conv1D
 
 from ..anatomy import FeedForward, feedforwards, find_matrices
 from ..anatomy.neurons import WIDTHS, Changes, narrowing
-from ..patching import ensured
-from .inputs import before, opened, ours, told
+from ..patching import restored
+from .inputs import before, held_model, opened, told
 from .masks import Pattern
-from .neurons import ONE, RANKED, SCORES, Activity, chosen, heard, mean_of_dropped
+from .neurons import ONE, RANKED, SCORES, Activity, activities, chosen, mean_of_dropped
 from .report import Report
 
 _LOG = logging.getLogger(__name__)
@@ -56,12 +56,12 @@ def narrow(
     model: PreTrainedModel, calibration: Any, tokenizer: Any, asked: Neurons, *, batch_size: int, progress: bool
 ) -> Report:
     """Take the neurons out that the calibration texts need least; `prune` describes it."""
-    with ours(model):
+    with held_model(model):
         matrices = find_matrices(model)
         notes = before(model, matrices)
         blocks = feedforwards(model, matrices)
         rows = opened(model, calibration, tokenizer, batch_size)
-        found = heard(model, blocks, rows, score=asked.score, batch_size=batch_size, progress=progress)
+        found = activities(model, blocks, rows, score=asked.score, batch_size=batch_size, progress=progress)
         scores = [own.score(one, asked.score) for one, own in zip(blocks, found, strict=True)]
         kept = chosen(scores, asked.sparsity, asked.widths)
         table = pd.DataFrame(map(_row, blocks, found, kept))
@@ -132,7 +132,7 @@ def _take_out(
     """All of it, or nothing."""
     made = [narrowing(one, rest, bias, beside=beside) for one, rest, bias in zip(blocks, kept, biases, strict=True)]
     every = Changes(tuple(change for one in made for change in one.changes))
-    with ensured(every.put):
+    with restored(every.put):
         pass
 
 

@@ -11,8 +11,8 @@ import pandas as pd
 from transformers import PreTrainedModel
 
 from ..anatomy import Matrix, find_matrices
-from ..patching import ensured
-from .inputs import before, opened, ours, shown, told
+from ..patching import restored
+from .inputs import before, held_model, opened, shown, told
 from .layerwise import Walk
 from .moments import Moments, gathered
 from .prune_neurons import Neurons, narrow
@@ -60,7 +60,7 @@ def gather(
     ValueError, UnsupportedModel, RuntimeError
         As for `prune`.
     """
-    with ours(model):
+    with held_model(model):
         matrices = find_matrices(model)
         walk = Walk(model, opened(model, calibration, tokenizer, batch_size), batch_size)
         found: dict[str, Moments] = {}
@@ -160,7 +160,7 @@ def prune(
         return narrow(model, calibration, tokenizer, asked, batch_size=batch_size, progress=progress)
     _unused(method, own)
     settings = Settings.read(method, sparsity, update, group, damping, columns, calibration is not None)
-    with ours(model):
+    with held_model(model):
         matrices = find_matrices(model)
         settings.check(matrices)
         run = _Pruning(model, settings, matrices, before(model, matrices))
@@ -205,7 +205,7 @@ class _Pruning:
     def block(self, layer: list[Matrix], moments: Mapping[str, Moments]) -> None:
         """Prune a block: all of it, or nothing."""
         found = [pruned(matrix, moments.get(matrix.name), self.settings) for matrix in layer]
-        with ensured(lambda: self._write(found)):
+        with restored(lambda: self._write(found)):
             pass
 
     def _write(self, found: list[Pruned]) -> None:

@@ -13,7 +13,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from ..anatomy import Block, collapsed, find_blocks, first, input_device, running
-from ..patching import Scope, alone, patched
+from ..patching import Scope, exclusive, patched
 from ..policies import SINK, Arrays, LowRank, Scale
 from ..progress import bar
 from ..recording import Text, called, padded
@@ -96,7 +96,7 @@ def stand_in(
     hidden = model.config.get_text_config().hidden_size
     together = max(1, int(_AT_ONCE / (16 * hidden**2))) if by == MAP else len(blocks)
     arrays: dict[str, Any] = {}
-    with alone(model, scope), scope.entered(), torch.no_grad():
+    with exclusive(model, scope), scope.entered(), torch.no_grad():
         for begin in range(0, len(blocks), together):
             found = [Sums(block, by, sink) for block in blocks[begin : begin + together]]
             _read(model, found, rows, scope, batch_size, progress)

@@ -18,14 +18,14 @@ from ..recording import Rows
 from .token_subset import Sums, distances
 
 
-class Foreseen(NamedTuple):
+class Decisions(NamedTuple):
     """What is known of a pass before it runs: what is skipped, bool [token, layer], and layers to be measured."""
 
     skipped: np.ndarray
     needs: set[int]
 
 
-class Before:
+class PreviousDistances:
     """The distances of the last token of each sequence, by layer, as far as a causal policy may read them."""
 
     def __init__(self, policy: Policy, layers: Sequence[int]) -> None:
@@ -35,13 +35,13 @@ class Before:
         self._foreseen = False  # whether the pass under way was
         self._ended: tuple[Rows, dict[int, tuple[np.ndarray, Sums]]] | None = None
 
-    def foresee(self, rows: Rows, state: Any, layers: int) -> Foreseen | None:
+    def foresee(self, rows: Rows, state: Any, layers: int) -> Decisions | None:
         """The decisions of a pass; None where its tokens must wait for each other."""
         self._bring()
         self._measuring, self._foreseen = {}, False
         if not rows.stepped and self._policy.eligible(rows.steps).any():
             return None
-        found = Foreseen(np.zeros((len(rows), layers), dtype=bool), set())
+        found = Decisions(np.zeros((len(rows), layers), dtype=bool), set())
         for layer in self._layers:
             found.skipped[:, layer] = self._policy.skips(state, layer)
             if self._policy.needs(state, layer):

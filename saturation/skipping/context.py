@@ -9,7 +9,7 @@ from weakref import WeakKeyDictionary
 
 from transformers import PreTrainedModel
 
-from ..patching import Hooks, alone, ensured, patched, uncompiled
+from ..patching import Hooks, exclusive, patched, restored, uncompiled
 from ..policies import Policy
 from .ledger import Ledger
 from .session import Session
@@ -66,7 +66,7 @@ def skip(model: PreTrainedModel, policy: Policy, *, start: int | Sequence[int] |
     session = Session(model, policy, start)
     scope, hooks = session.scope, Hooks()
     with (
-        alone(session.model, scope),
+        exclusive(session.model, scope),
         _only(session),
         _prepared(session),
         uncompiled(model),
@@ -88,7 +88,7 @@ def _only(session: Session) -> Iterator[None]:
             "expected a model that no other skip(...) holds, but this one is being skipped already; leave that "
             "block first, or combine both rules in one policy"
         )
-    with ensured(lambda: _SKIPPED.pop(model, None) if _SKIPPED.get(model) is session else None):
+    with restored(lambda: _SKIPPED.pop(model, None) if _SKIPPED.get(model) is session else None):
         _SKIPPED[model] = session
         yield
 
@@ -96,7 +96,7 @@ def _only(session: Session) -> Iterator[None]:
 @contextmanager
 def _prepared(session: Session) -> Iterator[None]:
     """What runs in place of blocks, for as long as the block lasts."""
-    with ensured(session.instead.clear):
+    with restored(session.instead.clear):
         session.prepare()
         yield
 

@@ -16,7 +16,7 @@ from ..patching import Hooks, Scope
 from ..policies import CONFIDENCE, LAYERWISE, BehindLayer, Narrow, Policy
 from ..recording import Recorder, Rows, Stream, by_name, called, listeners, not_run
 from .attention import Attending
-from .causal import Before
+from .causal import PreviousDistances
 from .ledger import Ledger
 from .narrow_copies import copies
 from .replacement import Instead
@@ -55,7 +55,7 @@ class Session:
         self.ledger = Ledger(self.model, self.blocks, policy, self._attending.found, self._reading)
         self._stream = Stream(start, added)
         self.instead: dict[int, Instead] = {}  # by layer, what runs in place of the block
-        self._before = Before(policy, [block.index for block in self._acting])
+        self._before = PreviousDistances(policy, [block.index for block in self._acting])
         self._foresees = policy.causal and not self._attending.found and self._reading is None
         self._rows: Rows | None = None
         self._recorders: list[Recorder] = []
