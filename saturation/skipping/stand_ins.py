@@ -1,4 +1,4 @@
-"""Stand-ins at work: a constant, a multiple of the residual stream, or a linear map of it."""
+"""Stand-ins that run in place of blocks: a constant, a multiple of the residual stream, or a linear map of it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .replacement import Cost, Instead
 
 @dataclass(frozen=True, eq=False)
 class Mapped(Instead):
-    """A linear map of the scaled stream; of rank 0 a constant.
+    """A linear map of the scaled stream; a constant at rank 0.
 
     Attributes
     ----------
