@@ -107,7 +107,7 @@ def _read(rows: pd.DataFrame, x: str, by: str) -> pd.DataFrame:
 
 
 def _unit(names: pd.Series) -> str:
-    """What the warm-ups count, by the names of their policies."""
+    """The unit of the warm-ups, from the policies' names."""
     by_position = names.str.contains(_POSITION, regex=False)
     return "positions" if by_position.all() else "tokens" if by_position.any() else "generated tokens"
 

@@ -102,7 +102,7 @@ class FFNSkip(Policy):
             raise ValueError(f"expected warmup_on to be 'generated' or 'position', got {self.warmup_on!r}; choose one")
 
     def check(self, layers: int) -> None:
-        """Raise ValueError where the policy does not fit a model with so many layers."""
+        """Raise ValueError where the policy does not fit a model with `layers` layers."""
         if self.layers not in (None, layers):
             raise ValueError(
                 f"expected a model with {self.layers} layers, for which this policy was fitted, got one with {layers}; "

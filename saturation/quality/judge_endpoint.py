@@ -63,7 +63,7 @@ class Judge:
     temperature
         Of the judge; None leaves it to the endpoint.
     prompt
-        What it is told, with the fields {asked}, {reference} and {answer}.
+        Prompt of the judge, with the fields {asked}, {reference} and {answer}.
 
     Raises
     ------

@@ -171,7 +171,7 @@ def _parameters(forward: Callable[..., Any]) -> tuple[str, ...]:
 
 
 def real_tokens(mask: Any, batch: int, width: int, past: int) -> np.ndarray | None:
-    """Which tokens are not padding, bool [batch, width]; None when all are real.
+    """Mask of the tokens that are not padding, bool [batch, width]; None when all are real.
 
     Parameters
     ----------
@@ -193,7 +193,7 @@ def real_tokens(mask: Any, batch: int, width: int, past: int) -> np.ndarray | No
 
 
 def _real_before(mask: Any, past: int) -> np.ndarray | None:
-    """Which of the tokens in the cache are not padding, bool [batch, past]; None when all are real."""
+    """Mask of the cached tokens that are not padding, bool [batch, past]; None when all are real."""
     if (mask := _whole_mask(mask)) is None:
         return None
     if mask.ndim == 4:  # the last token may attend to all real tokens before it

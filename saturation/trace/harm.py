@@ -95,7 +95,7 @@ class Harm(Frozen):
 
     @cached_property
     def measured(self) -> np.ndarray:
-        """Which tokens were measured, bool [token]; those of the attention sink were not."""
+        """Mask of the measured tokens, bool [token]; the attention sink is not measured."""
         return ~np.isnan(self.kl).all(axis=1)
 
     def aligned(self, trace: Trace) -> Trace:

@@ -86,8 +86,8 @@ def tune(
     Returns
     -------
     Tuned
-        Seeds and turns of one example count as one: each is held against the dense run's by itself, and what is lost
-        is averaged.
+        Seeds and turns of one example count as one: each is compared with the dense run by itself, and the losses are
+        averaged.
 
     Raises
     ------
