@@ -1,4 +1,4 @@
-"""Write files whole or not at all: beside their place first, and into it only when all of them are complete."""
+"""Atomic writes: files are written whole or not at all, first beside their path, then moved into place."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-_SHOWN = 60  # letters of a path that is refused
+_SHOWN = 60  # letters of a refused path in the error message
 
 
 def located(path: str | os.PathLike[str]) -> Path:
-    """The path that a person means: `~` is the home folder.
+    """Expand `~` in a path, and check that a file can have it.
 
     Parameters
     ----------
     path : path
-        Of a file or a folder, there or not.
+        Path of a file or a folder, which may not exist yet.
 
     Raises
     ------
     ValueError
-        For one that nothing can have on this machine: a NUL in it, too long a name, the home folder of nobody.
+        For an impossible path: one with a NUL, too long a name, or the home folder of an unknown user.
     """
     try:
         found = Path(path).expanduser()
@@ -38,26 +38,26 @@ def located(path: str | os.PathLike[str]) -> Path:
 
 @contextmanager
 def writing(path: str | os.PathLike[str], what: str) -> Iterator[Path]:
-    """Lend a path to write to; when the block ends well, what stands there takes the place of `path`.
+    """Yield a temporary path to write to, and move the file to `path` when the block ends without an error.
 
     Parameters
     ----------
     path : path
-        Where the file will be; its folder must exist. An older file stays until the new one is complete.
+        Final path; its folder must exist. An older file stays until the new one is complete.
     what : str
-        What is being saved, for the error: "the trace".
+        Name of the content for error messages, such as "the trace".
 
     Yields
     ------
     pathlib.Path
-        A path in the same folder with the same suffix, gone afterwards, whatever happened.
+        A path in the same folder with the same suffix, always removed afterwards.
 
     Raises
     ------
     OSError
-        Of the kind that was met (FileNotFoundError, PermissionError, ...), with a sentence naming the full path.
+        The original kind of error (FileNotFoundError, PermissionError, ...), with a message that names the full path.
     ValueError
-        For a path that is no file's, such as "..", and as for `located`.
+        For a path that cannot be a file, such as "..", and as for `located`.
     """
     with writing_together([path], what) as (part,):
         yield part
@@ -65,14 +65,14 @@ def writing(path: str | os.PathLike[str], what: str) -> Iterator[Path]:
 
 @contextmanager
 def writing_together(paths: Sequence[str | os.PathLike[str]], what: str) -> Iterator[list[Path]]:
-    """Lend a path for each of several files: either all of them take their places, or none does.
+    """Yield temporary paths for several files, and move all of them into place, or none.
 
     Parameters
     ----------
     paths : sequence of path
-        Where the files will be, the one that errors name first; as for `writing`.
+        Final paths as for `writing`; errors name the first one.
     what : str
-        What is being saved, for the error.
+        Name of the content for error messages.
 
     Yields
     ------
@@ -115,7 +115,7 @@ def _check(path: Path, what: str) -> None:
 
 
 def _into_place(parts: list[Path], places: list[Path]) -> None:
-    """Move every part to its place; where one cannot be moved, the places are as they were before."""
+    """Move all files into place; if one cannot be moved, restore the older files."""
     before = [part.with_name(f"{part.name}.before") for part in parts]
     moved: list[tuple[Path, Path]] = []
     try:

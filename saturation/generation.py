@@ -1,4 +1,4 @@
-"""Decode text, dense or skipping: a plain loop over prefill and one token at a time."""
+"""Text generation, dense or skipping: prefill, then one token at a time."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from .trace import Trace
 
 @dataclass(frozen=True, eq=False)
 class Runs:
-    """What `generate` gives.
+    """The result of `generate`.
 
     Attributes
     ----------
@@ -31,9 +31,9 @@ class Runs:
     ids
         The new token ids of each prompt, an end token included.
     trace
-        What was recorded, or None.
+        The recorded trace, or None.
     ledger
-        What was really skipped, or None for a dense run.
+        The record of what was skipped, or None for a dense run.
     seconds
         Wall-clock time by phase: "prefill" and "decode".
     finished
@@ -49,13 +49,13 @@ class Runs:
 
     @property
     def tokens_per_second(self) -> float:
-        """Decoded tokens per second of decode time; the token that prefill gives is not counted."""
+        """Decoded tokens per second of decode time, without the token that prefill gives."""
         return sum(max(len(ids) - 1, 0) for ids in self.ids) / max(self.seconds["decode"], 1e-9)
 
 
 @dataclass(frozen=True)
 class Sampling:
-    """How the next token is chosen: greedy at temperature 0, else drawn with a generator of each sequence's own."""
+    """Choice of the next token: greedy at temperature 0, else drawn with one random generator per sequence."""
 
     temperature: float = 0.0
     top_p: float = 1.0
@@ -83,21 +83,21 @@ def generate(
     on_token: Callable[[int, int], bool | None] | None = None,
     progress: bool = True,
 ) -> Runs:
-    """Write on after each prompt, skipping feed-forward blocks as a policy says.
+    """Generate text after each prompt, skipping feed-forward blocks by a policy.
 
-    The model's generation config gives the end tokens and nothing else: for beams, penalties or other processors of
-    logits call the model's own `generate` inside `skip`.
+    The model's generation config is used for the end tokens only. For beams, penalties or other logits processors call
+    the model's own `generate` inside `skip`.
 
     Parameters
     ----------
     model, tokenizer
         As `load` gives them.
     prompts
-        A text, or several; in place of a text there may be a list of token ids, which is taken as it is.
+        A text, or several; a list of token ids in place of a text is used as it is.
     policy
         Which blocks to skip; None is the dense model.
     max_new_tokens
-        New tokens per prompt at most; a sequence ends earlier at the model's end token.
+        Most new tokens per prompt; a sequence ends earlier at the model's end token.
     sampling
         Greedy by default; the seed is that of each sequence, so that batching does not change a text.
     chat
@@ -122,7 +122,7 @@ def generate(
     ValueError
         As for `record` and `skip`.
     KeyboardInterrupt
-        As it came; the model is as it was.
+        Raised again; the model is restored.
     """
     if not all(isinstance(number, Integral) and number >= 1 for number in (max_new_tokens, batch_size)):
         raise ValueError(
@@ -185,7 +185,7 @@ class _Loop:
 
 
 class _Chooser:
-    """The next token from the logits; every sequence draws from a generator of its own."""
+    """Chooses the next token from the logits; every sequence has its own random generator."""
 
     def __init__(self, sampling: Sampling, numbers: range) -> None:
         self.greedy = sampling.temperature == 0

@@ -1,8 +1,8 @@
-"""Change a model's forwards or hook its modules for a while, and put back exactly what stood there.
+"""Temporary changes to a model: patched forwards and hooks, restored exactly at the end of a block.
 
-Restoring survives an interrupt that arrives in its midst, and a change acts only for the context (thread or task)
-that made it: everybody else who calls the same model meanwhile gets the model as it was. Whoever changes a model holds
-it alone, since the changes of two would not come off in the order they went on.
+An interrupt during restoring does not stop it. A change acts only in the context (thread or task) that made it: other
+threads that call the same model get the unchanged model. Only one thread at a time may change a model, since the
+changes of two could be undone in the wrong order.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ _MISSING = object()
 
 
 @contextmanager
-def ensured(restore: Callable[[], object]) -> Iterator[None]:
-    """Call ``restore``, which must bear to be called twice, at the end of the block, come what may."""
+def restored(restore: Callable[[], object]) -> Iterator[None]:
+    """Call ``restore`` at the end of the block, also after errors and interrupts; it must be safe to call twice."""
     interrupt: KeyboardInterrupt | None = None
     try:
         yield
     finally:
-        while True:  # no call stands between here and the inner try, so no interrupt can slip in
+        while True:  # there is no call between here and the inner try, so no interrupt can arrive there
             try:
                 restore()
                 break
@@ -43,22 +43,22 @@ def ensured(restore: Callable[[], object]) -> Iterator[None]:
             raise interrupt
 
 
-_LAID: WeakKeyDictionary[nn.Module, list[Any]] = WeakKeyDictionary()  # module -> what lay there, and laid on it since
+_PATCHES: WeakKeyDictionary[nn.Module, list[Any]] = WeakKeyDictionary()  # module -> its own forward, then the patches
 
 
 @contextmanager
 def patched(forwards: Mapping[nn.Module, Callable[..., Any]]) -> Iterator[None]:
-    """Replace the forward of modules for the length of the block.
+    """Replace the forward of modules until the end of the block.
 
     Parameters
     ----------
     forwards
-        For each module the callable that stands in for its forward. Instance attributes (accelerate keeps its hook
-        there) come back as they were.
+        For each module the callable that replaces its forward. Instance attributes (accelerate keeps its hook there)
+        are restored.
     """
-    with ensured(partial(_take_up, forwards)):
+    with restored(partial(_uninstall, forwards)):
         for module, forward in forwards.items():
-            laid, there = _LAID.setdefault(module, []), vars(module).get("forward", _MISSING)
+            laid, there = _PATCHES.setdefault(module, []), vars(module).get("forward", _MISSING)
             if not laid or laid[-1] is not there:
                 laid[:] = [there]
             laid.append(forward)
@@ -66,13 +66,13 @@ def patched(forwards: Mapping[nn.Module, Callable[..., Any]]) -> Iterator[None]:
         yield
 
 
-def _take_up(forwards: Mapping[nn.Module, Callable[..., Any]]) -> None:
-    """Uncover what lies below these forwards, whatever was laid on them since.
+def _uninstall(forwards: Mapping[nn.Module, Callable[..., Any]]) -> None:
+    """Remove these forwards, and any patches on top of them.
 
-    An interrupt can delay the end of an inner block until its outer one has ended; then nothing is left to take up.
+    An interrupt can delay the end of an inner block until its outer block has ended; then nothing is left to remove.
     """
     for module, forward in forwards.items():
-        laid = _LAID.get(module, [])
+        laid = _PATCHES.get(module, [])
         if (place := next((place for place, one in enumerate(laid) if one is forward), 0)) == 0:
             continue
         if (below := laid[place - 1]) is _MISSING:
@@ -83,30 +83,30 @@ def _take_up(forwards: Mapping[nn.Module, Callable[..., Any]]) -> None:
 
 
 class Hooks:
-    """Forward hooks that are all taken off at the end of a `with` block."""
+    """Forward hooks that are all removed at the end of a `with` block."""
 
     def __init__(self) -> None:
         self._made: list[tuple[nn.Module, Callable[..., Any]]] = []
 
     def before(self, module: nn.Module, hook: Callable[..., None]) -> None:
         """Call ``hook(module, args, named)`` before each forward of the module."""
-        hook = _whole(hook, 2)
+        hook = _with_keywords(hook, 2)
         self._made.append((module, hook))
         module.register_forward_pre_hook(hook, with_kwargs=True)
 
     def after(self, module: nn.Module, hook: Callable[..., None]) -> None:
         """Call ``hook(module, args, named, output)`` after each forward of the module."""
-        hook = _whole(hook, 3)
+        hook = _with_keywords(hook, 3)
         self._made.append((module, hook))
         module.register_forward_hook(hook, with_kwargs=True)
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """The block at whose end the hooks are gone, those too whose registration was interrupted."""
-        with ensured(self._take_off):
+        """Remove the hooks at the end of the block, also those whose registration was interrupted."""
+        with restored(self._remove):
             yield
 
-    def _take_off(self) -> None:
+    def _remove(self) -> None:
         for module, hook in self._made:
             for hooks, marks in (
                 (module._forward_hooks, module._forward_hooks_with_kwargs),
@@ -117,11 +117,11 @@ class Hooks:
                     del hooks[key]
 
 
-def _whole(hook: Callable[..., None], count: int) -> Callable[..., None]:
-    """The hook, deaf to calls without the keyword arguments.
+def _with_keywords(hook: Callable[..., None], count: int) -> Callable[..., None]:
+    """Wrap a hook so that it ignores calls without the keyword arguments.
 
-    torch keeps a hook and the mark that it wants them in two places. While one thread registers it or takes it off,
-    a forward pass of another thread may find the one without the other; that pass is none of the hook's business.
+    torch keeps a hook and the flag that it takes keyword arguments in two places. While one thread registers or removes
+    it, a forward pass of another thread may find the hook without the flag. The hook is not meant for that pass.
     """
 
     def called(module: nn.Module, *given: Any) -> None:
@@ -131,14 +131,14 @@ def _whole(hook: Callable[..., None], count: int) -> Callable[..., None]:
     return called
 
 
-_UNCOMPILED: set[object] = set()  # blocks under way in which nothing runs compiled
-_STANCE: list[Any] = []  # what undoes the stance that they gave torch's compiler
-_TURNING = threading.Lock()
-_SAID: WeakSet[nn.Module] = WeakSet()  # models of which it was said that they are compiled
+_UNCOMPILED: set[object] = set()  # open `uncompiled` blocks
+_STANCE: list[Any] = []  # the stance of torch's compiler while any is open
+_STANCE_LOCK = threading.Lock()
+_WARNED: WeakSet[nn.Module] = WeakSet()  # models for which the warning was logged
 
 
 def compiled(model: nn.Module) -> list[str]:
-    """Classes of the parts of a model that torch.compile made or marked."""
+    """Class names of the modules of a model that torch.compile made or marked."""
     return [type(part).__name__ for part in model.modules() if _is_compiled(part)]
 
 
@@ -149,15 +149,14 @@ def _is_compiled(part: nn.Module) -> bool:
 
 @contextmanager
 def uncompiled(model: nn.Module | None = None) -> Iterator[None]:
-    """Run what was compiled as it was written, in every thread, until the last such block ends.
+    """Run compiled modules uncompiled, in every thread, until the last such block ends.
 
-    A hook or a patch inside a compiled region is not seen, or breaks its graph at every layer. Where nothing has
-    loaded torch's compiler there is nothing to do. Of the model, where one is given, it is said once that it was
-    compiled.
+    A compiled region ignores hooks and patches inside it, or breaks its graph at every layer. Where torch's compiler is
+    not loaded there is nothing to do. If the given model is compiled, this is logged once.
     """
     block = object()
-    if model is not None and "torch._dynamo" in sys.modules and model not in _SAID and (parts := compiled(model)):
-        _SAID.add(model)
+    if model is not None and "torch._dynamo" in sys.modules and model not in _WARNED and (parts := compiled(model)):
+        _WARNED.add(model)
         _LOG.warning(
             "%d parts of the model are compiled (%s): inside watch and skip they run as they were written, since a "
             "compiled forward sees no hook or breaks its graph at every layer; numbers are the same, speed is that of "
@@ -165,9 +164,9 @@ def uncompiled(model: nn.Module | None = None) -> Iterator[None]:
             len(parts),
             ", ".join(sorted(set(parts))),
         )
-    with ensured(partial(_compile_again, block)):
+    with restored(partial(_compile_again, block)):
         if "torch._dynamo" in sys.modules:
-            with _TURNING:
+            with _STANCE_LOCK:
                 _UNCOMPILED.add(block)
                 if not _STANCE:
                     _STANCE.append(torch.compiler.set_stance("force_eager"))
@@ -175,7 +174,7 @@ def uncompiled(model: nn.Module | None = None) -> Iterator[None]:
 
 
 def _compile_again(block: object) -> None:
-    with _TURNING:
+    with _STANCE_LOCK:
         _UNCOMPILED.discard(block)
         if _STANCE and not _UNCOMPILED:
             _STANCE.pop().__exit__(None, None, None)
@@ -185,12 +184,12 @@ _ENTERED: ContextVar[tuple[object, ...]] = ContextVar("saturation_entered", defa
 
 
 class Scope:
-    """Who is affected: code that runs in the context that entered, and nobody else."""
+    """The context (thread or task) in which a change acts; true only for code that runs inside it."""
 
     @contextmanager
     def entered(self) -> Iterator[None]:
         """Mark the calling context as inside until the end of the block."""
-        with ensured(self._leave):
+        with restored(self._leave):
             _ENTERED.set((*_ENTERED.get(), self))
             yield
 
@@ -203,35 +202,35 @@ class Scope:
 
 @dataclass(eq=False)
 class _Hold:
-    """A model in somebody's hands: the thread, and the scopes entered one inside the other."""
+    """The holder of a model: its thread, and its nested scopes."""
 
     thread: int
     scopes: tuple[Scope, ...]
 
 
 _HELD: WeakKeyDictionary[nn.Module, _Hold] = WeakKeyDictionary()
-_TAKING = threading.Lock()
-_EVERY = 0.005  # seconds between two looks; a Condition's own lock could be left locked by an interrupt
+_HOLD_LOCK = threading.Lock()
+_POLL = 0.005  # seconds between two checks; an interrupt could leave the lock of a Condition locked
 
 
 @contextmanager
-def alone(model: nn.Module, scope: Scope) -> Iterator[None]:
-    """Hold a model, so that nobody else changes it meanwhile; wait while another thread does.
+def exclusive(model: nn.Module, scope: Scope) -> Iterator[None]:
+    """Hold a model exclusively until the end of the block; wait while another thread holds it.
 
     Parameters
     ----------
     model
         Whose modules will be changed.
     scope
-        Of the one who asks. Inside a scope that holds the model already, its holder goes on holding it.
+        Scope of the caller. Inside a scope that holds the model already, the holder keeps it.
 
     Raises
     ------
     RuntimeError
-        Where another task of the same thread holds the model: waiting for it would never end.
+        Where another task of the same thread holds the model, since waiting for it would never end.
     """
-    with ensured(partial(_let_go, model, scope)):
-        while scope not in (hold := _taken(model, scope)).scopes:
+    with restored(partial(_release, model, scope)):
+        while scope not in (hold := _holder(model, scope)).scopes:
             if hold.thread == threading.get_ident():
                 raise RuntimeError(
                     "expected a model that no other task of this thread holds, but one watches or skips in it; let "
@@ -242,30 +241,30 @@ def alone(model: nn.Module, scope: Scope) -> Iterator[None]:
 
 
 def held(model: nn.Module) -> bool:
-    """Whether somebody holds a model now."""
+    """Whether a model is held now."""
     return model in _HELD
 
 
 def free(model: nn.Module, timeout: float | None = None) -> bool:
-    """Wait until nobody holds a model; False if that took longer than so many seconds."""
+    """Wait until a model is no longer held; False if it still is after `timeout` seconds."""
     until = None if timeout is None else time.monotonic() + timeout
     while model in _HELD:
         if until is not None and time.monotonic() >= until:
             return False
-        time.sleep(_EVERY)
+        time.sleep(_POLL)
     return True
 
 
-def _taken(model: nn.Module, scope: Scope) -> _Hold:
-    """Who holds a model, `scope` among them where nobody did or where it is entered inside the holder's."""
-    with _TAKING:
+def _holder(model: nn.Module, scope: Scope) -> _Hold:
+    """The holder of a model; adds `scope` to it where the model was free or the scope is nested in the holder's."""
+    with _HOLD_LOCK:
         hold = _HELD.setdefault(model, _Hold(threading.get_ident(), (scope,)))
         if hold.thread == threading.get_ident() and scope not in hold.scopes and any(hold.scopes):
             hold.scopes = (*hold.scopes, scope)
         return hold
 
 
-def _let_go(model: nn.Module, scope: Scope) -> None:
+def _release(model: nn.Module, scope: Scope) -> None:
     hold = _HELD.get(model)
     if hold is not None and scope in hold.scopes:
         if len(hold.scopes) == 1:

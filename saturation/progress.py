@@ -1,4 +1,4 @@
-"""How far long work has come: a bar in a terminal and in a notebook, lines where a command's output is kept."""
+"""Progress of long work: a bar in a terminal or notebook, lines of text elsewhere."""
 
 from __future__ import annotations
 
@@ -10,30 +10,30 @@ from typing import Any
 
 from tqdm.std import tqdm
 
-EVERY = 20.0  # seconds between two lines
+EVERY = 20.0  # seconds between lines
 _SAY: ContextVar[Callable[[str], object] | None] = ContextVar("_SAY", default=None)
 
 
 def bar(
     items: Iterable[Any] | None = None, *, desc: str, progress: bool = True, leave: bool = False, **options: Any
 ) -> Any:
-    """A bar of tqdm over items, or one that `update` moves.
+    """Make a tqdm bar over items, or one that `update` moves.
 
-    In a terminal it stands on stderr. In a notebook it is a widget until it ends; then a line of text takes its place,
-    so that a page without a kernel shows no bar that never moves. Elsewhere nothing is shown, unless `lines` asks.
+    In a terminal it is on stderr. In a notebook it is a widget, which a line of text replaces at the end, so that a
+    page without a kernel shows no frozen bar. Elsewhere nothing is shown, except inside `lines`.
 
     Parameters
     ----------
     items
-        What to go through; None where `total` is given and `update` called.
+        The items to iterate over; None with `total` and `update`.
     desc
-        What is done: "recording".
+        Description of the work, such as "recording".
     progress
         False shows nothing.
     leave
-        Whether it stays when all is done. One that ends early stays in a notebook, and says how far it came.
+        Whether the bar stays at the end. A bar that ends early stays in a notebook, and shows how far it came.
     options
-        As tqdm has them: total, unit, initial, smoothing.
+        Options of tqdm: total, unit, initial, smoothing.
     """
     if progress and _in_notebook():
         return _notebook_bar()(items, desc=desc, leave=leave, **options)
@@ -46,7 +46,7 @@ def bar(
 
 @contextmanager
 def lines(say: Callable[[str], object]) -> Iterator[None]:
-    """Where stderr is no terminal, tell of long work inside the block, a line every 20 seconds."""
+    """Report long work inside the block by a line every 20 seconds, where stderr is no terminal."""
     token = _SAY.set(say)
     try:
         yield
@@ -55,7 +55,7 @@ def lines(say: Callable[[str], object]) -> Iterator[None]:
 
 
 def said(one: Any, *, ended: bool = False) -> str:
-    """How far a bar is, as a line: "recording: 12 of 40, 30%, 21 s"."""
+    """The state of a bar as a line: "recording: 12 of 40, 30%, 21 s"."""
     done, total = one.n, one.total
     share = f" of {total}, {done / total:.0%}" if total else ""
     stopped = ", stopped" if ended and total and done < total else ""
@@ -63,7 +63,7 @@ def said(one: Any, *, ended: bool = False) -> str:
 
 
 class _Silent(AbstractContextManager["_Silent"]):
-    """Shows nothing, without the lock that tqdm takes even so: an interrupt can leave that taken for all threads."""
+    """A bar that shows nothing and, unlike tqdm, takes no lock, which an interrupt could leave locked."""
 
     def __init__(self, items: Iterable[Any] | None) -> None:
         self._items = () if items is None else items
@@ -75,33 +75,33 @@ class _Silent(AbstractContextManager["_Silent"]):
         self.close()
 
     def update(self, n: float = 1) -> None:
-        """Nothing is counted."""
+        """Do nothing."""
 
     def set_postfix_str(self, s: str = "", refresh: bool = True) -> None:
-        """Nobody looks."""
+        """Do nothing."""
 
     def close(self) -> None:
-        """Nothing is open."""
+        """Do nothing."""
 
 
 class _Lines(tqdm):
-    """Says a line from time to time; nothing of work that is done before the first one is due."""
+    """A bar that reports lines at intervals; work that ends before the first line is due reports none."""
 
     def __init__(self, items: Iterable[Any] | None, **options: Any) -> None:
         self._say, self._told = _SAY.get(), False
         super().__init__(items, gui=True, mininterval=EVERY, miniters=1, **options)  # gui: tqdm prints nothing itself
 
     def display(self, msg: str | None = None, pos: int | None = None) -> bool:
-        """Called when a line is due."""
+        """Report a line; tqdm calls this when one is due."""
         self._tell(said(self))
         return True
 
     def set_postfix_str(self, s: str = "", refresh: bool = True) -> None:
-        """What is at work now: no reason for a line."""
+        """Set the postfix without reporting a line."""
         super().set_postfix_str(s, refresh=False)
 
     def close(self) -> None:
-        """Say how it ended, if anything was said."""
+        """Report the end, if any line was reported."""
         if not self.disable and self._told:
             self._tell(said(self, ended=True))
         super().close()
@@ -113,7 +113,7 @@ class _Lines(tqdm):
 
 
 def _in_notebook() -> bool:
-    """Whether this is a kernel that a notebook talks to."""
+    """Whether this process is the kernel of a notebook."""
     found = sys.modules.get("IPython")
     return found is not None and hasattr(found.get_ipython(), "kernel")
 
@@ -123,14 +123,14 @@ def _notebook_bar() -> type:
     from tqdm.notebook import tqdm as widget
 
     class Bar(widget):
-        """A widget while work goes on, text afterwards."""
+        """A bar that is a widget during the work, and text afterwards."""
 
         def __init__(self, *args: Any, **options: Any) -> None:
             super().__init__(*args, display=False, **options)
             self._place = display(self.container, display_id=True)
 
         def close(self) -> None:
-            """Let text take the widget's place; nothing where all is done and the bar shall not stay."""
+            """Replace the widget by text, or by nothing where all is done and the bar does not stay."""
             if self.disable:
                 return
             whole = not self.total or self.n >= self.total

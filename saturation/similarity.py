@@ -1,4 +1,4 @@
-"""The measure itself, in plain torch: how far a block turns the residual stream, and how much it adds.
+"""The similarity measure in plain torch: how far a block turns the residual stream, and how much it adds.
 
 With h the residual stream that enters a block and f what the block adds to it, FFN-SkipLLM (Jaiswal et al.,
 EMNLP 2024) reads saturation from cos(h, h + f). Near saturation that cosine is 1 to many digits, so what is

@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM
 import saturation as st
 from saturation.anatomy import UnsupportedModel, feedforwards
 from saturation.pruning import find_matrices, prune
-from saturation.pruning.neurons import Listening, chosen
+from saturation.pruning.neurons import ActivityRecorder, chosen
 from tests.families import FAMILIES, INNER, LAYERS, build
 from tests.test_pruning import ROWS, hooks_of, refused
 
@@ -74,7 +74,7 @@ def heard():
     blocks = feedforwards(model, find_matrices(model))
     found = {}
     for size in (6, 1):
-        listening = Listening(model, blocks, fisher=False)
+        listening = ActivityRecorder(model, blocks, fisher=False)
         for begin in range(0, len(ROWS), size):
             listening.read(ROWS[begin : begin + size])
         found[size] = listening.found
@@ -114,7 +114,7 @@ def test_fisher_is_the_mean_square_of_activation_times_gradient():
     """Against one neuron's gate: the derivative of the loss by a factor on each token's activation is a * g."""
     model = made()
     blocks = feedforwards(model, find_matrices(model))
-    listening = Listening(model, blocks, fisher=True)
+    listening = ActivityRecorder(model, blocks, fisher=True)
     listening.read([ROWS[0]])
     assert not any(parameter.grad is not None for parameter in model.parameters())
     chances = logits(model)[0].float().softmax(-1)
@@ -210,7 +210,7 @@ def test_an_interrupt_leaves_the_model_as_it_was(monkeypatch):
         calls.append(batch)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(Listening, "read", stopping)
+    monkeypatch.setattr(ActivityRecorder, "read", stopping)
     with pytest.raises(KeyboardInterrupt):
         prune(model, calibration=ROWS, method="neurons", sparsity=0.3)
     assert calls and not hooks_of(model)

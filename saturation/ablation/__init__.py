@@ -1,8 +1,8 @@
-"""Leave one block out, and measure what that does to the distribution of the next token.
+"""Ablation: leave out one block and measure the effect on the next-token distribution.
 
-`exact_harm` is the measurement itself, one pass per layer, and `estimated_harm` its estimate from one backward pass;
-`greedy_choice` takes the blocks that do least harm together, and the layers whose removal raises the loss least;
-`chunked_logits` runs the passes and turns final hidden states into logits, a few positions at a time.
+`exact_harm` measures harm with one pass per layer, and `estimated_harm` estimates it from one backward pass.
+`greedy_choice` chooses the blocks that do least harm together, and the layers whose removal raises the loss least.
+`chunked_logits` runs the passes and computes logits from final hidden states, a few positions at a time.
 """
 
 from __future__ import annotations

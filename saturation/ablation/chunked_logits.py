@@ -1,8 +1,8 @@
-"""Final hidden states of given texts, and logits of a few positions of them at a time.
+"""Chunked logits: final hidden states of given texts, and their logits for a few positions at a time.
 
-Logits of 10,000 positions over 49,152 tokens are 2 GB; hidden states of 576 numbers are 23 MB. The output embedding
-of a pass is narrowed to one position, and the states are turned into logits by the model's own forward, whose decoder
-then only hands them over: so that softcapping and scaling of logits are the model's own, whatever they are.
+Logits of 10,000 positions over 49,152 tokens are 2 GB; hidden states of 576 numbers are 23 MB. A pass computes the
+output embedding at one position only. The model's own forward then computes logits from the states, with its decoder
+replaced by one that returns them, so that softcapping and scaling are the model's own.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ class Reader:
     model
         A causal language model.
     scope
-        Entered by whoever measures; nobody else is affected.
+        Scope of the caller; other callers of the model are not affected.
     decoder
-        The part whose output the model's own forward turns into logits; None where none was found, and whole logits
-        stand in for the states.
+        The submodule whose output the model's forward turns into logits; None where none was found, and then whole
+        logits are used in place of states.
     """
 
     model: PreTrainedModel
@@ -42,7 +42,7 @@ class Reader:
 
     @classmethod
     def of(cls, model: PreTrainedModel, scope: Scope, ids: Sequence[int]) -> Reader:
-        """Find the decoder, and prove it on the first tokens of a text."""
+        """Make a reader: find the decoder, and prove it on the first tokens of a text."""
         ids = list(ids[:8])
         with torch.no_grad():
             exact = cls(model, scope).states([ids], [(0, place) for place in range(len(ids))])
@@ -52,13 +52,13 @@ class Reader:
                     states = reader.states([ids], [(0, place) for place in range(len(ids))])
                     found = reader.logits(states)
                 except (TypeError, ValueError, AttributeError, RuntimeError, LookupError):
-                    continue  # not called, or not in this form
+                    continue  # not called, or called in another way
                 if found.shape == exact.shape and _near(found, exact):
                     return reader
         return cls(model, scope)
 
     def states(self, rows: Sequence[Sequence[int]], places: Sequence[tuple[int, int]]) -> Tensor:
-        """What the logits of some positions are made of, from one pass over padded texts.
+        """The final states of some positions, from one pass over padded texts.
 
         Parameters
         ----------
@@ -81,7 +81,7 @@ class Reader:
         return whole[row.to(whole.device), column.to(whole.device)]
 
     def logits(self, states: Tensor) -> Tensor:
-        """Logits of some states, [position, vocabulary], as the model's own forward makes them."""
+        """Logits of some states, [position, vocabulary], by the model's own forward."""
         if self.decoder is None or self._form is None:
             return states
         output = self._form(last_hidden_state=states[None])
@@ -91,7 +91,7 @@ class Reader:
 
     @contextmanager
     def _narrowed(self) -> Iterator[list[Any]]:
-        """Outputs of the decoder, while the output embedding reads one position alone."""
+        """Collect the decoder's outputs, while the output embedding reads only one position."""
         kept: list[Any] = []
         if self.decoder is None:
             yield kept
@@ -106,13 +106,13 @@ class Reader:
 
 
 def _only_in(scope: Scope, inside: Callable[..., Any], module: nn.Module) -> Callable[..., Any]:
-    """A forward that is another inside a scope."""
+    """A forward that is replaced by `inside` in a scope."""
     outside = module.forward
     return lambda *args, **named: (inside if scope else outside)(*args, **named)
 
 
 def _decoders(model: PreTrainedModel) -> list[nn.Module]:
-    """Parts of a model that may hand final hidden states to its output embedding."""
+    """Submodules that may pass the final hidden states to the output embedding."""
     if model.get_output_embeddings() is None:
         return []
     found = [model.base_model, model.get_decoder()]
@@ -120,6 +120,6 @@ def _decoders(model: PreTrainedModel) -> list[nn.Module]:
 
 
 def _near(one: Tensor, other: Tensor) -> bool:
-    """Whether logits are the same but for rounding: a product of few rows is summed in another order."""
+    """Whether logits are equal up to rounding: a product of few rows is summed in another order."""
     slack = 64 * torch.finfo(other.dtype).eps * float(other.abs().max())
     return float((one.double() - other.double()).abs().max()) <= slack

@@ -1,4 +1,4 @@
-"""An estimate of harm from one backward pass, with labels drawn from the model itself."""
+"""Estimated harm, from one backward pass with labels drawn from the model itself."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def estimated(
 ) -> np.ndarray:
     """(f . g)^2 / 2 averaged over draws, for every position of a batch, [position, layer].
 
-    Zeros are added to what each block adds, and gradients are taken with respect to them: the weights need none.
+    Zeros are added to each block's output, and gradients are taken with respect to these zeros, not to the weights.
     """
     rows, places = batch
     shape = len(rows), max(map(len, rows))
@@ -46,16 +46,16 @@ def estimated(
 
 
 class _Tap:
-    """What one block adds in a pass, and the zeros added to it."""
+    """The output of one block in a pass, and the zeros added to it."""
 
     zeros: Tensor
 
     def __init__(self, block: Block, reader: Reader, shape: tuple[int, int]) -> None:
         self.block, self.scope, self.shape = block, reader.scope, shape
-        self.parts: dict[nn.Module, Tensor] = {}  # by branch; most blocks have one
+        self.parts: dict[nn.Module, Tensor] = {}  # outputs by branch; most blocks have one
 
     def forwards(self) -> dict[nn.Module, Callable[..., Any]]:
-        """The forward of the block's source with zeros added, and those of branches that are added to it."""
+        """Forwards of the block's source and branches, with zeros added."""
         return {module: partial(self._forward, module, module.forward) for module in self.block.ends}
 
     def _forward(self, module: nn.Module, original: Callable[..., Any], *args: Any, **named: Any) -> Any:
@@ -70,7 +70,7 @@ class _Tap:
         return (moved, *output[1:]) if isinstance(output, tuple | list) else moved
 
     def moved(self, gradient: Tensor, places: list[tuple[int, int]]) -> np.ndarray:
-        """(f . g)^2 at some places of the pass, [position]."""
+        """(f . g)^2 at some positions of the pass, [position]."""
         added = torch.stack([part.float().reshape(gradient.shape) for part in self.parts.values()]).sum(0)
         squared = (added * gradient.float()).sum(-1).square().reshape(self.shape).cpu()
         row, column = torch.tensor(places).T

@@ -1,4 +1,4 @@
-"""Harm: KL(dense || the model without one block) of the next-token distribution, one pass per layer."""
+"""Exact harm: KL(dense || the model without one block) of the next-token distribution, one pass per layer."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from ..anatomy import UnsupportedModel, find_blocks, find_mixers, running, silenced
-from ..patching import Scope, alone, patched
+from ..patching import Scope, exclusive, patched
 from ..policies import SINK, Action, StaticFFN
 from ..progress import bar
 from ..recording import Rows, Text, described, encode, tokens_of
@@ -39,12 +39,12 @@ def harm(
     seed: int = 0,
     action: Action | None = None,
 ) -> Harm:
-    """Measure what leaving one block out does to the next-token distribution, for every token and layer.
+    """Measure how leaving out one block changes the next-token distribution, for every token and layer.
 
     The harm of layer l at token t is KL(dense || without) in nats, where *without* is the model whose feed-forward
-    block of layer l is left out **at every token past the sink**, in one pass per layer. It therefore holds, besides
-    what the block does at t itself, what t loses because the block was left out at the tokens before it. To leave the
-    block out at t alone would take a pass per token and layer.
+    block of layer l is left out **at every token past the sink**, in one pass per layer. So it includes the effect on
+    t of leaving the block out at earlier tokens. Leaving the block out at t alone would take a pass per token and
+    layer.
 
     Parameters
     ----------
@@ -55,33 +55,33 @@ def harm(
     sink
         Positions at the start of every text where all blocks run and nothing is measured.
     attention
-        Measure the attention sublayer likewise, in as many passes again.
+        Measure the attention sublayer too, in as many further passes.
     batch_size
-        Texts per forward pass; the numbers do not depend on it, but for the labels that an estimate draws.
+        Texts per forward pass; the numbers do not depend on it, except for the labels that an estimate draws.
     chunk
-        Positions whose logits are held at a time.
+        Positions whose logits are in memory at a time.
     progress
         Show a bar where there is a terminal or a notebook.
     estimate
         True estimates harm from one backward pass instead: with labels y drawn from the model, (f . g)^2 / 2, where f
-        is what the block adds at token t and g the gradient of the sum of log p(y) there. That is to second order
-        what leaving the block out at t *alone* does to all predictions from t on. It misses large effects.
+        is the block's output at token t and g the gradient of the sum of log p(y) there. That is, to second order,
+        the effect of leaving the block out at t *alone* on all predictions from t on. It misses large effects.
     draws, seed
-        Of an estimate: labels drawn for each position, and the seed of the draw.
+        For an estimate: labels drawn for each position, and the seed of the draw.
     action
-        What a block does in place of its whole self: None leaves it out, what `narrow` gives runs some of its neurons,
-        what `stand_in` gives a constant, a multiple of the stream or a linear map.
+        What runs in place of the block: None for nothing; an action of `narrow` runs some of its neurons; one of
+        `stand_in` adds a constant, a multiple of the stream or a linear map.
 
     Returns
     -------
     Harm
-        A row for every token, those of the sink NaN. `record(model, tokenizer, texts)` gives the Trace beside it.
+        A row for every token, NaN for the sink. `record(model, tokenizer, texts)` gives a Trace with the same rows.
 
     Raises
     ------
     ValueError
-        No texts, one that is empty or too long for the model's context, none that is longer than the sink; a sink,
-        batch size, chunk or number of draws that cannot be; an estimate of attention.
+        Without texts; for a text that is empty or too long for the model's context; where no text is longer than the
+        sink; for an invalid sink, batch size, chunk or number of draws; for an estimate of attention.
     UnsupportedModel
         Where the model's feed-forward blocks, or with `attention` its attention sublayers, cannot be found.
     """
@@ -106,7 +106,7 @@ def harm(
     provenance["vocabulary"] = model.config.get_text_config().vocab_size
     if action is not None:
         provenance["action"] = action.describe()
-    with alone(model, scope), scope.entered():
+    with exclusive(model, scope), scope.entered():
         reader = Reader.of(model, scope, rows[0])
         batches = _batches(reader, rows, batch_size, sink)
         if estimate:
@@ -130,7 +130,7 @@ def harm(
 
 
 def _check(sink: int, counts: dict[str, int], estimated_attention: bool) -> None:
-    StaticFFN((), sink=sink)  # refuses a sink that is none
+    StaticFFN((), sink=sink)  # refuses an invalid sink
     for name, count in counts.items():
         if not isinstance(count, Integral) or count < 1:
             raise ValueError(f"expected {name} to be a whole number from 1, got {count!r}; correct it")
@@ -145,7 +145,7 @@ Batch = tuple[list[list[int]], list[tuple[int, int]]]  # texts, and the row and 
 
 
 def _batches(reader: Reader, rows: list[list[int]], size: int, sink: int) -> list[Batch]:
-    """Texts to be read side by side, one by one where their logits cannot be asked for in parts."""
+    """Batches of texts; single texts where logits cannot be computed in parts."""
     size = size if reader.decoder is not None else 1
     parts = [rows[begin : begin + size] for begin in range(0, len(rows), size)]
     places = [[(row, place) for row, ids in enumerate(part) for place in range(sink, len(ids))] for part in parts]
@@ -153,7 +153,7 @@ def _batches(reader: Reader, rows: list[list[int]], size: int, sink: int) -> lis
 
 
 def _joined(give: Any, batches: list[Batch], columns: int, progress: bool) -> np.ndarray:
-    """What each batch gives for its tokens past the sink, after each other, float32 [position, column]."""
+    """Results of all batches for tokens past the sink, concatenated, float32 [position, column]."""
     with bar(total=len(batches) * columns, desc="harm", progress=progress) as going:
         return np.concatenate([give(batch, tick=going.update) for batch in batches]).astype(np.float32)
 
@@ -161,7 +161,7 @@ def _joined(give: Any, batches: list[Batch], columns: int, progress: bool) -> np
 def mean_kl(
     reader: Reader, each: list[Any], rows: list[list[int]], sink: int, *, batch_size: int, chunk: int, progress: bool
 ) -> np.ndarray:
-    """Mean KL past the sink under each of some contexts, such as `skip` of a policy, [context]."""
+    """Mean KL past the sink in each of several contexts, such as `skip` of a policy, [context]."""
     batches = _batches(reader, rows, batch_size, sink)
     return _joined(partial(_measured, reader, each, chunk=chunk), batches, len(each), progress).mean(axis=0)
 
@@ -169,7 +169,7 @@ def mean_kl(
 def mean_loss(
     reader: Reader, each: list[Any], rows: list[list[int]], sink: int, *, batch_size: int, chunk: int, progress: bool
 ) -> np.ndarray:
-    """Mean loss of the next token past the sink under each of some contexts, such as `skip` of a policy, [context]."""
+    """Mean next-token loss past the sink in each of several contexts, such as `skip` of a policy, [context]."""
     batches = _batches(reader, [ids for ids in rows if len(ids) > sink + 1], batch_size, sink)
     followed = [(part, [(row, at) for row, at in there if at + 1 < len(part[row])]) for part, there in batches]
     return _joined(partial(_lost, reader, each, chunk=chunk), followed, len(each), progress).mean(axis=0)
@@ -192,7 +192,7 @@ def _lost(reader: Reader, each: list[Any], batch: Batch, *, chunk: int, tick: An
 
 
 def _measured(reader: Reader, each: list[Any], batch: Batch, *, chunk: int, tick: Any) -> np.ndarray:
-    """KL of every position of a batch, each block left out by itself, [position, block]."""
+    """KL at every position of a batch with each single block left out, [position, block]."""
     columns = []
     with torch.no_grad():
         dense = reader.states(*batch)
@@ -205,8 +205,8 @@ def _measured(reader: Reader, each: list[Any], batch: Batch, *, chunk: int, tick
 
 
 def _kl(reader: Reader, dense: Tensor, states: Tensor, chunk: int) -> np.ndarray:
-    """KL(dense || states) in nats, from 0, [position]; logits are made for so many positions at a time."""
-    precise = torch.float32 if dense.device.type == "mps" else torch.float64  # Apple's GPUs have no other
+    """KL(dense || states) in nats, from 0, [position]; logits are computed for `chunk` positions at a time."""
+    precise = torch.float32 if dense.device.type == "mps" else torch.float64  # Apple's GPUs have no float64
     parts = []
     for one, other in zip(dense.split(chunk), states.split(chunk), strict=True):
         p, q = (reader.logits(part).to(precise).log_softmax(-1) for part in (one, other))
@@ -216,7 +216,7 @@ def _kl(reader: Reader, dense: Tensor, states: Tensor, chunk: int) -> np.ndarray
 
 @contextmanager
 def _silent(mixer: torch.nn.Module, sink: int, scope: Scope) -> Iterator[None]:
-    """Attention of one layer adds nothing past the sink."""
+    """Silence the attention of one layer past the sink."""
     with patched({mixer: silenced(mixer, sink, scope)}):
         yield
 
@@ -233,7 +233,7 @@ def _tokens(model: PreTrainedModel, tokenizer: Any, rows: list[list[int]], start
 
 
 def _spread(values: np.ndarray, past: np.ndarray) -> np.ndarray:
-    """Values of the tokens past the sink among all, NaN for the others, float32 [token, layer]."""
+    """Scatter values of the tokens past the sink to all tokens, NaN elsewhere, float32 [token, layer]."""
     whole = np.full((len(past), values.shape[1]), np.nan, np.float32)
     whole[past] = values
     return whole

@@ -1,4 +1,4 @@
-"""The blocks or layers that do least harm together, chosen one after the other."""
+"""Greedy choice of the blocks or layers that do least harm together."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from transformers import PreTrainedModel
 
 from ..anatomy import find_blocks, running
-from ..patching import Scope, alone
+from ..patching import Scope, exclusive
 from ..policies import SINK, Action, StaticFFN, StaticLayers
 from ..recording import Text, called, encode
 from ..skipping import skip
@@ -34,10 +34,10 @@ def least_harmful(
     chunk: int = 64,
     progress: bool = True,
 ) -> StaticFFN:
-    """The static choice of blocks that is greedy in the harm of the whole set, as `sleb` is in the loss without layers.
+    """Choose blocks greedily by the harm of the whole set, as `sleb` chooses layers by the loss.
 
-    Blocks harm together more, and others, than one by one: each step takes that block which, with those taken before,
-    moves the next-token distribution least.
+    Several blocks together harm more than their sum. Each step adds the block that, with those chosen before, changes
+    the next-token distribution least.
 
     Parameters
     ----------
@@ -46,9 +46,9 @@ def least_harmful(
     count
         How many blocks.
     candidates
-        Blocks that each step tries, those of least harm by themselves; a pass over the texts each.
+        Blocks that each step tries, those of least single harm; each takes a pass over the texts.
     harm
-        Of the same model by single blocks, on any texts; measured on these where it is not given.
+        Harm of single blocks of the same model, on any texts; measured on these where it is not given.
     sink, action, batch_size, chunk, progress
         As for `harm`; the policy takes the first two.
 
@@ -60,7 +60,7 @@ def least_harmful(
     Raises
     ------
     ValueError
-        For a count that cannot be, and as for `harm`.
+        For an invalid count, and as for `harm`.
     """
     options: dict[str, Any] = {"batch_size": batch_size, "chunk": chunk, "progress": progress}
     ours = called(running(model)[0]), len(find_blocks(model))
@@ -98,10 +98,10 @@ def sleb(
     chunk: int = 64,
     progress: bool = True,
 ) -> StaticLayers:
-    """The layers to remove that SLEB chooses (Song et al. 2024, arXiv 2402.09025).
+    """Choose layers to remove by SLEB (Song et al. 2024, arXiv 2402.09025).
 
-    One after the other that layer is taken whose removal, with those taken before, raises the loss on calibration
-    texts least. The first and the last layer stay. The paper takes 128 texts.
+    Each step removes the layer that, with those removed before, raises the loss on calibration texts least. The first
+    and the last layer stay. The paper uses 128 texts.
 
     Parameters
     ----------
@@ -120,7 +120,7 @@ def sleb(
     Raises
     ------
     ValueError
-        For a count that cannot be, texts that are too short, and as for `harm`.
+        For an invalid count, texts that are too short, and as for `harm`.
     UnsupportedModel
         Where the model's layers cannot be left out.
     """
@@ -156,10 +156,10 @@ def _greedy(
     tried: Callable[[tuple[int, ...]], list[int]],
     costs: Callable[[Reader, list[tuple[int, ...]]], np.ndarray],
 ) -> tuple[int, ...]:
-    """Layers in the order in which they are taken: each that which costs least, of those tried, with those before."""
+    """Layers in the order of choice: each step takes the one, of those tried, that costs least with those before."""
     (model, _), scope = running(model), Scope()
     taken: tuple[int, ...] = ()
-    with alone(model, scope), scope.entered():
+    with exclusive(model, scope), scope.entered():
         reader = Reader.of(model, scope, ids)
         while len(taken) < count:
             sets = [(*taken, layer) for layer in tried(taken)]

@@ -1,10 +1,10 @@
-"""Where the feed-forward block sits in a decoder layer, found by tracing one tiny forward pass.
+"""The anatomy of a model: its decoder layers, feed-forward blocks and attention, found by tracing one forward pass.
 
-There is no table of architectures. The direct children of a decoder layer are watched while it runs once; a child
-that is handed a cache, a mask or positions mixes tokens (attention), the others are linked where one's output is
-the next one's input, and the link that carries the most weights is the FFN together with its norms. What was found
-is then *proved* on the same tensors: the layer must give the same bits when the FFN is run through one closure, and
-must return exactly the residual stream when the FFN adds zero. A layer that fails is refused with the reason.
+There is no table of architectures. The finder records the calls of a decoder layer's direct children during one run.
+A child that gets a cache, a mask or positions mixes tokens (attention). The others are linked where the output of one
+is the input of the next, and the chain with the most weights is the FFN with its norms. The result is then *proved*
+on the same tensors: the layer must return the same bits when the FFN runs through one closure, and exactly the
+residual stream when the FFN adds zero. A layer that fails is refused with the reason.
 """
 
 from __future__ import annotations

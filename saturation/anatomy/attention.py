@@ -1,7 +1,7 @@
-"""The attention of a decoder layer as a part that is left out, while the KV cache stays whole.
+"""The attention of a decoder layer, which can be left out while the KV cache stays complete.
 
-Whatever a family's attention looks like, it hands its keys and values to the cache that it was called with. A cache
-that ends the call there leaves out all that comes behind: scores, their product with the values, the output matrix.
+The attention of every family passes its keys and values to the cache of the call. A cache that ends the call there
+skips the rest: the scores, their product with the values, the output matrix.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from .blocks import Block, first
 
 @dataclass(frozen=True, eq=False)
 class Attention:
-    """The attention of one decoder layer.
+    """The attention sublayer of one decoder layer.
 
     Attributes
     ----------
@@ -27,12 +27,12 @@ class Attention:
     module
         The child of the layer that mixes tokens.
     outputs
-        Length of the tuple that it returns (attention weights come second); 0 where it is one tensor.
+        Length of the returned tuple (attention weights come second); 0 where it returns one tensor.
     keys
-        Its parts with weights that keys and values are made by; all of them where it stores none.
+        Its modules with weights that compute keys and values; all of them where it stores none.
     idle
-        Its matrices that run before keys and values are stored, and that these do not depend on (the queries', where
-        they have one of their own), each with the size of what it gives.
+        Its matrices that run before keys and values are stored, but do not affect them (that of the queries, where it
+        is separate), each with the size of its output.
     """
 
     block: Block
@@ -42,61 +42,61 @@ class Attention:
     idle: tuple[tuple[nn.Module, int], ...]
 
     def nothing(self, x: Tensor) -> Any:
-        """What attention returns when it adds nothing to x [..., hidden], in the form its layer expects."""
+        """The return value of attention that adds nothing to x [..., hidden], in the form that its layer expects."""
         zeros = torch.zeros_like(x)
         return (zeros, *[None] * (self.outputs - 1)) if self.outputs else zeros
 
     def without(self, output: Any, tokens: Tensor) -> Any:
-        """An output of attention with zeros at some tokens of the flattened [batch * width]."""
+        """The output of attention with zeros at some tokens of the flattened [batch * width]."""
         whole = first(output)
         left = whole.reshape(-1, whole.shape[-1]).index_fill(0, tokens, 0).reshape(whole.shape)
         return (left, *output[1:]) if self.outputs else left
 
     def store(self, run: Callable[..., Any], args: tuple[Any, ...], named: dict[str, Any]) -> None:
-        """Compute keys and values alone and store them in the cache that a call is handed; nothing where there is none.
+        """Compute only keys and values and store them in the cache of a call; do nothing without a cache.
 
         Parameters
         ----------
         run, args, named
-            The forward of attention, and what it is called with.
+            The forward of attention, and the arguments of its call.
         """
         if (cache := next(filter(_is_cache, (*args, *named.values())), None)) is None:
             return
-        if hasattr(self.module, "_hf_hook"):  # accelerate puts away what it brought only behind a whole run
+        if hasattr(self.module, "_hf_hook"):  # accelerate offloads weights again only after a complete run
             run(*args, **named)
         else:
             ended_by(cache.update, run, args, named)
 
 
 class Stored(Exception):
-    """Keys and values are where they belong: the rest of attention is left out."""
+    """Raised when keys and values are stored, to skip the rest of attention."""
 
 
-class _Ending:
-    """A KV cache that ends the attention which hands it keys and values, once it has them."""
+class _EndingCache:
+    """A KV cache that ends the attention call once it has stored the keys and values."""
 
     def __init__(self, cache: Any, take: Callable[..., Any], end: Stored) -> None:
         self._cache, self._take, self._end = cache, take, end
 
     @property  # type: ignore[misc]  # the class of an instance can be written
-    def __class__(self) -> Any:  # some families ask what kind of cache it is
+    def __class__(self) -> Any:  # some families check the class of the cache
         return type(self._cache)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._cache, name)
 
     def update(self, *args: Any, **named: Any) -> None:
-        """Take keys and values in, and end the call."""
+        """Store keys and values, and end the call."""
         self._take(*args, **named)
         raise self._end
 
 
 def ended_by(take: Callable[..., Any], run: Callable[..., Any], args: Iterable[Any], named: dict[str, Any]) -> bool:
-    """Call an attention with a cache whose `update` is `take`, and which ends the call; whether it handed it any."""
+    """Call attention with a cache that runs `take` on update and ends the call; returns whether it was updated."""
     end = Stored()
 
     def ending(argument: Any) -> Any:
-        return _Ending(argument, take, end) if _is_cache(argument) else argument
+        return _EndingCache(argument, take, end) if _is_cache(argument) else argument
 
     try:
         run(*map(ending, args), **{name: ending(one) for name, one in named.items()})
@@ -112,7 +112,7 @@ def _is_cache(argument: Any) -> bool:
 
 
 def idling(idle: Iterable[tuple[nn.Module, int]], asked: Callable[[], object]) -> dict[nn.Module, Callable[..., Any]]:
-    """Forwards for `patched` of parts that give zeros, of the size named with each, while that is asked for."""
+    """Forwards for `patched` under which modules return zeros of the given size while `asked` is true."""
 
     def stands_in(original: Callable[..., Any], size: int) -> Callable[..., Any]:
         def forward(x: Tensor, *args: Any, **named: Any) -> Any:

@@ -1,4 +1,4 @@
-"""The attention sublayer of each decoder layer: the child that mixes tokens, proved on one tiny forward pass."""
+"""The attention finder: the child of each decoder layer that mixes tokens, proved on one tiny forward pass."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ def find_mixers(model: PreTrainedModel) -> tuple[nn.Module, ...]:
     Returns
     -------
     tuple of torch.nn.Module
-        One per decoder layer, in order. Where all of them return zeros, the FFN of a layer reads what entered the
+        One per decoder layer, in order. Where all of them return zeros, the FFN of a layer reads the input of the
         layer.
 
     Raises
     ------
     UnsupportedModel
-        Where a layer has no such child or several, where attention and FFN are parallel, or where what attention
-        returns is not simply added.
+        Where a layer has no such child or several, where attention and FFN are parallel, or where the output of
+        attention is not simply added.
     """
     blocks, model = find_blocks(model), unwrapped(model)
     if blocks[0].parallel:
@@ -57,16 +57,16 @@ def find_mixers(model: PreTrainedModel) -> tuple[nn.Module, ...]:
 
 
 def silenced(mixer: nn.Module, begin: int = 0, scope: object = True) -> Callable[..., Any]:
-    """Forward for `patched` under which a mixer returns zeros from a position on.
+    """A forward for `patched` under which attention returns zeros from a position on.
 
     Parameters
     ----------
     mixer
-        As `find_mixers` gives it.
+        As `find_mixers` returns it.
     begin
-        First position, counted along the pass, at which it adds nothing.
+        First position in the pass at which it adds nothing.
     scope
-        While it is false the module does what it did before.
+        While it is false the module runs unchanged.
     """
     original = mixer.forward
 
@@ -93,7 +93,7 @@ def _calls(model: PreTrainedModel, ids: Tensor, modules: list[nn.Module]) -> lis
 
 
 def mixing_call(model: PreTrainedModel, block: Block, calls: list[Call], instead: str) -> Call:
-    """The one call, of a layer's children, that is handed a mask, positions or a cache; refuses none, and several."""
+    """The one call among a layer's children that gets a mask, positions or a cache; refuses none or several."""
     children = set(block.layer.children())
     found = [call for call in calls if call.module in children and call.mixes]
     if len(found) != 1 or not torch.is_tensor(found[0].output) or found[0].output.ndim != 3:

@@ -1,7 +1,7 @@
-"""Feed-forward blocks of several branches: experts beside a shared one, whose outputs are added.
+"""Feed-forward blocks with branches, whose outputs are added: experts beside a shared expert.
 
-A layer that computes its FFN in several of its children joins them itself: it adds the outputs of two, and may norm
-the sum. Which child reads what is seen in the traced calls, so that the whole can be run as one piece.
+Some layers compute the FFN in several children, add the outputs of two, and may norm the sum. The traced calls show
+which child reads what, so that the whole block can run as one piece.
 """
 
 from __future__ import annotations
@@ -19,32 +19,32 @@ from .calls import Call, same
 
 
 class Read(NamedTuple):
-    """Where an argument comes from: outputs of earlier steps that are added, or the residual stream."""
+    """The source of an argument: the sum of outputs of earlier steps, or the residual stream."""
 
-    steps: tuple[int, ...]  # none for the residual stream
-    part: int | None  # of a step that returns several tensors
-    flat: bool  # whether its tokens are in one row
+    steps: tuple[int, ...]  # empty for the residual stream
+    part: int | None  # index of the tensor, for a step that returns several
+    flat: bool  # whether batch and token are one axis
 
 
 @dataclass(frozen=True, eq=False)
 class Step:
-    """One module of a block with branches, and what it reads."""
+    """One module of a block with branches, and its inputs."""
 
     module: nn.Module
     args: tuple[Any, ...]
     named: Mapping[str, Any]
-    parts: int  # length of the tuple that it returns; 0 where it is one tensor
+    parts: int  # length of the returned tuple; 0 where it returns one tensor
 
 
 def branched(block: Block, calls: Sequence[Call]) -> Block | None:
-    """The block with the branches that are added to its chain, or None where there are none.
+    """Find the branches that are added to the chain of a block; None where there are none.
 
     Parameters
     ----------
     block
-        As its heaviest chain alone would have it.
+        The block with its heaviest chain only.
     calls
-        Of the layer's children, in the order in which they ran.
+        Calls of the layer's children, in the order in which they ran.
     """
     by_module = {call.module: call for call in calls}
     chain = [by_module[module] for module in block.chain]
@@ -57,7 +57,7 @@ def branched(block: Block, calls: Sequence[Call]) -> Block | None:
     if join := next((call for call in free if _is_sum(call.input, *ends)), None):
         chain.append(join)
         ends = [join]
-    seen = _Seen(chain[0].input, calls)
+    seen = _StepFinder(chain[0].input, calls)
     if not all(map(seen.step, sorted(ends, key=calls.index))):
         return None
     steps = tuple(seen.steps)
@@ -73,9 +73,9 @@ def branched(block: Block, calls: Sequence[Call]) -> Block | None:
 
 
 def joined(block: Block, replacement: Callable[..., Any]) -> dict[nn.Module, Callable[..., Any]]:
-    """Forwards under which a block with branches runs as one call of `replacement(x, run=run)`, where its chain ends.
+    """Forwards that run a block with branches as one call of `replacement(x, run=run)` at the end of its chain.
 
-    What runs before that hands the residual stream on, and the branches beside the chain give zero.
+    Modules before that pass the residual stream on, and branches beside the chain return zero.
     """
     forwards = {module: module.forward for module in block.modules}
     entered: list[Tensor] = []
@@ -85,7 +85,7 @@ def joined(block: Block, replacement: Callable[..., Any]) -> dict[nn.Module, Cal
         return x
 
     def leave(given: Tensor, *_: Any, **__: Any) -> Any:
-        x = entered.pop().reshape(given.shape) if entered else given  # the layer may have added zeros to a copy
+        x = entered.pop().reshape(given.shape) if entered else given  # `given` may be a copy plus zeros
         return replacement(x, run=partial(_run, block, forwards))
 
     parts = {step.module: step.parts for step in block.steps}
@@ -98,7 +98,7 @@ def joined(block: Block, replacement: Callable[..., Any]) -> dict[nn.Module, Cal
 
 
 def pass_on(x: Tensor, *_: Any, **__: Any) -> Tensor:
-    """What a module gives that is left out: its input."""
+    """The output of a left-out module: its input."""
     return x
 
 
@@ -113,7 +113,7 @@ def _run(
     x: Tensor,
     seen: Callable[..., None] | None = None,
 ) -> Tensor:
-    """What a block with branches adds to x [..., hidden]; `seen` is called as `collapsed` says, of the ends as one."""
+    """The output of a block with branches for x [..., hidden]; calls `seen` as in `collapsed`, with the ends as one."""
     outputs: list[Any] = []
 
     def value(given: Any) -> Any:
@@ -154,7 +154,7 @@ def _is_sum(tensor: Any, one: Call, other: Call) -> bool:
 
 
 def _beside(end: Call, free: Sequence[Call], calls: Sequence[Call]) -> Call | None:
-    """The other call that nobody reads by itself, and whose output is of the same size: what is added to the end."""
+    """The call whose output is added to the end: of the same size, and not read by any other module."""
     read = [argument for call in calls for argument in (*call.args, *call.named.values()) if torch.is_tensor(argument)]
     found = [
         call
@@ -168,8 +168,8 @@ def _beside(end: Call, free: Sequence[Call], calls: Sequence[Call]) -> Call | No
     return next(iter(summed or [call for call in found if same(call.input, end.input)]), None)
 
 
-class _Seen:
-    """The steps from the residual stream to the ends of a block, in the order in which they are first needed."""
+class _StepFinder:
+    """Finds the steps from the residual stream to the ends of a block, in the order in which they are needed."""
 
     def __init__(self, x: Tensor, calls: Sequence[Call]) -> None:
         self.x, self.calls = x, calls
@@ -177,7 +177,7 @@ class _Seen:
         self._number: dict[Call, int] = {}
 
     def step(self, call: Call) -> bool:
-        """Take down a call and all that it reads; False where that is more than the residual stream gives."""
+        """Add a call and all its inputs; False where an input does not come from the residual stream."""
         if call in self._number:
             return True
         if call.mixes:
@@ -194,7 +194,7 @@ class _Seen:
         return True
 
     def _read(self, argument: Any) -> Any:
-        """Where an argument comes from; None where that is not seen."""
+        """The source of an argument; None where it is unknown."""
         if not torch.is_tensor(argument):
             return _NONE if argument is None else argument
         flat = argument.ndim == 2

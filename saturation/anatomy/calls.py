@@ -1,4 +1,4 @@
-"""Calls of modules, collected while a forward pass runs."""
+"""Recorded calls of modules during a forward pass."""
 
 from __future__ import annotations
 
@@ -13,34 +13,34 @@ from torch import nn
 from ..patching import Hooks
 from .blocks import first
 
-MIXES_TOKENS = ("cache", "past", "mask", "position", "alibi", "state")  # in the names of a mixer's arguments
+MIXES_TOKENS = ("cache", "past", "mask", "position", "alibi", "state")  # parts of the names of attention's arguments
 
 
 @dataclass(eq=False)
 class Call:
-    """One call of a module: what went in, by position and by name, and the tensor that came out."""
+    """One call of a module: its arguments, by position and by name, and its output tensor."""
 
     module: nn.Module
     args: tuple[Any, ...]
     named: dict[str, Any]
     output: Any = None
-    whole: Any = None  # where the module returns several, all of them
+    whole: Any = None  # the whole output, where the module returns several tensors
 
     @property
     def input(self) -> Any:
-        """What it reads first."""
+        """The first argument."""
         return self.args[0] if self.args else self.named.get("hidden_states")
 
     @property
     def mixes(self) -> bool:
-        """Whether it is handed what only a mixer of tokens needs."""
+        """Whether it gets arguments that only a module that mixes tokens needs."""
         names = [name for name in self.named if name != "hidden_states"]
         return any(mark in name for name in names for mark in MIXES_TOKENS)
 
 
 @contextmanager
 def watched(modules: list[nn.Module]) -> Iterator[list[Call]]:
-    """Collect every call of the modules, in the order in which they finish."""
+    """Record every call of the modules, in the order in which they finish."""
     calls: list[Call] = []
 
     def keep(module: nn.Module, args: tuple[Any, ...], named: dict[str, Any], output: Any) -> None:
@@ -54,7 +54,7 @@ def watched(modules: list[nn.Module]) -> Iterator[list[Call]]:
 
 
 def same(one: Any, other: Any) -> bool:
-    """Whether two tensors are the same memory (views of one another count)."""
+    """Whether two tensors share the same memory, also as views."""
     if not (torch.is_tensor(one) and torch.is_tensor(other)):
         return False
     return one.data_ptr() == other.data_ptr() and one.numel() == other.numel()

@@ -1,4 +1,4 @@
-"""The feed-forward blocks of a model, found by tracing one tiny forward pass."""
+"""The FFN finder: the feed-forward block of every decoder layer, found by tracing one tiny forward pass."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ def find_blocks(model: PreTrainedModel) -> tuple[Block, ...]:
     Returns
     -------
     tuple of Block
-        One per decoder layer that has one, in order; in hybrids such as Nemotron-H that is not every layer. Cached
-        for as long as the model keeps the same layers.
+        One per decoder layer that has one, in order; hybrids such as Nemotron-H have layers without. Cached as long as
+        the model keeps the same layers.
 
     Raises
     ------
@@ -47,7 +47,7 @@ def find_blocks(model: PreTrainedModel) -> tuple[Block, ...]:
     """
     model = unwrapped(model)
     layers = decoder_layers(model)
-    with FINDING, uncompiled():  # one trace at a time: two would take each other's calls for their own
+    with FINDING, uncompiled():  # one trace at a time, since two would record each other's calls
         parts = [part for layer in layers for part in layer.modules()]  # an adapter changes them
         known, blocks = _BLOCKS.get(model, ([], ()))
         if len(parts) != len(known) or any(map(is_not, parts, known)):
@@ -74,9 +74,9 @@ _NO_PART = "no part of it reads single tokens and carries weights"
 
 
 def _calls_of_layers(model: PreTrainedModel, layers: list[nn.Module]) -> list[Call]:
-    """How each decoder layer is called when the model reads four tokens; refuses one that sees the future."""
+    """The call of each decoder layer when the model reads four tokens; refuses a model that is not causal."""
     ids = torch.tensor([[1, 2, 3, 4]], device=input_device(model)) % model.config.get_text_config().vocab_size
-    other = torch.cat([ids[:, :3], ids[:, :1]], dim=1)  # the last token is another one
+    other = torch.cat([ids[:, :3], ids[:, :1]], dim=1)  # the last token differs
     with torch.no_grad():
         with watched(layers) as calls:
             logits = model(input_ids=ids, use_cache=False).logits
@@ -93,7 +93,7 @@ def _calls_of_layers(model: PreTrainedModel, layers: list[nn.Module]) -> list[Ca
 
 
 def _why(model: PreTrainedModel) -> str:
-    """What makes a token depend on later ones, and what to do."""
+    """The reason why tokens depend on later ones, and the advice, for the error message."""
     if packed := next((part for part in model.modules() if hasattr(part, "_packed_params")), None):
         where = ".".join(type(packed).__module__.split(".")[:-2])
         return (
@@ -106,18 +106,18 @@ def _why(model: PreTrainedModel) -> str:
 
 
 def _alike(one: Tensor, other: Tensor) -> bool:
-    """Whether the logits after the first three of four tokens, [1, 4, vocabulary], moved by rounding alone.
+    """Whether the logits [1, 4, vocabulary] after the first three of four tokens differ by rounding only.
 
-    They are held to how far those of the fourth token moved, which is another one: experts round a token differently
-    beside others, and depth carries that on, but a token that sees the future moves far more. Infinity and NaN are
-    found later, and named.
+    The limit is relative to the change at the fourth token, which differs: experts round a token differently beside
+    other tokens, and depth amplifies that, but a token that attends to later ones changes far more. Infinity and NaN
+    are reported later.
     """
     moved = (one - other).abs().float().nan_to_num(0, 0)[0].amax(dim=-1)  # [4]
     return bool(moved[:3].max() <= max(1e-4, 4 * torch.finfo(one.dtype).eps) * moved[3])
 
 
 def _find_block(model: PreTrainedModel, index: int, layer: nn.Module, call: Call) -> Block | None:
-    """The block of one decoder layer; None where it is a mixer of tokens and nothing else."""
+    """Find the block of one decoder layer; None where the layer only mixes tokens."""
     with torch.no_grad(), _by_itself(model, index), watched(list(layer.children())) as calls:
         output = first(layer(*call.args, **call.named)).clone()
     if not bool(output.isfinite().all()):
@@ -142,14 +142,14 @@ def _find_block(model: PreTrainedModel, index: int, layer: nn.Module, call: Call
 
 
 def _plain(module: nn.Module) -> bool:
-    """Whether it can hold no matrix, in whatever form: a norm or a dropout."""
+    """Whether a module has no matrix in any form, such as a norm or a dropout."""
     held = [*module.parameters(), *module.buffers()]
     return not list(module.children()) and not quantised(module) and all(one.ndim < 2 for one in held)
 
 
 @contextmanager
 def _by_itself(model: PreTrainedModel, index: int) -> Iterator[None]:
-    """Whatever a layer raises when it runs outside its model is a reason to refuse the model."""
+    """Refuse the model for any error that a layer raises when it runs outside its model."""
     try:
         yield
     except (UnsupportedModel, torch.OutOfMemoryError):
@@ -160,8 +160,8 @@ def _by_itself(model: PreTrainedModel, index: int) -> Iterator[None]:
 
 
 def _heaviest_chain(calls: list[Call]) -> tuple[nn.Module, ...]:
-    """The linked calls around the heaviest part that does not mix tokens."""
-    runs = Counter(call.module for call in calls)  # a dropout that serves attention too is no part of the FFN
+    """The chain of linked calls around the module with the most weights that does not mix tokens."""
+    runs = Counter(call.module for call in calls)  # a dropout that attention uses too is not part of the FFN
     free = [c for c in calls if not c.mixes and torch.is_tensor(c.input) and runs[c.module] == 1]
     heaviest = max(free, key=lambda call: weight(call.module), default=None)
     if heaviest is None or weight(heaviest.module) == 0:

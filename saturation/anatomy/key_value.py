@@ -1,9 +1,9 @@
-"""Find the attention of every decoder layer, and what of it keys and values are made by.
+"""The key-value finder: the attention of every decoder layer, and its modules that compute keys and values.
 
-As for the feed-forward blocks there is no table of architectures. That attention can be left out is *proved* on one
-tiny forward pass: where all of it returns zeros (and every FFN adds nothing, for whole layers), each layer must hand on
-what entered it. Which of its matrices keys and values do not depend on is found by setting the output of each to zero
-and comparing keys and values bit for bit.
+There is no table of architectures, as for feed-forward blocks. One tiny forward pass *proves* that attention can be
+left out: where all attention returns zeros (and for whole layers every FFN adds nothing), each layer must return its
+input. To find the matrices that do not affect keys and values, the output of each is set to zero, and keys and values
+are compared bit for bit.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ _Found = tuple[Attention, ...]
 
 
 def find_attentions(model: PreTrainedModel, *, whole: bool = False) -> _Found:
-    """Find the attention beside every feed-forward block, where it can be left out.
+    """Find the attention beside every feed-forward block, and prove that it can be left out.
 
     Parameters
     ----------
     model
         A causal language model of transformers, in eval mode, or a wrapper of one.
     whole
-        Prove that attention and FFN can be left out together, so that a layer hands on what enters it.
+        Prove that attention and FFN can be left out together, so that a layer returns its input.
 
     Returns
     -------
@@ -50,7 +50,7 @@ def find_attentions(model: PreTrainedModel, *, whole: bool = False) -> _Found:
     Raises
     ------
     UnsupportedModel
-        Where a layer has no such part or several, or where more than what it returns is added to the residual stream.
+        Where a layer has no such module or several, or where more than its output is added to the residual stream.
     """
     model = unwrapped(model)
     blocks = find_blocks(model)
@@ -60,7 +60,7 @@ def find_attentions(model: PreTrainedModel, *, whole: bool = False) -> _Found:
             found = {}
             _ATTENTIONS[model] = blocks, found
         if whole not in found:
-            found[whole] = Context().run(_found, model, blocks, whole)  # nobody watches in an empty context
+            found[whole] = Context().run(_found, model, blocks, whole)  # an empty context has no recorders
         return found[whole]
 
 
@@ -87,7 +87,7 @@ def _calls(model: PreTrainedModel, modules: Sequence[nn.Module], *, use_cache: b
 
 
 def _prove(model: PreTrainedModel, blocks: Sequence[Block], found: Sequence[Call], whole: bool, scope: Scope) -> None:
-    """Without attention an FFN reads what entered its layer; without both the layer hands that on: bit for bit."""
+    """Check bit for bit: without attention an FFN reads its layer's input; without both the layer returns it."""
     alone = not (whole or blocks[0].parallel)
     forwards = {call.module: _silent(call, scope) for call in found}
     if not alone:
@@ -105,7 +105,7 @@ def _prove(model: PreTrainedModel, blocks: Sequence[Block], found: Sequence[Call
 
 
 def _silent(call: Call, scope: Scope) -> Callable[..., Any]:
-    """Forward of an attention that adds nothing."""
+    """A forward of attention that adds nothing."""
     original, outputs = call.module.forward, _outputs(call)
 
     def forward(*args: Any, **named: Any) -> Any:
@@ -142,14 +142,14 @@ def _token_by_token(call: Call) -> bool:
 
 
 def _independent(stored: list[Tensor], call: Call, idle: Sequence[tuple[nn.Module, int]], scope: Scope) -> bool:
-    """Whether keys and values are the same, bit for bit, where some parts give zeros."""
+    """Whether keys and values are the same, bit for bit, when some modules return zeros."""
     with patched(idling(idle, lambda: scope)):
         again = _keys_and_values(call)
     return again is not None and all(map(torch.equal, again, stored))
 
 
 def _keys_and_values(call: Call) -> list[Tensor] | None:
-    """What an attention hands to its cache when it is called again so; None where it hands it nothing."""
+    """Keys and values that attention stores in its cache when the call is repeated; None where it stores none."""
     taken: list[Tensor] = []
 
     def note(keys: Tensor, values: Tensor, *_: Any, **__: Any) -> None:

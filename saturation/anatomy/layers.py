@@ -1,4 +1,4 @@
-"""The stack of decoder layers, and where a model wants its tokens."""
+"""The stack of decoder layers, and the input device of a model."""
 
 from __future__ import annotations
 
@@ -42,11 +42,11 @@ def decoder_layers(model: PreTrainedModel) -> list[nn.Module]:
     return list(map(_bare, stacks[0] if len(stacks) == 1 else _that_runs(model, stacks)))
 
 
-_STACKS: WeakKeyDictionary[PreTrainedModel, nn.ModuleList] = WeakKeyDictionary()  # of models that have several
+_STACKS: WeakKeyDictionary[PreTrainedModel, nn.ModuleList] = WeakKeyDictionary()  # for models with several stacks
 
 
 def _that_runs(model: PreTrainedModel, stacks: list[nn.ModuleList]) -> nn.ModuleList:
-    """Of stacks of the same depth the one that reads text, such as beside a vision tower; the heavier of two."""
+    """Of stacks of equal depth the one that runs on text, not a vision tower; of two such stacks the heavier."""
     if not any(stack is _STACKS.get(model) for stack in stacks):
         run: set[nn.Module] = set()
         hooks = Hooks()
@@ -59,16 +59,16 @@ def _that_runs(model: PreTrainedModel, stacks: list[nn.ModuleList]) -> nn.Module
 
 
 def _bare(layer: nn.Module) -> nn.Module:
-    """The layer inside what was put around it alone (torch.compile): a module whose only part it is."""
+    """The layer inside wrappers around it (torch.compile): modules with the layer as their only child."""
     while len(parts := list(layer.children())) == 1 and not list(layer.parameters(recurse=False)):
         layer = parts[0]
     return layer
 
 
 def input_device(model: PreTrainedModel) -> torch.device:
-    """Where the model expects its token ids, also when it is wrapped, quantised or spread over devices."""
+    """The device on which the model expects token ids, also when it is wrapped, quantised or spread over devices."""
     table: Any = unwrapped(model).get_input_embeddings()
     device = next(chain(table.parameters(), table.buffers())).device
-    if device.type == "meta":  # offloaded: accelerate brings the weights to its execution device
+    if device.type == "meta":  # offloaded: accelerate moves the weights to its execution device
         device = torch.device(table._hf_hook.execution_device)
     return device

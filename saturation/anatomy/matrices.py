@@ -1,4 +1,4 @@
-"""The matrices of the decoder layers, [outputs, inputs] whichever way a module stores them."""
+"""The matrices of the decoder layers, [outputs, inputs], however a module stores them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Matrix:
     layer
         Number of the layer, from 0.
     name
-        Of the module, within its layer.
+        Name of the module within its layer.
     module
         An nn.Linear or GPT-2's Conv1D.
     """
@@ -41,24 +41,24 @@ class Matrix:
 
     @property
     def weight(self) -> Tensor:
-        """[outputs, inputs], a view of what the module holds."""
+        """The weight [outputs, inputs], a view of the module's tensor."""
         weight: Tensor = self.module.weight.data  # type: ignore[assignment]
         return weight.T if isinstance(self.module, Conv1D) else weight
 
     def write(self, weight: Tensor) -> None:
-        """Put a matrix [outputs, inputs] in the place of the module's."""
+        """Replace the module's weight by a matrix [outputs, inputs]."""
         self.weight.copy_(weight)
 
 
 def find_matrices(model: PreTrainedModel, *, instead: str | None = None) -> list[list[Matrix]]:
-    """The matrices of every decoder layer, in order; embeddings and head are none of them.
+    """Find the matrices of every decoder layer, in order, without embeddings and head.
 
     Parameters
     ----------
     model
-        To be pruned, or to be read.
+        The model to prune or to read.
     instead
-        What to do where that cannot be, for a caller that does not prune.
+        Advice for the error message, for a caller that does not prune.
 
     Raises
     ------

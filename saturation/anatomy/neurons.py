@@ -1,4 +1,4 @@
-"""The neurons of a feed-forward block: which rows and columns of its matrices belong to one, and taking them out."""
+"""The neurons of a feed-forward block: their rows and columns in its matrices, and how to remove them."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from .blocks import Block, UnsupportedModel, first
 from .ffn_finder import find_blocks
 from .matrices import Matrix
 
-_OVER = ("forward", "_compiled_call_impl")  # of a module: a patch, or accelerate's; a compiled call
-WIDTHS = ("intermediate_size", "n_inner", "ffn_dim", "ffn_hidden_size")  # of a configuration, by family
+_OVER = ("forward", "_compiled_call_impl")  # instance attributes: a patched forward (accelerate's too), a compiled call
+WIDTHS = ("intermediate_size", "n_inner", "ffn_dim", "ffn_hidden_size")  # fields of configurations, by family
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,9 +25,9 @@ class FeedForward:
     Attributes
     ----------
     block
-        Where it is.
+        The block in its layer.
     ups
-        Matrices whose outputs are the neurons; of one with twice as many, gates come first (Phi-3).
+        Matrices whose outputs are the neurons; in a matrix with twice as many outputs the gates come first (Phi-3).
     down
         The matrix whose inputs are the neurons.
     """
@@ -38,17 +38,17 @@ class FeedForward:
 
     @property
     def width(self) -> int:
-        """Neurons."""
+        """Number of neurons."""
         return self.down.weight.shape[1]
 
     @property
     def bytes(self) -> int:
-        """Of the weights of one neuron."""
+        """Bytes of the weights of one neuron."""
         entries = sum(up.weight.shape[1] * (up.weight.shape[0] // self.width) for up in self.ups)
         return (entries + self.down.weight.shape[0]) * self.down.weight.element_size()
 
     def output(self, x: Tensor) -> Tensor:
-        """What the modules of the block give for x [token, hidden], one behind the other."""
+        """The output of the block's modules for x [token, hidden], run in order."""
         extra = (torch.zeros_like(x),) if self.block.adds_residual else ()
         for module in self.block.chain[:-1]:
             x = first(module(x))
@@ -58,14 +58,14 @@ class FeedForward:
 def feedforwards(
     model: PreTrainedModel, matrices: list[list[Matrix]], *, instead: str = "prune its weights one by one"
 ) -> list[FeedForward]:
-    """The neurons of every block, proved on random input: a neuron taken out is one whose output does not count.
+    """Find the neurons of every block, and prove on random input that removing one removes only its output.
 
     Parameters
     ----------
     model, matrices
-        The model, and what `find_matrices` finds in it.
+        The model, and the result of `find_matrices`.
     instead
-        What to do where a block is no sum over neurons.
+        Advice for the error message, where a block is no sum over neurons.
 
     Raises
     ------
@@ -82,7 +82,7 @@ def feedforwards(
 
 
 class _NoSum(Exception):
-    """Why a block is no sum over its neurons."""
+    """A block is no sum over its neurons; the message says why."""
 
 
 def _found(model: PreTrainedModel, block: Block, matrices: list[Matrix]) -> FeedForward:
@@ -107,7 +107,7 @@ def _refusal(model: PreTrainedModel, block: Block, why: str) -> _NoSum:
 
 
 def _prove(model: PreTrainedModel, one: FeedForward) -> None:
-    """Every second neuron is made mute, then taken out, in twins: the outputs are the same, and other than before."""
+    """In copies, zero every second neuron and remove it: outputs must be equal, and differ from the original."""
     down = one.down.weight
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(1, 3, one.ups[0].weight.shape[1], generator=generator).to(down.device, down.dtype)
@@ -129,7 +129,7 @@ def _prove(model: PreTrainedModel, one: FeedForward) -> None:
 
 
 def twin(one: FeedForward) -> FeedForward:
-    """The block in modules of its own, which share every tensor with the model's and carry no hook or patch."""
+    """A copy of the block's modules that shares all tensors with the model and has no hooks or patches."""
     made: dict[nn.Module, nn.Module] = {}
     chain = tuple(_twin(module, made) for module in one.block.chain)
     block = replace(one.block, chain=chain, source=made[one.block.source])
@@ -148,7 +148,7 @@ def _twin(module: nn.Module, made: dict[nn.Module, nn.Module]) -> nn.Module:
 
 
 def narrowed(one: FeedForward, kept: Tensor, bias: Tensor | None) -> FeedForward:
-    """A twin of the block that has these neurons alone, in a copy; the model's own block is not touched.
+    """A copy of the block with only the given neurons; the model's own block does not change.
 
     `kept` and `bias` are as for `prune_neurons`.
     """
@@ -159,23 +159,23 @@ def narrowed(one: FeedForward, kept: Tensor, bias: Tensor | None) -> FeedForward
 
 @dataclass(frozen=True, eq=False)
 class Changes:
-    """Attributes of modules, new and old."""
+    """New and old values of module attributes."""
 
     changes: tuple[tuple[nn.Module, str, Any, Any], ...]
 
     def put(self) -> None:
-        """Set what is new."""
+        """Set the new values."""
         for module, name, new, _ in self.changes:
             setattr(module, name, new)
 
     def take_back(self) -> None:
-        """Set what was there."""
+        """Set the old values."""
         for module, name, _, old in self.changes:
             setattr(module, name, old)
 
 
 def narrowing(one: FeedForward, kept: Tensor, bias: Tensor | None, *, beside: bool = False) -> Changes:
-    """What is to be set so that only these neurons are left.
+    """The attribute changes that leave only the given neurons.
 
     Parameters
     ----------
@@ -184,9 +184,9 @@ def narrowing(one: FeedForward, kept: Tensor, bias: Tensor | None, *, beside: bo
     kept
         Numbers of the neurons that stay, rising.
     bias
-        Added to what the block gives, [hidden]; None for nothing.
+        Vector added to the block's output, [hidden]; None for none.
     beside
-        Whether the ups get a bias of zeros too where they have none, since a configuration has one for all or none.
+        Whether `ups` without a bias get one of zeros, since a configuration has biases for all matrices or none.
     """
     changes: list[tuple[nn.Module, str, Any, Any]] = []
     for up in one.ups:
@@ -203,7 +203,7 @@ def narrowing(one: FeedForward, kept: Tensor, bias: Tensor | None, *, beside: bo
 
 
 def _cut(matrix: Matrix, kept: Tensor, *, rows: bool) -> list[tuple[nn.Module, str, Any, Any]]:
-    """A matrix with some rows (and their biases) or columns."""
+    """Changes that keep some rows (with their biases) or columns of a matrix."""
     module: Any = matrix.module
     cut = matrix.weight[kept] if rows else matrix.weight[:, kept]
     changes: list[tuple[nn.Module, str, Any, Any]] = [
@@ -219,7 +219,7 @@ def _cut(matrix: Matrix, kept: Tensor, *, rows: bool) -> list[tuple[nn.Module, s
 
 
 def _as_stored(matrix: Matrix, weight: Tensor) -> Tensor:
-    """A matrix [outputs, inputs] the way round that its module keeps it."""
+    """A matrix [outputs, inputs] in the orientation that its module stores."""
     return (weight.T if isinstance(matrix.module, Conv1D) else weight).contiguous()
 
 

@@ -1,4 +1,4 @@
-"""Proof on the traced tensors that a block is the FFN, and nothing but the FFN."""
+"""The proof, on the traced tensors, that a block is exactly the FFN of its layer."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .weight_bytes import weight
 
 
 def prove(model: PreTrainedModel, block: Block, call: Call, output: Tensor) -> Block:
-    """Complete the block from the layer's behaviour on the traced input, or refuse it."""
+    """Prove a block and complete its fields from the layer's behaviour on the traced input, or refuse it."""
     inside = {block.layer, *(part for module in block.modules for part in module.modules())}
     outside = [module for module in block.layer.modules() if module not in inside]
 
@@ -27,7 +27,7 @@ def prove(model: PreTrainedModel, block: Block, call: Call, output: Tensor) -> B
         with patched(collapsed(block, replacement)), watched(outside) as calls:
             return first(block.layer(*call.args, **call.named)), calls
 
-    seen = _Seen()
+    seen = _Observed()
     again, running = layer(block, partial(seen.spy, block))
     if not torch.equal(again, output):
         reason = "running its feed-forward part as one piece changes its output"
@@ -45,11 +45,11 @@ def prove(model: PreTrainedModel, block: Block, call: Call, output: Tensor) -> B
     without, silent = layer(block, lambda x, *_, run, **__: block.nothing(x))
     if without.numel() != seen.x.numel():
         raise refusal(model, block.number, "it hands on more than one residual stream")
-    if not without.any():  # else a list of FFNs alone would be taken for layers that run beside attention (XLM)
+    if not without.any():  # else a list of FFNs would pass as layers parallel to attention (XLM)
         raise refusal(model, block.number, "it gives the feed-forward output alone, which is added outside the layer")
     scale = next((s for s in _scales(block.layer) if torch.equal(without.reshape(seen.x.shape), seen.x * s)), None)
     if scale is None and (multiplier := _read_on(block.layer, seen.x, delta, running, silent)):
-        ends_in_module = any(same(call.output, again) for call in running)  # a norm of the sum, say
+        ends_in_module = any(same(call.output, again) for call in running)  # such as a norm of the sum
         if not ends_in_module and _near(_carried(block, partial(layer, block), multiplier * delta), output):
             return replace(block, multiplier=multiplier)
     multiplier = _multiplier(block.layer, without, output, delta, scale or 1.0)
@@ -59,22 +59,22 @@ def prove(model: PreTrainedModel, block: Block, call: Call, output: Tensor) -> B
 
 
 def _without_norm(block: Block) -> Block | None:
-    """The block without what runs before its first matrix; None where nothing does, or it has branches."""
+    """The block without the modules before its first matrix; None where there are none, or it has branches."""
     first_matrix = next((place for place, module in enumerate(block.chain) if weight(module)), 0)
     return replace(block, chain=block.chain[first_matrix:]) if first_matrix and not block.steps else None
 
 
-class _Seen:
-    """What an FFN read and gave while its layer ran."""
+class _Observed:
+    """Input and output of an FFN while its layer ran."""
 
     x: Tensor
-    added: Any  # its output as it was handed on
+    added: Any  # its output as it was returned
     copy: Tensor  # the same before the layer could change it in place
-    residual: bool  # whether it was handed the residual stream besides
+    residual: bool  # whether it also got the residual stream
     parts: list[Call]
 
     def spy(self, block: Block, x: Tensor, *extra: Any, run: Callable[..., Any], **named: Any) -> Any:
-        """Run the FFN and keep what it does."""
+        """Run the FFN and keep its input and output."""
         with watched([*block.chain[-1].modules()]) as self.parts:
             self.added = run(x, *extra, **named)
         self.x, self.copy = x, first(self.added).clone()
@@ -82,7 +82,7 @@ class _Seen:
         return self.added
 
     def inner(self, model: PreTrainedModel, block: Block) -> tuple[nn.Module, Tensor]:
-        """The part whose output is what a last module, that returns the sum, adds to the residual stream."""
+        """The submodule whose output is added to the residual stream, where the last module returns the sum."""
         last = block.chain[-1]
         found = [part for part in self.parts if part.module is not last and _adds(self.x, part.output, self.copy)]
         if not found:
@@ -93,18 +93,18 @@ class _Seen:
 def collapsed(
     block: Block, replacement: Callable[..., Any], scope: object = True
 ) -> dict[nn.Module, Callable[..., Any]]:
-    """Forwards for `patched` under which the whole FFN of a layer runs as one call, where its chain ends.
+    """Forwards for `patched` under which the whole FFN of a layer runs as one call at the end of its chain.
 
     Parameters
     ----------
     block
         The feed-forward block.
     replacement
-        Called as ``replacement(x, *extra, run=run, **named)`` with the FFN's input x [..., hidden] and what the
-        layer hands to the last module besides; ``run`` is the FFN itself, and calls its option ``seen`` with each
-        module of the chain, its input and its output.
+        Called as ``replacement(x, *extra, run=run, **named)`` with the FFN's input x [..., hidden] and the other
+        arguments of the last module; ``run`` is the FFN itself, and calls its option ``seen`` with each module of the
+        chain, its input and its output.
     scope
-        While it is false the modules do what they did before.
+        While it is false the modules run unchanged.
     """
     originals = [module.forward for module in block.chain]
     before = list(zip(block.chain, originals, strict=True))[:-1]
@@ -135,7 +135,7 @@ def _scales(layer: nn.Module) -> list[float]:
 
 
 def _read_on(layer: nn.Module, x: Tensor, delta: Tensor, running: list[Call], silent: list[Call]) -> float | None:
-    """The multiplier, where the layer itself reads the sum again before it ends (Gemma 4's per-layer inputs)."""
+    """The multiplier, for a layer that reads the sum again before it ends (Gemma 4's per-layer inputs)."""
     for one, other in zip(running, silent, strict=False):
         if one.module is not other.module or not torch.is_tensor(one.input) or one.input.shape != x.shape:
             continue
@@ -145,7 +145,7 @@ def _read_on(layer: nn.Module, x: Tensor, delta: Tensor, running: list[Call], si
 
 
 def _carried(block: Block, layer: Callable[..., tuple[Tensor, list[Call]]], added: Tensor) -> Tensor:
-    """The layer's output where the FFN gives nothing, and the residual stream that the layer holds had it before."""
+    """The layer's output where the FFN adds nothing, but its output is in the residual stream before it."""
     held: list[tuple[Tensor, Tensor]] = []
 
     def replacement(x: Tensor, *_: Any, run: Callable[..., Any], **__: Any) -> Any:
@@ -161,7 +161,7 @@ def _carried(block: Block, layer: Callable[..., tuple[Tensor, list[Call]]], adde
 
 
 def _near(one: Tensor, other: Tensor) -> bool:
-    """Whether two tensors are the same but for rounding."""
+    """Whether two tensors are equal up to rounding."""
     slack = 8 * torch.finfo(other.dtype).eps * float(other.double().abs().max())
     return float((one.double() - other.double()).abs().max()) <= slack
 

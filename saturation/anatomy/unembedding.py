@@ -1,4 +1,4 @@
-"""How a model turns the residual stream behind its last layer into logits: its last norm, and its output embedding."""
+"""The unembedding: the last norm and the output embedding, which turn the residual stream into logits."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from .unwrapping import unwrapped
 
 @dataclass(frozen=True, eq=False)
 class Reading:
-    """The modules that read the residual stream behind the last layer, in the order in which they run."""
+    """The modules from the last layer's residual stream to the logits, in the order in which they run."""
 
     modules: tuple[nn.Module, ...]
 
@@ -32,7 +32,7 @@ class Reading:
 
 
 def find_reading(model: PreTrainedModel) -> Reading:
-    """Find what makes logits, proved on one tiny forward pass.
+    """Find the modules that compute logits, proved on one tiny forward pass.
 
     Parameters
     ----------
@@ -42,19 +42,19 @@ def find_reading(model: PreTrainedModel) -> Reading:
     Returns
     -------
     Reading
-        Cached for as long as the blocks of `find_blocks` are.
+        Cached as long as the blocks of `find_blocks`.
 
     Raises
     ------
     UnsupportedModel
-        Where logits are more than what one module behind the other makes, as where they are scaled or capped.
+        Where these modules alone do not give the logits, as where logits are scaled or capped.
     """
     model = unwrapped(model)
     blocks = find_blocks(model)
     with FINDING, uncompiled(), torch.no_grad():
         known, found = _READINGS.get(model, ((), None))
         if found is None or known is not blocks:
-            found = Context().run(_found, model)  # nobody watches in an empty context
+            found = Context().run(_found, model)  # an empty context has no recorders
             _READINGS[model] = blocks, found
         return found
 
@@ -82,7 +82,7 @@ def _found(model: PreTrainedModel) -> Reading:
 
 
 def _chain(calls: list[Call], stream: Tensor) -> list[nn.Module]:
-    """Modules of which each reads what the one before gave, from the stream on."""
+    """The chain of modules, from the stream on, in which each reads the output of the one before."""
     chain: list[nn.Module] = []
     while reader := next((call for call in calls if call.module not in chain and same(call.input, stream)), None):
         chain.append(reader.module)
@@ -91,6 +91,6 @@ def _chain(calls: list[Call], stream: Tensor) -> list[nn.Module]:
 
 
 def _near(one: Tensor, other: Tensor) -> bool:
-    """Whether logits are the same but for rounding: a product of other rows is summed in another order."""
+    """Whether logits are equal up to rounding: a product with other rows is summed in another order."""
     slack = 64 * torch.finfo(other.dtype).eps * float(other.abs().max())
     return one.shape == other.shape and float((one.double() - other.double()).abs().max()) <= slack

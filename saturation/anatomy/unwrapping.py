@@ -1,7 +1,7 @@
-"""What a model is: the model of transformers that runs, inside whatever was put around it.
+"""Unwrapping: the transformers model inside PEFT, torch.compile, DataParallel and other wrappers.
 
-PEFT, torch.compile, DataParallel and their like hold a model as a part and hand each call on to it. So the model that
-runs is the outermost part that is a `PreTrainedModel`, and its calls are the passes, wherever they enter.
+A wrapper holds a model as a submodule and passes each call on to it. So the model that runs is the outermost
+submodule that is a `PreTrainedModel`, and its calls are the forward passes.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from .blocks import UnsupportedModel
 
 
 def unwrapped(model: Any) -> PreTrainedModel:
-    """The model of transformers inside a wrapper; a model that is in none is given back.
+    """The transformers model inside a wrapper; a bare model is returned as it is.
 
     Parameters
     ----------
     model
-        A model, or a module that holds one: of PEFT, `torch.compile`, `DataParallel`, or any other.
+        A model, or a module around one: of PEFT, `torch.compile`, `DataParallel`, or any other.
 
     Raises
     ------
     UnsupportedModel
-        For what is no module, and for a module that holds several models of transformers.
+        For an object that is no module, and for a module that holds several transformers models.
     """
     if isinstance(model, PreTrainedModel):
         return model
@@ -45,7 +45,7 @@ def unwrapped(model: Any) -> PreTrainedModel:
 
 
 def wrappers(model: nn.Module) -> list[str]:
-    """Classes of the modules around the model that runs, from the outside in; empty where there are none."""
+    """Class names of the wrappers around the model, from the outside in; empty where there are none."""
     inner, around = unwrapped(model), []
     while model is not inner:
         around.append(type(model).__name__)
@@ -62,5 +62,5 @@ def _outermost(module: nn.Module) -> Iterator[PreTrainedModel]:
 
 
 def kind(model: Any) -> str:
-    """The class of a module with the package it is from."""
+    """The class name of a module with its package."""
     return f"{type(model).__module__}.{type(model).__qualname__}"

@@ -1,4 +1,4 @@
-"""What a module's weights weigh: the entries of its matrices, and the bytes in which they are stored.
+"""Sizes of weights: the entries of a module's matrices, and the bytes in which they are stored.
 
 Quantised linears keep their weights in parameters, in buffers (GPTQ, AWQ, BitNet) or in tensors made of other tensors
 (torchao, quanto); all of them are weights.
@@ -16,12 +16,12 @@ from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 
 def weights(module: nn.Module) -> Iterator[Tensor]:
-    """Every weight of a module once: its parameters, and the buffers of parts that keep their matrices in buffers."""
+    """Every weight of a module once: its parameters, and the buffers of submodules that store matrices in buffers."""
     seen: set[int] = set()
     for part in module.modules():
         own: list[Tensor] = list(part.parameters(recurse=False))
         if not _matrices(own) and next(part.children(), None) is None:
-            buffers = list(part.buffers(recurse=False))  # rotary embeddings hold vectors, masks truth values
+            buffers = list(part.buffers(recurse=False))  # buffers of rotary embeddings are vectors, masks are boolean
             own += buffers if _matrices(buffers) else []
         for tensor in own:
             if id(tensor) not in seen:
@@ -30,12 +30,12 @@ def weights(module: nn.Module) -> Iterator[Tensor]:
 
 
 def weight(module: nn.Module) -> int:
-    """Entries of its matrices: norms and biases weigh nothing."""
+    """Number of entries of a module's matrices; norms and biases count as 0."""
     return sum(tensor.numel() for tensor in weights(module) if tensor.ndim > 1)
 
 
 def held(tensor: Tensor) -> Iterator[Tensor]:
-    """The plain tensors in which a tensor is kept: itself, or those it stands for, as torchao's and quanto's do."""
+    """The plain tensors that store a tensor: itself, or the inner tensors of torchao's and quanto's classes."""
     if is_traceable_wrapper_subclass(tensor):
         names, _ = tensor.__tensor_flatten__()
         for name in names:
@@ -45,7 +45,7 @@ def held(tensor: Tensor) -> Iterator[Tensor]:
 
 
 def stored(tensor: Tensor) -> int:
-    """Bytes in which a tensor is kept, with the scales of a quantised one."""
+    """Bytes that store a tensor, including the scales of a quantised one."""
     state = getattr(tensor, "quant_state", None)  # bitsandbytes: the scales of a 4-bit weight
     scales = chain(*(vars(part).values() for part in (state, getattr(state, "state2", None)) if part is not None))
     beside = [one for one in scales if torch.is_tensor(one)]
@@ -57,7 +57,7 @@ def _matrices(tensors: list[Tensor]) -> bool:
 
 
 def quantised(module: nn.Module) -> dict[str, int]:
-    """How many of its parts keep matrices in another form than floats, by their class and that of the tensor."""
+    """Number of submodules whose matrices are not stored as floats, by class of module and tensor."""
     found: Counter[str] = Counter()
     for part in module.modules():
         if next(part.children(), None) is None:

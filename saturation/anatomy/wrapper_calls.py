@@ -1,4 +1,4 @@
-"""That a wrapper hands its calls on to the model inside: seen in one tiny call, before anything is measured."""
+"""The check that a wrapper passes its calls on to the model inside, on one tiny call before any measurement."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ PROBE = 4  # tokens of the tiny text
 
 
 def running(model: Any) -> tuple[PreTrainedModel, int]:
-    """The model that runs, and how many tokens its wrappers put before each text; calls the wrappers once.
+    """The model inside, and the number of tokens that its wrappers put before each text; calls the wrappers once.
 
     Raises
     ------
     UnsupportedModel
-        Where a call of the wrapper does not reach the model inside, so that nothing could be seen.
+        Where a call of the wrapper does not reach the model inside, so that nothing could be recorded.
     """
     inner = unwrapped(model)
-    return inner, 0 if inner is model else Context().run(_added, model, inner)  # nobody watches in an empty context
+    return inner, 0 if inner is model else Context().run(_added, model, inner)  # an empty context has no recorders
 
 
 def recomputing() -> bool:
-    """Whether autograd computes a forward pass anew, as gradient checkpointing does."""
+    """Whether autograd is recomputing a forward pass, as gradient checkpointing does."""
     return torch._C._current_graph_task_id() != -1
 
 
 def _added(model: nn.Module, inner: PreTrainedModel) -> int:
-    """Tokens that come before a text on its way through the wrappers."""
+    """Number of tokens that the wrappers put before a text."""
     seen: list[int] = []
     thread = get_ident()
 

@@ -1,4 +1,4 @@
-"""Texts that thresholds and pruning scores are computed on: any source, one format, an equal budget of real tokens."""
+"""Calibration sets: texts for thresholds and pruning scores, with an equal budget of real tokens from any source."""
 
 from .drawing import draw
 from .formats import FORMATS

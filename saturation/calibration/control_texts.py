@@ -1,4 +1,4 @@
-"""Texts that mean nothing: what calibration on them keeps, it keeps without any knowledge of the task."""
+"""Control texts without meaning: calibration on them uses no knowledge of the task."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import numpy as np
 from transformers import PreTrainedModel
 
 _LONG = 256  # tokens of a row, where the texts may be longer
-_WORD = 8  # letters of a random word at most
+_WORD = 8  # most letters of a random word
 
 
 def rows(
     name: str, model: PreTrainedModel, tokenizer: Any, tokens: int, limit: int, rng: np.random.Generator
 ) -> list[list[int]]:
-    """Rows of token ids that fill a budget exactly; each begins as the tokenizer begins a text."""
+    """Rows of token ids that fill a budget exactly; each begins with the tokenizer's special tokens."""
     width = min(limit, _LONG)
     lengths = [width] * (tokens // width) + ([tokens % width] if tokens % width else [])
     return [_row(name, model, tokenizer, length, rng) for length in lengths]

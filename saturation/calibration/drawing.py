@@ -1,4 +1,4 @@
-"""Draw calibration texts: an equal budget of real tokens, in whole examples."""
+"""Drawing of calibration texts: whole examples, up to a budget of real tokens."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .sample import Sample
 from .sources import CONTROLS, GENERATED, MIXTURE, Source, kinds, open_source
 from .token_budget import Budget, Texts, fill
 
-LONGEST = 2048  # tokens of a text where the model's context is longer: what the papers on pruning take
+LONGEST = 2048  # most tokens of a text where the model's context is longer, as in the papers on pruning
 
 
 def draw(
@@ -45,21 +45,21 @@ def draw(
     source
         As for `open_source`, such as "stories", "mixture", a task, "hub:c4" or "generated".
     tokens
-        The budget: real tokens over all texts, those included that the tokenizer puts before a text.
+        The budget: real tokens of all texts, including the tokenizer's special tokens.
     seed
-        Of the order in which examples are drawn, and of what controls and the model itself write.
+        Seed of the order of examples, and of control and generated texts.
     format
-        One of `FORMATS`. None: texts and conversations as they stand, questions with their answer, and with their
+        One of `FORMATS`. None: texts and conversations unchanged, questions with their answer, and with their
         reasoning where the prompt asks for it.
     shots
-        Questions of one text, for "icl" and "cot"; None takes as many as fit into `length`.
+        Questions in one text, for "icl" and "cot"; None takes as many as fit into `length`.
     length
-        Tokens of a text at most; None: the model's context, or 2,048 where that is longer.
+        Most tokens of a text; None: the model's context, or 2,048 where that is longer.
     whole
-        False cuts: longer texts to a stretch of `length` tokens at a random place, and the last one to the budget, so
-        that exactly so many tokens are given.
+        False cuts texts: longer ones to `length` tokens at a random place, and the last one to the budget, which is
+        then filled exactly.
     keep
-        Of "generated" texts the share of lowest perplexity under the model.
+        Share of the "generated" texts to keep, those of lowest perplexity under the model.
     **options
         For sets of the hub: `split`, `revision`, `examples`, `columns` and so on.
 
@@ -70,14 +70,14 @@ def draw(
     Raises
     ------
     ValueError
-        For a source that has too few tokens, with how many it has; a format or shots that it cannot have; numbers out
-        of their range; and as for `open_source`.
+        For a source with too few tokens (the message says how many it has), a format or shots that it cannot have,
+        numbers out of range, and as for `open_source`.
 
     Notes
     -----
-    The unit is the real token, since statistics over padding, or over more of it in one format than in another, would
-    confound the format with its length (METHODS of Bandari et al., EMNLP 2024, arXiv 2410.07461, count padding).
-    With whole examples up to 5 % of the budget may stay empty; `Sample.tokens` says what was given.
+    The unit is the real token: counting padding would confound a format with its length (Bandari et al., EMNLP 2024,
+    arXiv 2410.07461, count padding). With whole examples up to 5 % of the budget may stay empty; `Sample.tokens` is the
+    number of tokens drawn.
     """
     found = open_source(source, **options)
     _check(found, tokens, shots, length, keep, format, context(model))
@@ -96,7 +96,7 @@ def draw(
 
 
 def _drawn(tokenizer: Any, source: Source, budget: Budget, form: str | None, shots: int | None) -> Sample:
-    """Texts of a task."""
+    """Draw texts of a task."""
     task = source.task
     assert task is not None
     form, shots = _format(source.name, task, form, shots)
@@ -115,7 +115,7 @@ def _drawn(tokenizer: Any, source: Source, budget: Budget, form: str | None, sho
 
 
 def _format(name: str, task: Task, form: str | None, shots: int | None) -> tuple[str, int | None]:
-    """The format, and how many questions a text holds."""
+    """The format, and the number of questions in a text."""
     can, (own, several) = possible(task), usual(task)
     if form is None:
         form, shots = own, several if shots is None else shots
@@ -140,7 +140,7 @@ def _check(
     form: str | None,
     context: int | None,
 ) -> None:
-    """What is asked for is in its range, and is not ignored."""
+    """Raise ValueError for options that are out of range, or that would be ignored."""
     if tokens < 1 or (shots is not None and shots < 1) or (length is not None and length < 2) or not 0 < keep <= 1:
         raise ValueError(
             f"expected tokens >= 1, shots >= 1, length >= 2 and 0 < keep <= 1, got {tokens}, {shots}, {length} and "
@@ -156,9 +156,9 @@ def _check(
 
 
 def _mixed(tokenizer: Any, budget: Budget) -> Sample:
-    """The same share of every bundled kind, each in the format in which it is usually read.
+    """Draw the same share of every bundled kind, each in its usual format.
 
-    What a kind leaves of its share, since its examples are whole, goes to the next; kinds of long texts come first.
+    Examples are whole, so a kind may leave a rest of its share, which goes to the next; kinds of long texts come first.
     """
     sources = sorted(map(open_source, kinds()), key=_typical, reverse=True)
     if not sources:
@@ -181,6 +181,6 @@ def _mixed(tokenizer: Any, budget: Budget) -> Sample:
 
 
 def _typical(source: Source) -> float:
-    """Characters of an example, on average."""
+    """Mean number of characters of an example."""
     assert source.task is not None
     return float(np.mean([len(example.text or example.prompt) for example in source.task]))

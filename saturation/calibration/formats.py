@@ -1,4 +1,4 @@
-"""How an example becomes calibration text: read, asked, answered, answered several times, or with its reasoning."""
+"""Formats of calibration text: plain text, question, question with answer, several of these, or with reasoning."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ def possible(task: Task) -> tuple[str, ...]:
 
 
 def usual(task: Task) -> tuple[str, int | None]:
-    """The format that a task is read in unless asked otherwise, and how many questions a text then holds.
+    """The default format of a task, and the number of questions in a text.
 
-    A prompt that asks for reasoning is answered with it.
+    A prompt that asks for reasoning gets an answer with reasoning.
     """
     can = possible(task)
     if "text" in can:
@@ -58,7 +58,7 @@ def _answer(example: Example) -> str:
 
 
 def written(example: Example, form: str) -> str:
-    """One example in a format that it can have; "icl" is a question with its answer, of which several are joined."""
+    """Write one example in one of its possible formats; "icl" joins several questions with answers."""
     if form == "text":
         return example.text
     if form == "zero-shot":

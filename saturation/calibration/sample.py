@@ -1,4 +1,4 @@
-"""What was drawn: token ids, and all that is needed to draw them again."""
+"""A sample of calibration texts: token ids, and the settings to draw them again."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ from ..atomic import located, writing
 
 @dataclass(frozen=True)
 class Sample:
-    """Calibration texts as token ids, and where they come from.
+    """Calibration texts as token ids, and their origin.
 
     Attributes
     ----------
     ids
-        Token ids of each text, special tokens of the tokenizer included, padding never.
+        Token ids of each text, with the tokenizer's special tokens and without padding.
     source, format
-        What was drawn from, and how its examples were written.
+        Source of the texts, and format of the examples.
     seed, budget
-        Of the drawing, and the real tokens asked for; `tokens` is what was given.
+        Seed of the draw, and the real tokens requested; `tokens` is the number drawn.
     shots
-        Questions with answers in each text; None: as many as fit, or one where the format has no more.
+        Questions with answers in each text; None: as many as fit, or one where the format has only one.
     length
-        Tokens of a text at most.
+        Most tokens of a text.
     whole
         Whether every example is whole.
     examples
         Ids of the examples in each text.
     revision
-        Of a set of the hub; "" where there is none.
+        Revision of a set of the hub; "" where there is none.
     content
-        Hash of the examples that could be drawn, or of the model that wrote them.
+        Hash of the examples of the source, or of the model that wrote them.
     """
 
     ids: tuple[tuple[int, ...], ...]
@@ -52,7 +52,7 @@ class Sample:
 
     @property
     def tokens(self) -> int:
-        """Real tokens."""
+        """Number of real tokens."""
         return sum(map(len, self.ids))
 
     def __len__(self) -> int:
@@ -60,34 +60,34 @@ class Sample:
 
     @cached_property
     def digest(self) -> str:
-        """Hash of the token ids: equal for equal texts, wherever they come from."""
+        """Hash of the token ids, equal for equal texts of any source."""
         return hashlib.blake2b(json.dumps(self.ids).encode(), digest_size=16).hexdigest()
 
     @property
     def name(self) -> str:
-        """Source and format, as tables and figures show them."""
+        """Source and format, for tables and figures."""
         shots = f" {self.shots}" if self.shots and self.format in ("icl", "cot") else ""
         return f"{self.source} ({self.format}{shots})"
 
     def about(self) -> dict[str, Any]:
-        """All but the texts, for a report: what JSON can hold."""
+        """All fields except the texts, in a form that JSON can hold, for a report."""
         kept = {
             field.name: getattr(self, field.name) for field in fields(self) if field.name not in ("ids", "examples")
         }
         return {**kept, "tokens": self.tokens, "texts": len(self), "digest": self.digest}
 
     def head(self, texts: int) -> Sample:
-        """The first so many texts."""
+        """The first `texts` texts."""
         return replace(self, ids=self.ids[:texts], examples=self.examples[:texts])
 
     def save(self, path: str | Path) -> None:
-        """Write it as JSON, whole or not at all; OSError where that fails."""
+        """Write the sample as JSON, whole or not at all; OSError where that fails."""
         with writing(path, "the calibration texts") as part:
             part.write_text(json.dumps(asdict(self), ensure_ascii=False), encoding="utf-8")
 
     @classmethod
     def load(cls, path: str | Path) -> Sample:
-        """Read what `save` wrote; ValueError for a file of another kind."""
+        """Read a sample that `save` wrote; ValueError for a file of another kind."""
         try:
             given = json.loads(located(path).read_text(encoding="utf-8"))
             ids = tuple(map(tuple, given.pop("ids")))

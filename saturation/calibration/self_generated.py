@@ -1,4 +1,4 @@
-"""Text that the model under study writes itself, from nothing: no data set is needed."""
+"""Self-generated calibration text: the model under study writes it, without any data set."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from transformers import PreTrainedModel
 from ..quality import losses_by_length
 from ..recording import end_ids, steps
 
-_LONG = 256  # tokens of a text at most
-_AT_ONCE = 64  # texts of one round
-_ROUNDS = 200  # before a model that writes next to nothing is given up
+_LONG = 256  # most tokens of a text
+_AT_ONCE = 64  # texts in one round
+_ROUNDS = 200  # most rounds, for a model that writes almost nothing
 
 
 def rows(
     model: PreTrainedModel, tokenizer: Any, tokens: int, limit: int, *, seed: int, keep: float, whole: bool
 ) -> tuple[list[list[int]], str]:
-    """Texts sampled at temperature 1 from the token that begins a text, and a hash of the model's name and weights.
+    """Sample texts at temperature 1 from the token that begins a text; also returns a hash of name and weights.
 
-    Williams et al. (arXiv 2410.17170) sample so; with ``keep`` the texts of lowest perplexity are taken, of as many
-    as that needs (Ji et al., arXiv 2410.17711). The last text is cut to the budget where examples need not be whole;
-    else texts are taken while they fit.
+    This follows Williams et al. (arXiv 2410.17170). ``keep`` keeps the texts of lowest perplexity, from a larger sample
+    (Ji et al., arXiv 2410.17711). The last text is cut to the budget where examples need not be whole; else texts are
+    taken while they fit.
     """
     begin = _begin(model, tokenizer)
     room = min(limit, _LONG) - 1
@@ -45,7 +45,7 @@ def rows(
 
 
 def _round(model: PreTrainedModel, begin: int, room: int, seed: int) -> list[list[int]]:
-    """Texts written side by side, each up to its end token."""
+    """Generate a batch of texts, each up to its end token."""
     generator = torch.Generator().manual_seed(seed)
     ends, rows = end_ids(model), [[begin] for _ in range(_AT_ONCE)]
     open_ = set(range(_AT_ONCE))
@@ -67,7 +67,7 @@ def _round(model: PreTrainedModel, begin: int, room: int, seed: int) -> list[lis
 
 
 def _begin(model: PreTrainedModel, tokenizer: Any) -> int:
-    """The token that begins a text, or where there is none, the one that ends it."""
+    """The token that begins a text; where there is none, the token that ends one."""
     for own in (tokenizer.bos_token_id, getattr(model.config, "bos_token_id", None), tokenizer.eos_token_id):
         if own is not None:
             return int(own)
@@ -78,7 +78,7 @@ def _begin(model: PreTrainedModel, tokenizer: Any) -> int:
 
 
 def _likeliest(model: Any, tokenizer: Any, written: list[list[int]], keep: float) -> list[list[int]]:
-    """The share of lowest perplexity, in the order in which it was written."""
+    """The share of texts of lowest perplexity, in the order of writing."""
     table = losses_by_length(model, tokenizer, written, progress=False)
     mean = (table["nll"] / table["tokens"]).to_numpy()  # [text]
     kept = np.sort(np.argsort(mean, kind="stable")[: int(np.ceil(keep * len(written)))])
@@ -99,6 +99,6 @@ def _filled(written: list[list[int]], tokens: int, whole: bool) -> list[list[int
 
 
 def _content(model: PreTrainedModel) -> str:
-    """Hash of what makes the model itself: its name and a sum over its weights."""
+    """Hash that identifies the model, from its name and a sum over its weights."""
     sums = [float(weight.detach().double().sum()) for weight in model.parameters()]
     return hashlib.blake2b(repr((model.config._name_or_path, sums)).encode(), digest_size=16).hexdigest()

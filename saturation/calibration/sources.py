@@ -1,4 +1,4 @@
-"""Where calibration text comes from: bundled kinds, a task, a file, a set of the hub, a control, the model itself."""
+"""Sources of calibration text: bundled kinds, tasks, files, sets of the hub, controls, or the model itself."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ CONTROLS = {
     "random-letters": "words of random letters",
     "random-tokens": "tokens of the vocabulary at random",
 }
-_FROM_HUB = 5_000  # examples that are read of a set of the hub, unless asked otherwise
+_FROM_HUB = 5_000  # examples read of a set of the hub by default
 
 
 @dataclass(frozen=True)
 class Source:
-    """Examples that calibration text can be made of.
+    """A source of examples for calibration text.
 
     Attributes
     ----------
     name
         For tables.
     task
-        The examples; None for a control, the mixture and what the model writes itself, which are named only.
+        The examples; None for controls, the mixture and generated text, which only have a name.
     revision
-        Of a set of the hub: branch, tag or commit; "" where none was asked for.
+        Branch, tag or commit of a set of the hub; "" where none was given.
     """
 
     name: str
@@ -43,7 +43,7 @@ class Source:
 
     @property
     def content(self) -> str:
-        """Hash of the examples, wherever they lie."""
+        """Hash of the examples, independent of their location."""
         if self.task is None:
             return ""
         told = json.dumps([asdict(example) for example in self.task], ensure_ascii=False)
@@ -51,12 +51,12 @@ class Source:
 
 
 def kinds() -> list[str]:
-    """The bundled kinds of calibration text."""
+    """Names of the bundled kinds of calibration text."""
     return sorted(path.stem for path in HERE.glob("*.jsonl"))
 
 
 def open_source(given: str | Path | Task | Source | Sequence[str], **options: Any) -> Source:
-    """Find what a source means.
+    """Resolve a source by its name or content.
 
     Parameters
     ----------
@@ -76,7 +76,7 @@ def open_source(given: str | Path | Task | Source | Sequence[str], **options: An
     Raises
     ------
     ValueError
-        For a name that means nothing, with what there is; options for what is no set of the hub.
+        For an unknown name (the message lists the known ones), or options for a source that is no set of the hub.
     OSError
         For a file that cannot be read.
     """

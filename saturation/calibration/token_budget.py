@@ -1,4 +1,4 @@
-"""Fill a budget of real tokens with the texts of a task."""
+"""The token budget: fills a budget of real tokens with texts of a task."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import numpy as np
 from ..tasks import Example, Task
 from .formats import SEVERAL, conversation, joined, written
 
-_PATIENCE = 64  # examples in a row that do not fit into the rest of the budget
-_SLACK = 0.05  # share of the budget that may stay empty, since examples are whole
+_PATIENCE = 64  # consecutive examples that do not fit into the rest of the budget before filling stops
+_SLACK = 0.05  # share of the budget that may stay empty with whole examples
 
 
 class Text(NamedTuple):
@@ -24,22 +24,22 @@ class Text(NamedTuple):
 
 @dataclass(frozen=True)
 class Budget:
-    """What is to be filled, and with what."""
+    """A budget of tokens, and how to fill it."""
 
     tokens: int
     seed: int
-    limit: int  # tokens of a text
+    limit: int  # most tokens of a text
     whole: bool
     slack: float = _SLACK
 
     @property
     def told(self) -> dict[str, Any]:
-        """As a sample keeps it."""
+        """The fields that a sample stores."""
         return {"seed": self.seed, "budget": self.tokens, "length": self.limit, "whole": self.whole}
 
 
 class Texts:
-    """The texts of a task in random order, each no longer than fits."""
+    """Draws texts of a task in random order, each at most as long as the limit."""
 
     def __init__(self, tokenizer: Any, task: Task, form: str, shots: int | None, budget: Budget) -> None:
         self.tokenizer, self.task, self.form, self.shots = tokenizer, task, form, shots
@@ -48,7 +48,7 @@ class Texts:
         self.all, self.long = 0, 0  # tokens that the source has, and examples too long for a text
 
     def drawn(self, room: int) -> Generator[Text, int]:
-        """The next texts; send how many tokens are left."""
+        """Yield the next texts; send the number of tokens left."""
         left = [self.task.examples[i] for i in self.rng.permutation(len(self.task))]
         while left:
             text = self._several(left, room) if self.form in SEVERAL else self._one(left.pop(0))
@@ -71,7 +71,7 @@ class Texts:
         return Text(ids, (example.id,))
 
     def _several(self, left: list[Example], room: int) -> Text | None:
-        """Questions in one text: so many, or as many as fit into the text and into what is left of the budget."""
+        """Join questions in one text: `shots` of them, or as many as fit into the text and the rest of the budget."""
         most = self.limit if self.shots else min(self.limit, room)
         told: list[str] = []
         names: list[str] = []
@@ -84,7 +84,7 @@ class Texts:
             told, ids = longer, now
             names.append(left.pop(0).id)
         if not told or (self.shots and len(told) < self.shots):
-            if left:  # one that cannot be in any text, or would make this one too long
+            if left:  # an example too long for any text, or for this one
                 left.pop(0)
                 self.long += 1
             return None
@@ -92,7 +92,7 @@ class Texts:
 
 
 def fill(texts: Texts, budget: Budget, name: str) -> list[Text]:
-    """Texts until the budget is full."""
+    """Draw texts until the budget is full."""
     chosen: list[Text] = []
     room, misses = budget.tokens, 0
     drawn = texts.drawn(room)
@@ -106,7 +106,7 @@ def fill(texts: Texts, budget: Budget, name: str) -> list[Text]:
             room = 0
         else:
             if chosen and len(chosen[-1].ids) < len(text.ids) <= room + len(chosen[-1].ids):
-                room += len(chosen[-1].ids) - len(text.ids)  # in place of the last, which it fills up better
+                room += len(chosen[-1].ids) - len(text.ids)  # replaces the last text, since it fills the budget better
                 chosen[-1] = text
             if (misses := misses + 1) == _PATIENCE:
                 break
@@ -121,7 +121,7 @@ def fill(texts: Texts, budget: Budget, name: str) -> list[Text]:
 
 
 def _short(texts: Texts, tokens: int, given: int, name: str, *, ended: bool) -> str:
-    """Why a budget is not full."""
+    """Error message for a budget that is not full."""
     if not ended:
         return (
             f"expected whole examples that fill {tokens} tokens, but those of {name!r} are so long that only {given} "

@@ -1,4 +1,4 @@
-"""The command `saturation`."""
+"""The command line: the command `saturation`."""
 
 from . import demo_command as demo_command
 from . import doctor as doctor

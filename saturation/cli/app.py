@@ -1,4 +1,4 @@
-"""The command `saturation`. Errors end as one sentence, without a traceback."""
+"""The command-line app `saturation`, whose errors are one sentence without a traceback."""
 
 from __future__ import annotations
 
@@ -37,19 +37,19 @@ ORDER = (
 
 
 def example(words: str) -> str:
-    """The end of a command's help: one line to copy."""
+    """An example line for the end of a command's help."""
     return f"\b\nExample:\n  saturation {words}"
 
 
 class _Ordered(TyperGroup):
-    """Commands in the order of work, whichever file they are in."""
+    """A command group that lists its commands in the order of work."""
 
     def list_commands(self, ctx: Any) -> list[str]:
         named = super().list_commands(ctx)
         return sorted(named, key=lambda name: ORDER.index(name) if name in ORDER else len(ORDER))
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
-        """Each with its whole sentence."""
+        """List each command with its whole sentence."""
         found = [(name, self.get_command(ctx, name)) for name in self.list_commands(ctx)]
         with formatter.section("Commands"):
             formatter.write_dl([(name, command.help) for name, command in found if command is not None])
@@ -60,7 +60,7 @@ app = typer.Typer(
     help="Measure which feed-forward blocks of a language model are saturated, and what skipping them costs.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    rich_markup_mode=None,  # its tables cut words where a terminal is narrow
+    rich_markup_mode=None,  # rich's tables cut words in narrow terminals
     add_completion=False,
 )
 
@@ -75,19 +75,21 @@ SKIPPED_ANSWER = f"{SKIPPED}; answer, of all at the decode steps that wrote the 
 
 
 def plainly(command: Callable[P, R]) -> Callable[..., R]:
-    """Take paths as a person means them, and end with an error's sentence instead of a traceback."""
+    """Wrap a command: expand `~` in paths, and print errors as one sentence instead of a traceback."""
 
     @wraps(command)
     def run(*args: P.args, **named: P.kwargs) -> R:
         try:
             with lines(partial(typer.echo, err=True)):
                 return command(*args, **{name: _meant(value) for name, value in named.items()})
-        except (typer.Exit, BrokenPipeError):  # no errors: typer ends in silence where nobody reads on
+        except (typer.Exit, BrokenPipeError):  # no errors: typer exits silently when the reader is gone
             raise
         except Exception as error:
             logging.getLogger(__name__).debug("failed", exc_info=True)
             told = str(error)
-            if not isinstance(error, (OSError, ValueError, RuntimeError, ImportError)):  # not meant for a reader
+            if not isinstance(
+                error, (OSError, ValueError, RuntimeError, ImportError)
+            ):  # its message is not written for users
                 told = f"failed with {type(error).__name__}: {error}; where what you gave is right, please report this"
             typer.echo(f"saturation: {told}", err=True)
             raise typer.Exit(1) from error
@@ -99,7 +101,7 @@ def plainly(command: Callable[P, R]) -> Callable[..., R]:
 
 
 def _meant(value: Any) -> Any:
-    """A value of the command line; in a path `~` is the home folder, where the shell left it standing."""
+    """A value of the command line, with `~` in paths expanded."""
     from ..atomic import located
 
     if isinstance(value, list):
@@ -155,7 +157,7 @@ _FORMS = {"p": ".2g", "lost": ".0f", "won": ".0f"}  # column -> format; others h
 
 
 def as_text(table: pd.DataFrame) -> str:
-    """A table for the terminal; what is missing is left empty."""
+    """A table for the terminal, with missing values left empty."""
     forms: Any = {name: partial(_printed, form=form) for name, form in _FORMS.items() if name in table}
     return table.to_string(index=False, float_format=lambda value: f"{value:.4f}", formatters=forms, na_rep="")
 

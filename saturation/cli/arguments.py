@@ -1,4 +1,4 @@
-"""What the command line names becomes what is meant: a model, a policy, prompts, tasks, a place to write to."""
+"""Parsing of command-line arguments: models, policies, prompts, tasks and output paths."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ if TYPE_CHECKING:
     from ..tasks import Task
 
 _EXAMPLE = "ffnskip:threshold=0.999,warmup=0"
-_FROM_HUB = 64  # texts of a set of the hub, which may be endless
+_FROM_HUB = 64  # texts read of a set of the hub, which may be endless
 
 
 def open_model(model: str, opening: Opening) -> tuple[Any, Any]:
-    """Model and tokenizer, by the options that every command on a model has."""
+    """Load model and tokenizer by the options that all commands on a model share."""
     from ..loading import load
 
     return load(model, **asdict(opening))
 
 
 def read_policy(given: str | None) -> Any:
-    """A policy from a few words, from JSON text, or from a file of it and the arrays beside; None stays None."""
+    """Read a policy from typed words, JSON text, or a JSON file with its arrays; None stays None."""
     from ..policies import from_json, from_words, is_worded
     from ..policies.serialization import beside
     from ..tasks.text_files import text_of
@@ -55,12 +55,12 @@ def _is_file(given: str) -> bool:
 
     try:
         return located(given).is_file()
-    except ValueError:  # no file can have such a name: many numbers of a policy, say
+    except ValueError:  # not a possible file name, such as a long policy
         return False
 
 
 def read_prompts(prompt: list[str] | None, file: Path | None) -> list[str]:
-    """Prompts from the command line and from a file."""
+    """Read prompts from the command line and from a file."""
     texts = [*(prompt or ()), *(_lines(file, "a file of prompts", "prompt", "text") if file is not None else ())]
     if not texts:
         raise ValueError("expected a prompt, got none; give --prompt TEXT, or --prompts FILE")
@@ -68,7 +68,7 @@ def read_prompts(prompt: list[str] | None, file: Path | None) -> list[str]:
 
 
 def read_texts(given: str) -> list[str]:
-    """Texts as the command line names them: a file of them, a bundled task, a published set, or a set of the hub."""
+    """Read texts from a file, a bundled task, a published set, or a set of the hub."""
     from ..atomic import located
     from ..tasks import HUB, hub
 
@@ -80,7 +80,7 @@ def read_texts(given: str) -> list[str]:
 
 
 def _lines(file: Path, what: str, first: str, second: str) -> Iterator[str]:
-    """The lines of a text file, or of a .jsonl file one of two fields; blank lines left out."""
+    """The non-blank lines of a text file, or one of two fields of a .jsonl file."""
     from ..tasks.text_files import text_of
 
     for number, line in enumerate(text_of(file, what).split("\n"), 1):
@@ -105,7 +105,7 @@ def _lines(file: Path, what: str, first: str, second: str) -> Iterator[str]:
 
 
 def read_tasks(names: Sequence[str], examples: int | None) -> list[Task]:
-    """Tasks as the command line names them, of so many examples at most."""
+    """Read tasks by their names on the command line, with at most `examples` examples each."""
     tasks = [_task(name) for name in names]
     called = [each.name for each in tasks]
     if twice := [name for name in called if called.count(name) > 1]:
@@ -124,7 +124,7 @@ def _task(name: str) -> Task:
 
 
 def writable(path: Path, what: str, *suffixes: str) -> None:
-    """Fail before the work, not after it."""
+    """Raise before the work where an output file cannot be written."""
     if suffixes and path.suffix not in suffixes:
         raise ValueError(f"expected a name that ends in {' or '.join(suffixes)} for {what}, got {path.name}; rename it")
     if not path.parent.is_dir():
@@ -137,7 +137,7 @@ def writable(path: Path, what: str, *suffixes: str) -> None:
 
 
 def writable_folder(path: Path) -> None:
-    """Fail before the work where a folder cannot be made or written into; it is not made yet."""
+    """Raise before the work where an output folder cannot be made or written; it is not made yet."""
     there = path
     while not there.exists():
         there = there.parent
@@ -145,7 +145,7 @@ def writable_folder(path: Path) -> None:
 
 
 def _tried(folder: Path, path: Path) -> None:
-    """Write a file that has no name, or one that is gone again."""
+    """Write a temporary file to test a folder."""
     try:
         with TemporaryFile(dir=folder):
             pass

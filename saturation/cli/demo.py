@@ -1,4 +1,4 @@
-"""The main job from one command, on the bundled model or another: record, skip, draw."""
+"""The demo run: records, skips and draws, on the bundled model or another."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from ..trace import Trace
 from .app import SKIPPED_ANSWER, as_text
 from .demo_inputs import Material, material
 
-RATIOS = (0.05, 0.15, 0.25, 0.35)  # of all FFN blocks, as in Table 3 of the paper
+RATIOS = (0.05, 0.15, 0.25, 0.35)  # shares of all FFN blocks, as in Table 3 of the paper
 STEPS = ("recording", "one block", "skipping", "asking", "drawing")
 INTERVAL = "95 % interval"
 LINE = 44  # tokens in a line of the figure of tokens
@@ -43,14 +43,14 @@ def demonstrate(
     Parameters
     ----------
     out
-        Folder for what is written; made if it is not there.
+        Output folder; made if missing.
     say
-        Called with each line that a reader should see.
+        Called with each line to print.
     name
-        The model, as for `load`; a named one is fetched if it was not.
+        The model, as for `load`; a named model is fetched if needed.
     texts, source
-        Texts to measure it on, and what a reader calls them. None: the bundled world for the bundled model, and for
-        another the real tasks in the folder that `SATURATION_REAL_DATA` names, or bundled texts where it has none.
+        Texts to measure on, and their name for the reader. None: the bundled world for the bundled model; for another
+        model the real tasks in the folder `SATURATION_REAL_DATA`, or bundled texts without it.
 
     Returns
     -------
@@ -62,7 +62,7 @@ def demonstrate(
     LoadingError
         As for `load`.
     ValueError
-        For given texts that are too few or too short.
+        For too few or too short texts.
     """
     begun = perf_counter()
     if name in MODELS:
@@ -124,7 +124,7 @@ def demonstrate(
 
 
 def _measured(given: Material, dense: pd.DataFrame) -> dict[str, Any]:
-    """How many texts were read for what, and the dense model's loss."""
+    """Numbers of texts by use, and the dense model's loss."""
     loss, low, high = mean_loss(dense)
     alone, control = (len(given.scored[:count]) for count in (given.alone, given.control))
     counts = {"scored": len(dense), "tokens": int(dense["tokens"].sum()), "fitted": len(given.calibration)}
@@ -132,7 +132,7 @@ def _measured(given: Material, dense: pd.DataFrame) -> dict[str, Any]:
 
 
 def _record(model: Any, control: Any, tokenizer: Any, given: Material) -> dict[str, Trace]:
-    """The scored texts read by both models, texts to fit policies to, and what the model writes."""
+    """Record the scored texts with both models, the calibration texts, and generated text."""
     read = partial(record, model, tokenizer)
     return {
         "read": read(given.scored, also=("attention", "block", "naive", "magnitude")),
@@ -143,7 +143,7 @@ def _record(model: Any, control: Any, tokenizer: Any, given: Material) -> dict[s
 
 
 def _sinks(read: Trace) -> str:
-    """Where attention sinks are, as a sentence."""
+    """A sentence on the places of attention sinks."""
     found = read.massive()
     first, others = int((found["position"] == 0).sum()), int((found["position"] > 0).sum())
     texts, tokens = read.tokens["sequence"].nunique(), int((read.tokens["position"] > 0).sum())
@@ -152,7 +152,7 @@ def _sinks(read: Trace) -> str:
 
 
 def _one_by_one(model: Any, control: Any, tokenizer: Any, given: Material, traces: dict[str, Trace]) -> pd.DataFrame:
-    """Cosine, growth and the rise of the loss without each single FFN, trained beside untrained."""
+    """Cosine, growth and the rise of the loss without each single FFN, for the trained and the untrained model."""
     rise_of = _rises(model, tokenizer, given.scored[: given.alone])
     untrained_rise_of = _rises(control, tokenizer, given.scored[: given.control])
     read, before = traces["read"], traces["untrained"]
@@ -177,7 +177,7 @@ def _one_by_one(model: Any, control: Any, tokenizer: Any, given: Material, trace
 
 
 def _rises(model: Any, tokenizer: Any, texts: Sequence[Text]) -> Callable[..., tuple[float, float, float]]:
-    """What leaving out one FFN adds to the loss of these texts, as a function of its layer and of the sink."""
+    """A function from layer and sink to the rise of these texts' loss without the FFN of that layer."""
     dense = losses(model, tokenizer, texts)
 
     def rise_of(layer: int, sink: int = SINK) -> tuple[float, float, float]:
@@ -187,7 +187,7 @@ def _rises(model: Any, tokenizer: Any, texts: Sequence[Text]) -> Callable[..., t
 
 
 def _tradeoff(model: Any, tokenizer: Any, given: Material, calibration: Trace, dense: pd.DataFrame) -> pd.DataFrame:
-    """Loss against skipped blocks: one row per policy."""
+    """Loss and skipped blocks, one row per policy."""
     rows = []
     for name, policies in _policies(calibration, given.seeds):
         tables = [losses(model, tokenizer, given.scored, policy=policy) for policy in policies]
@@ -208,7 +208,7 @@ def _tradeoff(model: Any, tokenizer: Any, given: Material, calibration: Trace, d
 
 
 def _told(tradeoff: pd.DataFrame, dense: pd.DataFrame) -> str:
-    """What skipping adds to the loss, for the terminal."""
+    """The rise of the loss by skipping, as text for the terminal."""
     mean, low, high = mean_loss(dense)
     said = _with_intervals(tradeoff).rename(columns={"ratio": "skipped", "loss": "rise of the loss"})
     return (
@@ -221,7 +221,7 @@ def _told(tradeoff: pd.DataFrame, dense: pd.DataFrame) -> str:
 def _policies(calibration: Trace, seeds: Sequence[int]) -> Iterable[tuple[str, list[Policy]]]:
     """The paper's rule and its two FFN baselines at each ratio, fitted on the calibration trace.
 
-    The rule stands there twice: with the sink left alone, and as if there were none.
+    The paper's rule appears twice: with and without protection of the sink.
     """
     start, end = cold_regions(calibration)
     cold: dict[str, Any] = {"cold_start": start, "cold_end": end}
@@ -234,19 +234,19 @@ def _policies(calibration: Trace, seeds: Sequence[int]) -> Iterable[tuple[str, l
 
 
 def _name(rule: str, target: float) -> str:
-    """What a table calls a rule that was fitted to skip this share, which is not the share it then skips."""
+    """Name of a rule in tables, with its target share, which may differ from the share that it skips."""
     return f"{rule}, target {target:.0%}"
 
 
 def _with_intervals(table: pd.DataFrame) -> pd.DataFrame:
-    """The table for a reader: both ends of the intervals in one column."""
+    """The table with both ends of the intervals in one column."""
     ends = [f"[{low:.4f}, {high:.4f}]" for low, high in zip(table["low"], table["high"], strict=True)]
     whole = table.drop(columns="high").assign(low=ends)
     return whole.rename(columns={"low": INTERVAL})
 
 
 def _rows(model: Any, tokenizer: Any, given: Material, calibration: Trace, cells: Path) -> pd.DataFrame:
-    """Written answers and their scores, example by example."""
+    """Generated answers and their scores, example by example."""
     start, end = cold_regions(calibration)
     cold: dict[str, Any] = {"cold_start": start, "cold_end": end}
     rules: dict[str, Policy | None] = {"dense": None}
@@ -258,7 +258,7 @@ def _rows(model: Any, tokenizer: Any, given: Material, calibration: Trace, cells
 
 
 def _answers(rows: pd.DataFrame, given: Material) -> pd.DataFrame:
-    """The scores of each task beside what was skipped, over all decoded tokens and on the answers' own."""
+    """The scores of each task with the skip ratios over all decoded tokens and over the answers' tokens."""
     summary = summarise(rows)
     drawn = {(task.name, score) for task, scores in given.tasks.values() for score in scores}
     return summary[[pair in drawn for pair in zip(summary["task"], summary["score"], strict=True)]]
@@ -267,7 +267,7 @@ def _answers(rows: pd.DataFrame, given: Material) -> pd.DataFrame:
 def _draw(
     files: _Files, traces: dict[str, Trace], tradeoff: pd.DataFrame, answers: pd.DataFrame, given: Material
 ) -> None:
-    """The figures of a run."""
+    """Draw the figures of a run."""
     start, end = cold_regions(traces["calibration"])
     pair = {"trained": traces["read"], "untrained": traces["untrained"]}
     files.figure("layers", figures.layers(pair, cold_start=start, cold_end=end))
@@ -284,19 +284,19 @@ def _draw(
 
 
 def _lines(written: Trace) -> int:
-    """Lines of tokens that show where decoding starts and half a line of what comes then."""
+    """Number of lines of tokens that show the start of decoding and half a line after it."""
     return -(-(int(written.decoding.argmax()) + LINE // 2) // LINE)
 
 
 class _Files:
-    """Writes into one folder and remembers what."""
+    """Writes files into one folder and remembers them."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.written: list[Path] = []
 
     def by_name(self) -> dict[str, list[str]]:
-        """Each file's name up to the first dot, with its endings."""
+        """File names up to the first dot, each with its endings."""
         found: dict[str, list[str]] = {}
         for path in self.written:
             name, _, ending = path.name.partition(".")

@@ -1,4 +1,4 @@
-"""`saturation demo`: all of it at once, on one model."""
+"""`saturation demo`: the whole pipeline on one model."""
 
 from __future__ import annotations
 

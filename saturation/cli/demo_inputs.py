@@ -1,4 +1,4 @@
-"""What the demo reads, asks and writes on: for the bundled model its own world, for another real tasks or texts."""
+"""Inputs of the demo: the bundled world for the bundled model, real tasks or given texts for other models."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from typing import Any
 from ..recording import Text
 from ..tasks import Example, Task, bundled, published
 
-# A model that is not the bundled one is hundreds of times as large. These numbers keep SmolLM2 (135 M parameters)
-# under a quarter of an hour on two cores; what each part takes is in data/README.md.
+# Other models are hundreds of times larger than the bundled one. With these numbers SmolLM2 (135 M parameters) takes
+# less than 15 minutes on two cores; data/README.md lists the time of each part.
 SCORED, FITTED = 12, 12  # texts
-CUT = 128  # tokens of each text that are read
+CUT = 128  # tokens read of each text
 ALONE, CONTROL = 6, 2  # of the scored texts, for leaving out one block at a time; the same for the untrained model
-LEAST = 16  # tokens of a text of one's own
-PIECES = 8  # of one's own texts, that the model writes on after their first half
-NEW = 32  # tokens of an answer that is not short
-PROMPTS = 8  # of MT-Bench: the shortest of each of its eight categories
+LEAST = 16  # least tokens of a given text
+PIECES = 8  # given texts that the model continues after their first half
+NEW = 32  # tokens of a longer answer
+PROMPTS = 8  # prompts of MT-Bench: the shortest of each of its eight categories
 REAL = {
     "wikitext-2": "wikitext-2/test.txt",
     "freebaseqa": "freebaseqa/FreebaseQA-dev.txt",
@@ -27,7 +27,7 @@ REAL = {
     "mt_bench": "mt_bench/question.jsonl",
 }
 QUESTIONS = {"freebaseqa": 32, "commonsense_qa": 32}
-SHOWN = 2  # answered questions before each one of FreebaseQA: without any a model does not know the form
+SHOWN = 2  # answered questions before each one of FreebaseQA, which show the format
 
 
 @dataclass(frozen=True)
@@ -37,20 +37,20 @@ class Material:
     Attributes
     ----------
     words
-        What these texts are, for a reader.
+        Description of these texts for the reader.
     scored, calibration
-        Texts, or their token ids: those on which loss and cosine are measured, and those that policies are fitted to.
+        Texts, or their token ids: those to measure loss and cosine on, and those to fit policies to.
     prompts
-        After which the model writes, as a user's turns where `chat` is true; the first is drawn token by token.
+        Prompts for generation, as a user's turns where `chat` is true; the first is drawn token by token.
     tasks
-        Name -> the task, and the scores of it that are drawn.
+        Name -> the task, and the scores to draw.
     alone, control
-        How many of the scored texts are read with one block left out at a time, by the model and by the untrained
-        one; None is all of them.
+        Number of scored texts to read with one block left out at a time, by the model and by the untrained one; None
+        is all.
     seeds
-        Of random skipping.
+        Seeds of random skipping.
     shares
-        Of all FFN blocks, where the model is asked.
+        Shares of all FFN blocks to skip in the tasks.
     """
 
     words: str
@@ -64,11 +64,11 @@ class Material:
     control: int | None = CONTROL
     seeds: tuple[int, ...] = (0, 1)
     shares: tuple[float, ...] = (0.05,)
-    labels: Mapping[str, str] = field(default_factory=dict)  # task -> what its agreement is called
+    labels: Mapping[str, str] = field(default_factory=dict)  # task -> name of its agreement score
 
 
 def world() -> Material:
-    """The bundled world, for the model that was trained on it."""
+    """Material from the bundled world, for the model trained on it."""
     asked = {"factoid": ("correct", 100), "problems": ("correct", 48), "summaries": ("rouge_L", 30)}
     lines = bundled("calibration")
     return Material(
@@ -86,18 +86,18 @@ def world() -> Material:
 
 
 def material(name: str, tokenizer: Any, texts: Sequence[str] | None, source: str | None = None) -> Material:
-    """What a model of this name is measured on: given texts, or its own world, or what this machine has.
+    """Choose the material for a model: given texts, its own world, or the real tasks of this machine.
 
     Parameters
     ----------
     name
-        What `load` was given.
+        The name given to `load`.
     tokenizer
-        The model's.
+        Tokenizer of the model.
     texts
-        Texts of one's own, None for those that are at hand.
+        Given texts, or None.
     source
-        Where they come from, as the reader named it.
+        Name of their source.
 
     Raises
     ------
@@ -115,7 +115,7 @@ def material(name: str, tokenizer: Any, texts: Sequence[str] | None, source: str
 
 
 def _real(folder: Path, tokenizer: Any) -> Material:
-    """WikiText-2, FreebaseQA, CommonsenseQA and MT-Bench, as they are distributed."""
+    """Material from WikiText-2, FreebaseQA, CommonsenseQA and MT-Bench."""
     found = {name: published(name, folder / path) for name, path in REAL.items()}
     articles = [example.text for example in found["wikitext-2"]]
     prompts, chat = _first_turns(found["mt_bench"]), bool(tokenizer.chat_template)
@@ -137,7 +137,7 @@ def _real(folder: Path, tokenizer: Any) -> Material:
 
 
 def _invented(tokenizer: Any) -> Material:
-    """The bundled world for a model that does not know it: plain English to read, sum up and talk about."""
+    """Material from the bundled world for a model not trained on it: plain English to read, summarise and discuss."""
     read = bundled("validation").examples
     summaries, talks = bundled("summaries").examples, bundled("conversations").examples
     first = [replace(example, turns=()) for example in _spread(talks, PROMPTS)]
@@ -157,13 +157,13 @@ def _invented(tokenizer: Any) -> Material:
             ),
         },
         chat=bool(tokenizer.chat_template),
-        alone=10,  # they are shorter
+        alone=10,  # these texts are shorter
         control=3,
     )
 
 
 def _given(texts: Sequence[str], tokenizer: Any, source: str) -> Material:
-    """Texts of one's own: every other one is scored, the rest fitted to; the model goes on after first halves."""
+    """Material from given texts: every other one is scored, the rest is for fitting; first halves are continued."""
     whole = [text for text in texts if len(cut([text], tokenizer)[0]) >= LEAST]
     if len(whole) < 4:
         raise ValueError(
@@ -183,8 +183,8 @@ def _given(texts: Sequence[str], tokenizer: Any, source: str) -> Material:
 
 
 def cut(texts: Sequence[str], tokenizer: Any) -> list[list[int]]:
-    """Token ids of the beginning of each text, with the tokenizer's own special tokens."""
-    return [tokenizer(text[: 40 * CUT]).input_ids[:CUT] for text in texts]  # no word is that long
+    """Token ids of the beginning of each text, with the tokenizer's special tokens."""
+    return [tokenizer(text[: 40 * CUT]).input_ids[:CUT] for text in texts]  # 40 characters per token are enough
 
 
 def _halved(number: int, text: str, tokenizer: Any) -> Example:
@@ -196,7 +196,7 @@ def _halved(number: int, text: str, tokenizer: Any) -> Example:
 
 
 def _first_turns(task: Task) -> Task:
-    """The first questions of a set of conversations: of each kind the shortest, the shortest of all first."""
+    """The first turns of conversations: the shortest of each kind, sorted by length."""
     kinds: dict[str, list[Example]] = {}
     for example in sorted(task, key=lambda example: len(example.prompt)):
         kinds.setdefault(example.kind, []).append(example)
@@ -206,11 +206,11 @@ def _first_turns(task: Task) -> Task:
 
 
 def _with_answers(task: Task, shown: int) -> Task:
-    """Questions behind the last ones of the set with their answers, which show the form of one; those are left out."""
+    """Put the last questions of a set with their answers before each of the others, to show the format."""
     form = "".join(f"{one.prompt} {one.answers[0]}\n\n" for one in task.examples[-shown:])
     return replace(task, examples=tuple(replace(one, prompt=form + one.prompt) for one in task.examples[:-shown]))
 
 
 def _spread(examples: Sequence[Example], count: int) -> tuple[Example, ...]:
-    """So many examples, evenly over the file."""
+    """`count` examples, spread evenly over the file."""
     return tuple(examples[:: max(len(examples) // count, 1)][:count])

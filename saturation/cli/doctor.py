@@ -1,4 +1,4 @@
-"""`saturation doctor`: what is at hand on this machine, and what a model would take."""
+"""`saturation doctor`: checks the installation, the devices, the bundled model, and the needs of a model."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stab
 
 
 class Finding(NamedTuple):
-    """One line of the doctor: "ok", "--" (absent, and needed by few) or "!!" (something does not work)."""
+    """One line of the doctor's report: "ok", "--" (absent but optional) or "!!" (does not work)."""
 
     mark: str
     what: str
@@ -53,7 +53,7 @@ def doctor(
 
 
 def _say(finding: Finding) -> bool:
-    """Print one line; whether it is a fault."""
+    """Print one line; returns whether it is a fault."""
     typer.echo(f"{finding.mark}  {finding.what:<12} {finding.says}")
     return finding.mark == "!!"
 
@@ -71,7 +71,7 @@ def _findings() -> Iterator[Finding]:
 
 
 def _packages() -> Iterator[Finding]:
-    """What the package itself requires, against what is installed."""
+    """Compare the package's requirements with the installed versions."""
     from packaging.requirements import Requirement
 
     asked = [Requirement(line) for line in metadata.requires("saturation") or ()]
@@ -116,7 +116,7 @@ def _bundled() -> Iterator[Finding]:
 
 
 def _browser() -> Finding:
-    """A Chromium of the system, or Playwright's own."""
+    """Look for the system's Chromium, or Playwright's own."""
     found = next(filter(None, map(shutil.which, BROWSERS)), None)
     if found is None and _version("playwright"):
         from playwright.sync_api import sync_playwright
@@ -129,7 +129,7 @@ def _browser() -> Finding:
 
 
 def _of_model(model: Any) -> Iterator[Finding]:
-    """What a loaded model is, its size and its feed-forward blocks."""
+    """Describe a loaded model: its kind, its size and its feed-forward blocks."""
     from torch import nn
 
     from ..anatomy import UnsupportedModel, find_blocks, stored, unwrapped, weights
@@ -166,7 +166,7 @@ def _of_model(model: Any) -> Iterator[Finding]:
 
 
 def _around(model: Any) -> Iterator[Finding]:
-    """What was done to a model after it was loaded."""
+    """Describe wrappers, quantisation and compilation of a model."""
     from ..anatomy import quantised, unwrapped, wrappers
     from ..patching import compiled
 
@@ -185,7 +185,7 @@ def _around(model: Any) -> Iterator[Finding]:
 
 
 def _version(package: str) -> str:
-    """Installed version, "" where there is none."""
+    """Installed version of a package, "" where there is none."""
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
@@ -193,7 +193,7 @@ def _version(package: str) -> str:
 
 
 def _size(count: int) -> str:
-    """Bytes with a unit."""
+    """A number of bytes with a unit."""
     for unit in ("B", "KiB", "MiB"):
         if count < 1024:
             return f"{count:.0f} {unit}"

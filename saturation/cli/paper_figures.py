@@ -1,4 +1,4 @@
-"""Every figure that the files of a run's folder allow: a paper's set from one command."""
+"""The figures of a paper: all that the files in a run's folder allow."""
 
 from __future__ import annotations
 
@@ -22,27 +22,27 @@ TEXTS = dict.fromkeys(
     ("task", "example", "conversation", "kind", "policy", "text", "answer", "ids", "judge_error"), str
 )
 SUMMARY = {"task", "policy", "score", "mean", "low", "high", "decode"}
-PRIMARY = ("correct", "rouge_L", "chrf", "nll")  # the score of a task that is drawn: the first that it has
-FEW = 5  # examples under which a category is left out
-SHOWN = 3  # texts set beside each other
-Drawing = tuple[str, Callable[[], Any], Literal["column", "text"]]  # name, how it is drawn, its width
+PRIMARY = ("correct", "rouge_L", "chrf", "nll")  # the score to draw is the first of these that a task has
+FEW = 5  # least examples of a category
+SHOWN = 3  # texts shown side by side
+Drawing = tuple[str, Callable[[], Any], Literal["column", "text"]]  # name, function that draws it, width
 
 
 @dataclass
 class Run:
-    """What a folder holds, by what it is rather than by its name."""
+    """The content of a run's folder, recognised by columns rather than by file names."""
 
     traces: dict[str, Trace] = field(default_factory=dict)
     tables: dict[str, pd.DataFrame] = field(default_factory=dict)
     rows: pd.DataFrame = field(default_factory=pd.DataFrame)
 
     def having(self, *columns: str) -> Iterator[tuple[str, pd.DataFrame]]:
-        """The tables that have these columns."""
+        """Iterate over the tables that have these columns."""
         return ((name, table) for name, table in self.tables.items() if set(columns) <= set(table.columns))
 
     @property
     def seeds(self) -> dict[str, Any]:
-        """Those of the policies that draw."""
+        """Seeds of the random policies."""
         found = self.rows["seed"].dropna().unique().tolist() if "seed" in self.rows else []
         return {"seeds": sorted(map(int, found))} if found else {}
 
@@ -55,21 +55,21 @@ def draw_all(folder: Path, out: Path, venue: Any, say: Callable[[str], None]) ->
     folder
         As `saturation demo` or `saturation sweep` writes it, or any with traces (.parquet) and tables (.csv).
     out
-        Folder for the figures; made if it is not there.
+        Folder for the figures; made if missing.
     venue
         "acl", "neurips" or "icml".
     say
-        Called with a sentence for each figure that is left out, and why.
+        Called with a sentence for each figure that is left out, with the reason.
 
     Returns
     -------
     list of Path
-        What was written.
+        The written files.
 
     Raises
     ------
     OSError, ValueError
-        For a folder that is not there, holds nothing to draw, or cannot be written into.
+        For a folder that is missing, holds nothing to draw, or cannot be written.
     """
     run = read(folder, say)
     try:
@@ -89,9 +89,9 @@ def draw_all(folder: Path, out: Path, venue: Any, say: Callable[[str], None]) ->
 
 
 def read(folder: Path, say: Callable[[str], None]) -> Run:
-    """Traces, tables and scored examples of a folder; not the cells of a sweep, which may be of other models too.
+    """Read the traces, tables and scored examples of a folder; not a sweep's cells, which may be of other models.
 
-    A trace that cannot be read is said, and the others are drawn.
+    A trace that cannot be read is reported and left out.
     """
     if not folder.is_dir():
         raise FileNotFoundError(f"expected the folder of a run, but there is no folder {folder}; name one with --all")
@@ -125,14 +125,14 @@ def read(folder: Path, say: Callable[[str], None]) -> Run:
 
 
 def _with_empty_texts(rows: pd.DataFrame) -> pd.DataFrame:
-    """Rows with "" for a text that is empty, which a CSV file does not tell from one that a task does not have."""
+    """Rows with "" for empty texts, which CSV files do not distinguish from missing ones."""
     texts = [name for name in TEXTS if name in rows]
     has = rows.groupby("task")[texts].transform("any")
     return rows.assign(**rows[texts].mask(has & rows[texts].isna(), ""))
 
 
 def drawings(run: Run) -> Iterator[Drawing]:
-    """What can be drawn of a run."""
+    """Iterate over the figures that a run allows."""
     yield from _of_traces(run.traces)
     yield from _of_tables(run)
     if len(run.rows):
@@ -192,7 +192,7 @@ def _primary(summary: pd.DataFrame) -> str:
 
 
 def _prompts(task: str) -> dict[str, str]:
-    """What the examples of a bundled task ask; of another task the rows say nothing."""
+    """Prompts of a bundled task by example; empty for other tasks, whose rows have no prompts."""
     from ..tasks import bundled
 
     try:
@@ -202,7 +202,7 @@ def _prompts(task: str) -> dict[str, str]:
 
 
 def _telling(rows: pd.DataFrame) -> list[str]:
-    """Up to three policies to show: dense, and of the first two families (static before random) what skips most."""
+    """Up to three policies to show: dense, and from the first two families the one that skips most."""
     found = rows[rows["policy"] != DENSE].groupby("policy")[["skipped", "blocks"]].sum()
     most = (found["skipped"] / found["blocks"]).sort_values(ascending=False).index
     first = {family_of(name): name for name in reversed(most)}  # of each family, the one that skips most
@@ -212,13 +212,13 @@ def _telling(rows: pd.DataFrame) -> list[str]:
 
 
 def _differing(rows: pd.DataFrame, policies: list[str]) -> list[str]:
-    """The first examples that these policies do not answer alike, then others, as many as are shown."""
+    """The examples to show: first those that these policies answer differently, then others."""
     texts = rows[rows["policy"].isin(policies)].groupby("example", sort=False)["text"].nunique(dropna=False)
     return list(texts.index[(-texts.clip(upper=2)).argsort(kind="stable")][:SHOWN])
 
 
 def _side_by_side(layers: pd.DataFrame) -> pd.DataFrame:
-    """The demo's table of layers with a row for each run, trained and untrained."""
+    """The demo's table of layers with one row for each run, trained and untrained."""
     names = {"cosine": "cosine", "rho": "rho", "loss rise": "rise"}
     trained = layers[["layer", *names]].rename(columns=names)
     before = layers[["layer", *(f"untrained {name}" for name in names)]]

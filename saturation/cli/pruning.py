@@ -1,4 +1,4 @@
-"""`saturation prune` and `saturation study`: a model, calibration texts, and what is left."""
+"""`saturation prune` and `saturation study`: pruning on calibration texts, and studies of such texts."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ def study(
 
 
 def _share(given: str) -> float | str:
-    """A number, or N:M as it stands."""
+    """Parse a sparsity: a number, or N:M as text."""
     try:
         return float(given)
     except ValueError:
@@ -128,7 +128,7 @@ def _share(given: str) -> float | str:
 
 
 def _format(given: str) -> tuple[str | None, int | None]:
-    """A format, with its shots behind a colon."""
+    """Parse a format, with its shots after a colon."""
     name, colon, shots = given.partition(":")
     if colon and not (shots.isascii() and shots.isdigit()):
         raise ValueError(f"expected a format such as qa or icl:5, got {given!r}; correct it")

@@ -1,4 +1,4 @@
-"""`saturation record`, `saturation generate` and `saturation harm`: a model and some prompts."""
+"""`saturation record`, `saturation generate` and `saturation harm`: commands that run a model on prompts."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .arguments import open_model, read_policy, read_prompts, writable
 
 
 class Also(StrEnum):
-    """More that can be recorded."""
+    """Optional measures to record."""
 
     attention = "attention"
     block = "block"

@@ -1,4 +1,4 @@
-"""`saturation sweep`: policies on tasks, from the shell."""
+"""`saturation sweep`: runs policies on tasks."""
 
 from __future__ import annotations
 

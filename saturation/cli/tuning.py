@@ -1,4 +1,4 @@
-"""`saturation tune`: the policy that leaves most unread within a budget, with its evidence, from the shell."""
+"""`saturation tune`: chooses the policy that leaves most bytes unread within a budget, with the evidence."""
 
 from __future__ import annotations
 
@@ -73,9 +73,9 @@ def tune(
 
 
 def keep(found: Tuned, folder: Path) -> list[Path]:
-    """Write policy, evidence, figure and sentence into a folder: all of them, or none.
+    """Write policy, evidence, figure and sentence into a folder, all or none.
 
-    The dense model is no policy: where it was left, the folder holds none, nor one of an earlier choice.
+    If the dense model was chosen, the folder holds no policy, and an earlier one is removed.
     """
     from .. import figures, policies
     from ..atomic import writing_together
@@ -100,7 +100,7 @@ def keep(found: Tuned, folder: Path) -> list[Path]:
 
 
 def _scored(tasks: Sequence[Task], loss: str | None) -> None:
-    """Raise ValueError where answers are neither right nor wrong, and no other loss is named."""
+    """Raise ValueError for tasks without right and wrong answers, unless another loss is named."""
     if loss is None and (others := [each for each in tasks if each.score not in _SCORED]):
         raise ValueError(
             f"expected tasks whose answers are right or wrong, got {others[0].name!r}, which is scored as "

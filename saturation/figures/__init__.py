@@ -1,4 +1,4 @@
-"""A Trace or a table becomes a matplotlib figure fit for a paper.
+"""Figures: matplotlib figures for papers, from a Trace or a table.
 
 Every function takes what was measured and returns a `matplotlib.figure.Figure` that can be restyled; `ax=` draws in
 axes of your own instead. Nothing runs a model, needs torch or touches pyplot. Axes of similarity are logarithmic in

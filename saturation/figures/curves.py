@@ -1,4 +1,4 @@
-"""Mean and spread of a metric per layer, traces over each other."""
+"""Layer curves: mean and spread of a metric per layer, for one or several traces."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def layers(
 
 
 def curve(ax: Axes, label: str, trace: Trace, metric: str, quantiles: tuple[float, float] | None, index: int) -> Artist:
-    """Draw one trace's mean and band in the look of its place; return the line."""
+    """Draw one trace's mean and band in its style; return the line."""
     points, look = summary(trace, metric, quantiles), style.look(index)
     if quantiles is not None:
         low, high = metrics.drawn(metric, points.low), metrics.drawn(metric, points.high)
@@ -89,7 +89,7 @@ def curve(ax: Axes, label: str, trace: Trace, metric: str, quantiles: tuple[floa
 
 
 def sink_lines(ax: Axes, traces: dict[str, Trace], first: dict[str, Trace], metric: str, sink: int) -> list[Artist]:
-    """Draw the mean over the sink's tokens, dash-dotted, in each trace's colour; return what the legend needs."""
+    """Draw the mean over the sink's tokens, dash-dotted, in each trace's colour; return the legend's handles."""
     for label, trace in first.items():
         points, look = summary(trace, metric, None), style.look([*traces].index(label))
         ax.plot(points.layer, metrics.drawn(metric, points.mean), color=look.colour, **_SINK)
@@ -100,7 +100,7 @@ def sink_lines(ax: Axes, traces: dict[str, Trace], first: dict[str, Trace], metr
 def sink_profile(
     first: dict[str, Trace], metric: str, quantiles: tuple[float, float] | None, sink: int
 ) -> list[pd.DataFrame]:
-    """The rows of the table that stand for the sink's tokens, if there are any."""
+    """Rows of the table for the sink's tokens, if any."""
     return [profile(first, metric, quantiles, sink_words(sink))] if first else []
 
 
@@ -116,7 +116,7 @@ def _band_key(quantiles: tuple[float, float] | None, traces: int) -> list[Artist
 
 
 def _cold_regions(ax: Axes, traces: dict[str, Trace], start: int, end: int) -> list[Artist]:
-    """Shade the layers that are never skipped; return what the legend needs."""
+    """Shade the layers that are never skipped; return the legend's handles."""
     depths = {len(trace.layer_numbers): trace.layer_numbers for trace in traces.values()}
     if end and len(depths) > 1:
         raise ValueError(

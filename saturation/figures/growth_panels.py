@@ -1,4 +1,4 @@
-"""Similarity and what lies behind it: how much a block adds, and the number that is easily taken for it."""
+"""Growth panels: the cosine, the growth behind it, and the naive cosine that is often mistaken for it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def growth(
     quantiles: tuple[float, float] | None = (0.1, 0.9),
     sink: int = SINK,
 ) -> Figure:
-    """Draw, layer over layer, the cosine, the growth behind it and the classic mistake.
+    """Draw cosine, growth and naive cosine by layer, in panels.
 
     With rho = |FFN| / |h| and c = cos(h, FFN), cos(h, h + FFN) = (1 + rho c) / sqrt(1 + 2 rho c + rho^2): a
     residual stream that only grows makes the cosine rise, saturated or not. The top panel shows the cosine and,
@@ -88,7 +88,9 @@ def _panel(ax: Axes, traces: dict[str, Trace], metric: str, quantiles: tuple[flo
 def right_angle(growth: np.ndarray) -> np.ndarray:
     """1 - cos(h, h + FFN) of a block that adds rho |h| at a right angle to h: 1 - 1 / sqrt(1 + rho^2)."""
     squared = np.square(growth)
-    return squared / (np.sqrt(1 + squared) * (1 + np.sqrt(1 + squared)))  # no difference of nearly equal numbers
+    return squared / (
+        np.sqrt(1 + squared) * (1 + np.sqrt(1 + squared))
+    )  # avoids the difference of nearly equal numbers
 
 
 def _right_angles(ax: Axes, traces: dict[str, Trace], others: list[Artist]) -> None:

@@ -1,4 +1,4 @@
-"""What leaving one block out does to the next token: harm by layer, and harm against what a trace holds."""
+"""Harm figures: harm by layer, and harm against the numbers of a trace."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from .source import Source, of_harm, sourced
 _NAMES = {"kl": "FFN", "attention_kl": "attention"}  # what is left out
 _RANKED = {"distance": "1 − cos", "growth": "growth", "position": "position"}
 _COLOURS = colormaps["Blues"]
-_LEAST = 1e-9  # nats: smaller harm is drawn here, for it is rounding
+_LEAST = 1e-9  # nats: smaller harm is rounding, and is drawn at this value
 _BINS = 48  # cells along either axis of a density
 _SEEN = 0.001  # share of the blocks that may lie beyond either end of an axis
 
@@ -87,7 +87,7 @@ def harm_against(
     ax: Axes | None = None,
     resamples: int = 1000,
 ) -> Figure:
-    """Draw the harm of every block against what a trace says of it, as a density, with Spearman's rho.
+    """Draw the harm of every block against a number of its trace, as a density, with Spearman's rho.
 
     Parameters
     ----------
@@ -149,13 +149,13 @@ def _check(measured: Harm) -> None:
 
 
 def _axis(measured: Harm) -> str:
-    """Of the y axis; an estimate is named as one."""
+    """Label of the y axis, which marks estimates."""
     name = "KL(dense ‖ without), nats"
     return f"estimated {name}" if measured.provenance.get("estimate") else name
 
 
 def _tokens(measured: Harm) -> str:
-    """Which tokens were measured, in few letters."""
+    """Short description of the measured tokens."""
     sink = measured.provenance.get("sink")
     return f"past the sink ({sink})" if sink else "of tokens"
 
@@ -188,7 +188,7 @@ def _blocks(measured: Harm, trace: Trace, by: str) -> tuple[np.ndarray, np.ndarr
 
 
 def _density(ax: Axes, x: np.ndarray, y: np.ndarray, *, linear: bool) -> None:
-    """Blocks per cell, darker where there are more; every cell that holds one is seen."""
+    """Draw the number of blocks per cell, darker for more; every cell with a block is visible."""
     edges = _edges(x, metrics.FLOOR, linear), _edges(y, _LEAST, False)
     inside = [np.clip(values, *side[[0, -1]]) for values, side in zip((x, y), edges, strict=True)]
     counts, *_ = np.histogramdd(np.stack(inside, axis=1), bins=edges)
@@ -198,9 +198,9 @@ def _density(ax: Axes, x: np.ndarray, y: np.ndarray, *, linear: bool) -> None:
 
 
 def _edges(values: np.ndarray, least: float, linear: bool) -> np.ndarray:
-    """Of the cells along one axis; a few blocks beyond its ends are drawn in the cells there."""
+    """Edges of the cells along one axis; the few blocks beyond its ends go into the outer cells."""
     low, high = np.quantile(values, (_SEEN, 1 - _SEEN))
-    if linear:  # whole numbers, as many of them in every cell
+    if linear:  # whole numbers, equally many in every cell
         step = np.ceil((high - low + 1) / _BINS)
         return np.arange(np.floor(low) - 0.5, high + step, step)
     low, high = max(low, least), max(high, least)
@@ -208,7 +208,7 @@ def _edges(values: np.ndarray, least: float, linear: bool) -> np.ndarray:
 
 
 def _logarithmic(ax: Axes, side: Literal["x", "y"], *, cosine: bool = False) -> None:
-    """Give an axis a logarithmic scale; of a distance it is labelled with the cosine, more similar at its far end."""
+    """Make an axis logarithmic; label distances by cosine, with more similar values at the far end."""
     axis: Axis = ax.yaxis if side == "y" else ax.xaxis
     (ax.set_yscale if side == "y" else ax.set_xscale)("log")
     axis.set_major_locator(LogLocator(numticks=7))
@@ -224,7 +224,7 @@ def _power(number: float, position: int | None = None) -> str:
 
 
 def _said(row: object) -> str:
-    """Spearman's rho in a legend."""
+    """Add Spearman's rho as a legend."""
     rho, low, high, scope = (getattr(row, name) for name in ("rho", "low", "high", "scope"))
     spread = f" ({low:.2f} to {high:.2f})" if low == low else ""
     return f"{scope} {rho:.2f}{spread}".replace("-", "−")

@@ -1,4 +1,4 @@
-"""Layer x token, with the text along the axis."""
+"""Token heatmap: layer x token, with the text along the axis."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from . import labels, metrics, style
 from .inputs import cells, labelled
 from .source import Source, of_traces, sourced
 
-_SHOWN = 64  # tokens, unless asked for more
+_SHOWN = 64  # tokens shown by default
 _BOUNDARY: dict[str, Any] = {
     "color": "black",
     "linewidth": 1.0,
@@ -95,7 +95,7 @@ def tokens(
 
 
 def stretch(trace: Trace, sequence: int | None, start: int, stop: int | None, metric: str) -> tuple[Trace, np.ndarray]:
-    """One sequence, and the rows of it to draw."""
+    """One sequence, and its rows to draw."""
     whole = next(iter(labelled(trace, None, metric).values()))
     part = whole.select(sequence=int(whole.tokens["sequence"].iloc[0]) if sequence is None else sequence)
     place = np.arange(len(part))[start : start + _SHOWN if stop is None else stop]
@@ -109,13 +109,13 @@ def stretch(trace: Trace, sequence: int | None, start: int, stop: int | None, me
 
 
 def line_height(trace: Trace) -> float:
-    """Inches of one line: the layers, and the labels under them."""
+    """Height of one line in inches: the layers, and the labels below."""
     longest = min(labels.LONGEST, max(map(len, trace.tokens["text"]), default=1))
     return min(max(0.055 * trace.layers, 0.6), 2.2) + 0.062 * longest + 0.1
 
 
 def _map(metric: str) -> Any:
-    """Colours from low to high: similar is bright, for distances as for cosines."""
+    """Colour map from low to high; similar is bright, for distances and for cosines."""
     return colormaps["viridis_r" if metrics.METRICS[metric].axis != "linear" else "viridis"]
 
 
@@ -170,12 +170,12 @@ def text_axis(ax: Axes, trace: Trace, place: np.ndarray, *, lift: float = 1.0) -
 
 
 def sink_tokens(trace: Trace, place: np.ndarray) -> int:
-    """How many tokens of a line are in the attention sink."""
+    """Number of tokens of a line in the attention sink."""
     return int((trace.tokens["position"].iloc[place] < SINK).sum())
 
 
 def _boundary(ax: Axes, x: float, lift: float) -> None:
-    """A line at x, and what it means written from its top towards the farther side."""
+    """Draw a vertical line at x, with its label at the top on the side with more room."""
     ax.axvline(x, **_BOUNDARY)
     left = x < np.mean(ax.get_xlim())
     options: dict[str, Any] = {"xycoords": ax.get_xaxis_transform(), "textcoords": "offset points", "va": "bottom"}
@@ -185,19 +185,19 @@ def _boundary(ax: Axes, x: float, lift: float) -> None:
 
 
 def label_room(trace: Trace, place: np.ndarray) -> float:
-    """Points that the name of the boundary takes above a line of text, if it stands there."""
+    """Points that the label of the boundary takes above a line of text, if it is there."""
     starts = first_decoded(trace)
     return 9.0 if starts is not None and place[0] <= starts <= place[-1] else 0.0
 
 
 def first_decoded(trace: Trace) -> int | None:
-    """Row of the first decoded token, if tokens were given before it."""
+    """Row of the first decoded token, if there is prefill before it."""
     decoding = trace.decoding
     return int(np.argmax(decoding)) if decoding.any() and not decoding[0] else None
 
 
 def _hatch(ax: Axes, skipped: np.ndarray) -> None:
-    """Lay a hatch over the cells marked in a [token, layer] mask."""
+    """Hatch the marked cells of a mask [token, layer]."""
     if not skipped.any():
         return
     corner = np.array([(-0.5, -0.5), (0.5, -0.5), (0.5, 0.5), (-0.5, 0.5)])

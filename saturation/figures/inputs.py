@@ -1,4 +1,4 @@
-"""What figures are given: a trace or several under labels, made ready to draw or refused with a sentence."""
+"""Inputs of figures: one or several labelled traces, checked and prepared for drawing."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def sinks(traces: Traces, phase: Phase | None, metric: str, sink: int) -> dict[s
 
 
 def sink_words(sink: int) -> str:
-    """What a legend calls the tokens that are drawn apart."""
+    """Legend label of the tokens that are drawn separately."""
     return f"first {sink} tokens (attention sink)" if sink > 1 else "first token (attention sink)"
 
 
@@ -104,7 +104,7 @@ def summary(trace: Trace, metric: str, quantiles: tuple[float, float] | None) ->
 def profile(
     traces: Mapping[str, Trace], metric: str, quantiles: tuple[float, float] | None, tokens: str = ""
 ) -> pd.DataFrame:
-    """What `summary` says of each trace as a table, one row per trace and layer; `tokens` names those of a sink."""
+    """Table of `summary`, one row per trace and layer; `tokens` names the sink's tokens."""
     name = f"1 - {METRICS[metric].name}" if METRICS[metric].axis == "cosine" else METRICS[metric].name
     tables = []
     for label, trace in traces.items():
@@ -126,12 +126,12 @@ def profile(
 
 
 def cells(trace: Trace, place: np.ndarray, values: np.ndarray) -> pd.DataFrame:
-    """Tokens of a trace with a column per layer of these values, [token, layer]."""
+    """Tokens of a trace with one column of these values [token, layer] per layer."""
     named = pd.DataFrame(values, columns=[f"layer {number}" for number in trace.layer_numbers])
     return pd.concat([trace.tokens.iloc[place].reset_index(drop=True), named], axis=1)
 
 
 def check_quantiles(quantiles: tuple[float, float] | None) -> None:
-    """Raise unless these are two rising shares."""
+    """Raise ValueError unless these are two rising shares."""
     if quantiles is not None and not (len(quantiles) == 2 and 0 <= quantiles[0] < quantiles[1] <= 1):
         raise ValueError(f"expected quantiles as two rising shares such as (0.1, 0.9), or None, got {quantiles}")

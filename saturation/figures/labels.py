@@ -1,4 +1,4 @@
-"""Texts as labels: white space of tokens made visible, and no letter that the machine's fonts cannot draw."""
+"""Text labels: visible white space of tokens, and replacement of letters that no font can draw."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ import matplotlib
 from matplotlib import font_manager
 
 _LOG = getLogger(__name__)
-LONGEST = 12  # characters of a label
+LONGEST = 12  # most characters of a label
 EMPTY = "∅"
 EASTERN = "WenQuanYi Micro Hei"  # TrueType with the letters of Chinese, Japanese and Korean
 _TURNS = ("LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI")  # overrides of the reading direction
 _UNKNOWN = "□"
 _SIGNS = {" ": "·", "\n": "↵", "\r": "↵", "\t": "⇥"}
-_SCRIPTS = (  # that DejaVu Sans lacks in whole or in part, as Unicode and the Noto fonts call them
+_SCRIPTS = (  # scripts that DejaVu Sans lacks in whole or in part, by the names of Unicode and the Noto fonts
     *("Arabic", "Hebrew", "Georgian", "Armenian", "Devanagari", "Bengali", "Gurmukhi", "Gujarati", "Oriya", "Tamil"),
     *("Telugu", "Kannada", "Malayalam", "Sinhala", "Thai", "Lao", "Myanmar", "Khmer", "Ethiopic", "Mongolian"),
     "Cherokee",
@@ -34,8 +34,8 @@ _FALLBACKS = (  # wide coverage, whichever is installed, after the one that come
     *("Noto Emoji", "Symbola"),
 )
 _EASTERN = ("CJK", "HIRAGANA", "KATAKANA", "HANGUL", "BOPOMOFO", "IDEOGRAPHIC", "FULLWIDTH", "HALFWIDTH", "KANGXI")
-_NAMED = 10  # letters of a warning
-_MISSING = re.compile(r"Glyph (\d+) .* missing from font")  # as matplotlib warns of each letter
+_NAMED = 10  # most letters named in a warning
+_MISSING = re.compile(r"Glyph (\d+) .* missing from font")  # matplotlib's warning for each letter
 
 
 def visible(text: str) -> str:
@@ -51,14 +51,14 @@ def drawable(text: str) -> str:
 
 
 def warn(texts: Iterable[str]) -> None:
-    """Log, once for all of these texts, which of their letters no font has, and which fonts would have them."""
+    """Log once which letters of these texts no font has, and which fonts would have them."""
     if said := boxes(letter for text in texts for letter in text if ord(letter) not in _drawable()):
         _LOG.warning("%s", said)
 
 
 @contextmanager
 def noticed(found: list[str]) -> Iterator[None]:
-    """Turn what matplotlib warns of single letters inside the block into one sentence of a list."""
+    """Collect matplotlib's warnings about single letters inside the block into one sentence of a list."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         yield
@@ -71,7 +71,7 @@ def noticed(found: list[str]) -> Iterator[None]:
 
 
 def boxes(letters: Iterable[str]) -> str:
-    """What to say of letters without a font, "" where there are none but signs that nobody reads."""
+    """Warning about letters without a font; "" where only control characters are missing."""
     lacking = {letter: _font_of(letter) for letter in letters if unicodedata.category(letter)[0] not in "CZ"}
     if not lacking:
         return ""
@@ -100,14 +100,14 @@ def _acts(letter: str) -> bool:
 
 @cache
 def families() -> list[str]:
-    """Names of the fonts that labels are set in, in the order they are tried: those that a publisher takes first."""
+    """Names of the fonts for labels in the order of use; fonts that publishers accept come first."""
     installed = set(font_manager.get_font_names())
     found = [name for name in _FALLBACKS if name in installed]
     return ["DejaVu Sans", *sorted(found, key=lambda name: is_cff(Path(font_manager.findfont(name))))]
 
 
 def is_cff(path: Path) -> bool:
-    """Whether a font, or the first of a collection, has CFF outlines, which no publisher asks for."""
+    """Whether a font, or the first of a collection, has CFF outlines, which publishers do not want."""
     with path.open("rb") as file:
         kind = file.read(4)
         if kind == b"ttcf":

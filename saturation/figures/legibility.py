@@ -1,4 +1,4 @@
-"""What a reader of the printed page would miss in a figure: text that is cut off, too small or overprinted."""
+"""Legibility checks: text in a figure that is cut off, too small or overprinted."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 
 SMALLEST = 6.0  # points
-_SLACK = 1.5  # points that letters may stand over an edge, or into each other's boxes
+_SLACK = 1.5  # points that letters may reach over an edge, or into each other's boxes
 
 
 def faults(figure: Figure) -> list[str]:
-    """Lay out a figure at its present size; sentences about its text, none if all of it can be read."""
+    """Lay out a figure at its present size, and list problems of its text as sentences."""
     figure.draw_without_rendering()
     texts = _shown(figure)
     return [*_small(texts), *_cut(figure, texts), *_crowded(figure)]
 
 
 def tiny(figure: Figure) -> list[str]:
-    """Of a figure that is laid out: a sentence if some of its text is too small to be printed, or none."""
+    """A sentence if some text of a laid-out figure is too small for print, or none."""
     return list(_small(_shown(figure)))
 
 
@@ -37,7 +37,7 @@ def _all_axes(figure: Figure) -> list[Axes]:
 
 
 def _texts(ax: Axes) -> list[Text]:
-    """Every text that is drawn with axes."""
+    """Every text that belongs to axes."""
     legend = ax.get_legend()
     axes = (ax.xaxis, ax.yaxis)
     labels = [label for axis in axes for label in (axis.label, *_tick_labels(axis))]
@@ -45,7 +45,7 @@ def _texts(ax: Axes) -> list[Text]:
 
 
 def _tick_labels(axis: Axis) -> list[Text]:
-    """Labels of the ticks within an axis' limits; those beyond are never drawn."""
+    """Labels of the ticks within an axis' limits, which are the ones drawn."""
     low, high = sorted(axis.get_view_interval())
     ticks = [tick for tick in axis.get_major_ticks() if low <= tick.get_loc() <= high]
     labels = [label for tick in ticks for label in (tick.label1, tick.label2)]

@@ -1,4 +1,4 @@
-"""Two-way tables as pictures: calibration source x task, and the overlap of what prunings take away."""
+"""Matrix figures: calibration source x task, and the overlap of prunings."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def sources(
     label: str = "rise of loss (nats per token)",
     ax: Axes | None = None,
 ) -> Figure:
-    """Draw what each calibration source costs on each task: darker is worse, the best of a task is framed.
+    """Draw the cost of each calibration source on each task; darker is worse, the best of a task is framed.
 
     Parameters
     ----------
@@ -98,7 +98,7 @@ def overlap(
     label: str = "of what is gone in either, gone in both",
     ax: Axes | None = None,
 ) -> Figure:
-    """Draw how much of what prunings take away is the same.
+    """Draw the overlap of the weights that prunings remove.
 
     Parameters
     ----------
@@ -139,7 +139,7 @@ def overlap(
 
 
 def _cells(ax: Axes, values: np.ndarray, norm: Normalize, texts: list[list[str]]) -> None:
-    """Coloured cells with their numbers, [row, column]; higher is darker."""
+    """Draw cells with their numbers, [row, column]; higher is darker."""
     ax.imshow(values, norm=norm, cmap=colormaps["Greys"], aspect="auto", interpolation="nearest").set_gid("cells")
     for row, told in enumerate(texts):
         for column, text in enumerate(told):
@@ -166,7 +166,7 @@ def _named(ax: Axes, rows: Sequence[str], columns: Sequence[str]) -> None:
 
 
 def _bar(ax: Axes, label: str, *, reverse: bool = False) -> None:
-    """What the shades mean, beside the cells."""
+    """Draw the colour bar beside the cells."""
     bar = style.figure_of(ax).colorbar(ax.images[-1], ax=ax, pad=0.01, fraction=0.04)
     bar.set_label(label, fontsize=ax.yaxis.label.get_fontsize())
     bar.ax.tick_params(labelsize=style.tick_size(ax), width=0.6, length=2.5)

@@ -1,4 +1,4 @@
-"""What each metric is called and the axis it is read on: cosines on a scale logarithmic in 1 - cos."""
+"""Metrics in figures: names, scales and ticks; cosines on a scale logarithmic in 1 - cos."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
-_LETTER = 7.0  # points, where an axis does not say
+_LETTER = 7.0  # points, the default size of a letter
 FLOOR = 2.0**-24  # half a float32 step below a cosine of 1: a smaller distance is drawn here
 _SPACING = 1.6  # heights of a letter that a label needs
 _SUBDIVISIONS = ((1.0, 2.0, 5.0), (1.0, 5.0), (1.0,))  # of a decade, the finest first
@@ -19,7 +19,7 @@ _SUBDIVISIONS = ((1.0, 2.0, 5.0), (1.0, 5.0), (1.0,))  # of a decade, the finest
 
 @dataclass(frozen=True)
 class Metric:
-    """How a group of a trace's numbers is drawn.
+    """The name, scale and direction of one group of a trace's numbers in figures.
 
     Attributes
     ----------
@@ -89,7 +89,7 @@ def share_axis(axis: Axis) -> None:
 
 
 def drawn(metric: str, values: np.ndarray) -> np.ndarray:
-    """Values as they are drawn: none below the floor of a logarithmic axis."""
+    """Values to draw, raised to the floor of a logarithmic axis."""
     return values if METRICS[metric].axis == "linear" else np.maximum(values, FLOOR)
 
 
@@ -112,7 +112,7 @@ def scale(ax: Axes, metric: str, *, both: bool = False) -> None:
 
 
 def spread_small(ax: Axes, values: np.ndarray, decades: int) -> None:
-    """Make the y axis logarithmic over so many decades below the largest value, and linear about 0."""
+    """Make the y axis logarithmic for some decades below the largest value, and linear about 0."""
     largest = float(np.nanmax(np.abs(values)))
     ax.set_yscale("symlog", linthresh=10.0 ** (np.floor(np.log10(largest)) - decades + 1) if largest else 1.0)
     ax.yaxis.set_major_formatter(FuncFormatter(number_text))

@@ -1,4 +1,4 @@
-"""Policies in figures: which of them are one line, and the look that each family keeps in every figure."""
+"""Styles of policies: which settings form one line, and the look of each family in every figure."""
 
 from __future__ import annotations
 

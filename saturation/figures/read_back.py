@@ -1,4 +1,4 @@
-"""What a written picture is, read back from its file: width, fonts, size of the text."""
+"""Read-back of written pictures: width, fonts and size of the text, from the file."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from .labels import EASTERN
 from .legibility import SMALLEST
 
 _OFF = 0.01  # inches that a picture's width may be off
-_EXPONENT = 0.7  # of the text around them: matplotlib sets exponents and indices so
+_EXPONENT = 0.7  # size of exponents and indices relative to their text, as matplotlib sets them
 POINTS = 72.0  # to an inch
-_SIZE = re.compile(rb"/\S+ ([\d.]+) Tf")  # matplotlib scales text by this alone, never by a matrix
+_SIZE = re.compile(rb"/\S+ ([\d.]+) Tf")  # matplotlib scales text only by this operator, never by a matrix
 _STYLE = re.compile(r"font-size: ([\d.]+)px; font-family: '?([^',;]+)")
 CFF = "OpenType CFF"
 _TRUETYPE = "set the text in a TrueType font such as DejaVu Sans"
@@ -41,7 +41,7 @@ class Font(NamedTuple):
 
 @dataclass(frozen=True)
 class Printed:
-    """A picture as its file says.
+    """Properties of a picture, read from its file.
 
     Attributes
     ----------
@@ -64,7 +64,7 @@ class Printed:
 
 
 class Misprint(ValueError):
-    """A picture that, read back from its file, is not what was asked for; it is not kept."""
+    """A written picture differs from the request; its file is not kept."""
 
 
 def measure(path: str | os.PathLike[str]) -> Printed:
@@ -151,7 +151,7 @@ def _objects(resources: Any) -> list[Any]:
 
 
 def _font(font: Any) -> Font:
-    """A composite font (Type 0) is what its only descendant is."""
+    """Kind of a composite font (Type 0), from its only descendant."""
     inner = font["/DescendantFonts"][0].get_object() if "/DescendantFonts" in font else font
     descriptor = inner["/FontDescriptor"].get_object() if "/FontDescriptor" in inner else {}
     programs = [descriptor[key].get_object() for key in descriptor if str(key).startswith("/FontFile")]
@@ -162,7 +162,7 @@ def _font(font: Any) -> Font:
 
 
 def _program(stream: Any) -> str | None:
-    """What kind a font program is; None where only its font can say."""
+    """Kind of a font program; None where only the font object tells it."""
     if stream.get("/Subtype") in _BARE:
         return CFF
     return _PROGRAMS.get(stream.get_data()[:4])

@@ -1,4 +1,4 @@
-"""Write a figure at the width of a venue's column, its data beside it, and read the file back."""
+"""`save`: writes a figure at the width of a venue's column with its data, and checks the written file."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def save(
     data: pd.DataFrame | None = None,
     about: Mapping[str, Any] | None = None,
 ) -> list[Path]:
-    """Write a figure as PDF, SVG or PNG (300 dots an inch) with its data beside it: all of it, or nothing.
+    """Write a figure as PDF, SVG or PNG (300 dots an inch) with its data beside it, all or nothing.
 
     Beside `fig2.pdf` are laid `fig2.data.csv`, the numbers in it; `fig2.table.tex` (for LaTeX's booktabs), where
     they are a table to be printed; and `fig2.manifest.json`: what was asked for and what was read back, the data's
@@ -114,7 +114,7 @@ def save(
 
 
 def _pictures(path: Path, formats: Sequence[str]) -> list[Path]:
-    """Where the pictures go: to the path by its own suffix, or one for each format."""
+    """Paths of the pictures: the path itself, or one for each format."""
     known = path.suffix.lower() in _SUFFIXES
     stem = path.stem if known else path.name
     if path.name in ("", ".."):
@@ -127,13 +127,13 @@ def _pictures(path: Path, formats: Sequence[str]) -> list[Path]:
 
 
 def _height(figure: Figure, across: float) -> float:
-    """Inches that a figure asks for at a width: its own height, unless its text is wrapped anew."""
+    """Height of a figure in inches at a width: its own, unless its text is wrapped again."""
     fit = figure.fit if isinstance(figure, Paper) else None
     return fit(across) if fit else float(figure.get_figheight())
 
 
 def _draw(figure: Figure, size: tuple[float, float], parts: list[Path], source: Source, *, strict: bool) -> list[str]:
-    """Write the pictures; sentences about text that a reader would miss."""
+    """Write the pictures; returns sentences about illegible text."""
     found: list[str] = []
     with _ONE_AT_A_TIME, _sized(figure, size), labels.noticed(found):
         found += faults(figure)

@@ -1,4 +1,4 @@
-"""A score against how much of something was given: calibration tokens, questions in a text, length, sparsity."""
+"""Scores against an amount: calibration tokens, questions in a text, length or sparsity."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def amounts(
     log: bool = False,
     ax: Axes | None = None,
 ) -> Figure:
-    """Draw what calibration costs against an amount, one line per source, with intervals.
+    """Draw the cost of calibration against an amount, one line per source, with intervals.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""A score by kind of example and policy."""
+"""Scores by kind of example and policy."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from .score_tables import SCORES, Columns, chosen, printed, spread
 from .source import Source, sourced
 
 _ROW = 0.13  # inches from one policy to the next
-_LETTERS = 18  # of a category's name in a line
-_UNDER = 32  # letters that fit under the axes in a column
-_SHARE = 0.8  # of a category's room that its policies fill
+_LETTERS = 18  # letters of a category's name in a line
+_UNDER = 32  # letters that fit below the axes in a column
+_SHARE = 0.8  # share of a category's height that its policies fill
 
 
 def by_category(
@@ -87,7 +87,7 @@ def by_category(
 
 
 def _counted(rows: pd.DataFrame, category: str, least: int) -> tuple[pd.DataFrame, str]:
-    """The rows of categories with enough examples, and what is to be said of the others."""
+    """Rows of categories with enough examples, and a note on the others."""
     if "n" not in rows:
         return rows, ""
     counts = rows.groupby(category, sort=False)["n"].max()

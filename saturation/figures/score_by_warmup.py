@@ -1,4 +1,4 @@
-"""A score against the length of the warm-up: how much of the answer the dense model writes."""
+"""Scores against the length of the warm-up, the part of the answer that the dense model writes."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def warmup(
     label: str | None = None,
     ax: Axes | None = None,
 ) -> Figure:
-    """Draw a score against the warm-up, one line per policy or ratio, and below it what was skipped.
+    """Draw a score against the warm-up, one line per policy or ratio, and the skip ratio below.
 
     While it warms up the dense model writes; an answer shorter than the warm-up is the dense model's own, however
     good it is. So the share of blocks skipped on the answer's own tokens stands below the score.
@@ -101,13 +101,13 @@ def levels(names: pd.Series) -> list[int]:
 
 
 def _read(rows: pd.DataFrame, x: str, by: str) -> pd.DataFrame:
-    """The rows with a column of warm-ups taken from the policies' names, which lose them."""
+    """Rows with the warm-ups moved from the policies' names into a column."""
     found = rows[by].str.extract(_WARMUP, expand=False).fillna("0").astype(int)
     return rows.assign(**{x: found, by: rows[by].str.replace(_WARMUP, "", regex=True)})
 
 
 def _unit(names: pd.Series) -> str:
-    """What the warm-ups count, by the names of their policies."""
+    """The unit of the warm-ups, from the policies' names."""
     by_position = names.str.contains(_POSITION, regex=False)
     return "positions" if by_position.all() else "tokens" if by_position.any() else "generated tokens"
 

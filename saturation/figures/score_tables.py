@@ -1,4 +1,4 @@
-"""Tables of scores, made ready to draw or refused with a sentence."""
+"""Score tables, checked and prepared for drawing."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-SCORES = {  # what the axis of a score is called
+SCORES = {  # score -> label of its axis
     "correct": "accuracy",
     "correct_norm": "accuracy (per character)",
     "rouge_1": "ROUGE-1",
@@ -38,7 +38,7 @@ RATIOS = {
 
 @dataclass(frozen=True)
 class Columns:
-    """The columns of a table that are drawn."""
+    """The columns of a table to draw."""
 
     y: str
     low: str
@@ -109,7 +109,7 @@ def printed(rows: pd.DataFrame, columns: Columns, score: str | None, *first: str
 
 
 def _digits(values: np.ndarray) -> int:
-    """Decimals of a whole column: those that give its narrowest interval two digits, or its largest value four."""
+    """Decimals of a column: two digits for its narrowest interval, or four for its largest value."""
     widths = values[:, 2] - values[:, 1]
     widths = widths[widths > 1e-9]  # not those of rounding alone
     largest = np.nanmax(np.abs(values))

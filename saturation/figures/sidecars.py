@@ -1,4 +1,4 @@
-"""What is laid beside a picture: its data, a table for LaTeX, and a manifest that says where all of it comes from."""
+"""Sidecar files of a picture: its data, a LaTeX table, and a manifest of their origin."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ _IN_LATEX = {"ρ": r"$\rho$", "−": "$-$", "–": "--", "…": r"\dots{}", "±"
 
 
 def place(picture: Path, name: str) -> Path:
-    """Where a file beside a picture goes."""
+    """Path of a file beside a picture."""
     return picture.with_name(picture.stem + name)
 
 
 def files(source: Source) -> dict[str, bytes]:
-    """Name -> content of what a source gives; the manifest is empty yet."""
+    """Name -> content of a source's sidecar files, with an empty manifest."""
     found = {}
     if source.data is not None:
         found[DATA] = _csv(source.data)
@@ -77,7 +77,7 @@ def essentials(source: Source, suffix: str) -> dict[str, str]:
 def manifest(
     source: Source, *, asked: Mapping[str, Any], files: Sequence[str], printed: Mapping[str, Printed]
 ) -> bytes:
-    """What was drawn, from which data, by which command, what was asked for and what the files say."""
+    """The manifest: what was drawn, from which data, by which command and settings, and the files' properties."""
     data = source.data
     found = {
         "figure": source.kind,
@@ -93,7 +93,7 @@ def manifest(
 
 
 def _command() -> str:
-    """The command line, or the notebook, that is running."""
+    """The running command line or notebook."""
     called = Path(sys.argv[0])
     program = f"python -m {called.parent.name}" if called.name == "__main__.py" else shlex.quote(called.name)
     if program.startswith("ipykernel_launcher"):
@@ -103,7 +103,7 @@ def _command() -> str:
 
 
 def _versions() -> dict[str, str]:
-    """Of this package, of Python, and of the packages that measure and draw, as far as they are installed."""
+    """Versions of this package, Python, and the installed packages that measure and draw."""
     found = {"saturation": __version__, "python": platform.python_version()}
     for name in _PACKAGES:
         try:

@@ -1,4 +1,4 @@
-"""The text, with how many and which blocks were skipped at each token."""
+"""Skipped blocks per token, drawn along the text."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def skipped(
     ax: Axes | None = None,
     wrap: int = 44,
 ) -> Figure:
-    """Draw, token by token, which feed-forward blocks were skipped and how many.
+    """Draw which and how many feed-forward blocks were skipped at each token.
 
     Each column is one forward pass, under the token it reads; dark is a block that did not run. Above each column
     stands how many of its blocks were skipped.

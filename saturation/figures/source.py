@@ -1,4 +1,4 @@
-"""What a figure was drawn from: kept with it, so that `save` can lay it beside the picture."""
+"""The source of a figure: data and origin, kept with the figure so that `save` can write them beside it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from saturation.trace import Harm, Trace
 
 @dataclass(frozen=True, eq=False)
 class Source:
-    """The numbers in a figure and where they come from.
+    """The numbers in a figure and their origin.
 
     Attributes
     ----------
@@ -36,7 +36,7 @@ class Source:
 
 
 class Paper(Figure):
-    """A figure that knows what it was drawn from, and that a notebook shows whether or not pyplot was ever imported.
+    """A figure with its source, which notebooks show even where pyplot was never imported.
 
     Attributes
     ----------
@@ -58,14 +58,14 @@ class Paper(Figure):
 
 
 def sourced(figure: Figure, source: Source) -> Figure:
-    """Tell a figure of ours what was drawn in it; one of the caller's own stays as it is."""
+    """Store the source in a figure of ours; a caller's own figure does not change."""
     if isinstance(figure, Paper):
         figure.sources.append(source)
     return figure
 
 
 def source_of(figure: Figure, data: pd.DataFrame | None, about: Mapping[str, Any]) -> Source:
-    """What a figure was drawn from: what the caller says, or else its only source."""
+    """The source of a figure: the caller's, or else its only source."""
     sources = figure.sources if isinstance(figure, Paper) else []
     own = sources[0] if len(sources) == 1 else Source("figure")
     own = own if data is None else Source(own.kind, data, own.about)
@@ -73,12 +73,12 @@ def source_of(figure: Figure, data: pd.DataFrame | None, about: Mapping[str, Any
 
 
 def of_traces(traces: Mapping[str, Trace]) -> dict[str, Any]:
-    """Where traces come from, label by label."""
+    """Origin of traces by label."""
     return {"traces": [_of(label, trace) for label, trace in traces.items()]}
 
 
 def of_harm(harm: Harm) -> dict[str, Any]:
-    """Where a record of harm comes from."""
+    """Origin of a record of harm."""
     return {"harm": [_of("", harm)]}
 
 

@@ -36,7 +36,7 @@ _LINES = ("-", "--", "-.", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 1)), (0, (8, 2)), (0
 
 @dataclass(frozen=True)
 class Look:
-    """How one trace is told from the others."""
+    """The look of one trace in a figure."""
 
     colour: str
     marker: str
@@ -44,7 +44,7 @@ class Look:
     hollow: bool = False
 
     def line_options(self, points: int) -> dict[str, Any]:
-        """Options of a line through so many points, with at most 24 markers."""
+        """Options of a line through `points` points, with at most 24 markers."""
         return {
             "color": self.colour,
             "linestyle": self.line,
@@ -57,14 +57,14 @@ class Look:
 
 
 def look(index: int) -> Look:
-    """Look of the trace at this place; from the eighth on colours return with other markers."""
+    """Look of the trace with this index; from the eighth on colours repeat with other markers."""
     turn, place = divmod(index, len(_COLOURS))
     marker = _MARKERS[(place + turn) % len(_MARKERS)]
     return Look(_COLOURS[place], marker, _LINES[(place + 2 * turn) % len(_LINES)])
 
 
 def new(rows: int = 1, *, height: float = HEIGHT, **options: Any) -> tuple[Figure, list[Axes]]:
-    """Make a figure of rows of axes, laid out so that nothing is cut at any width."""
+    """Make a figure with rows of axes, in a layout that cuts nothing at any width."""
     figure = Paper(figsize=(WIDTH, height), layout="constrained")
     figure.get_layout_engine().set(w_pad=0.02, h_pad=0.02, hspace=0.03)  # type: ignore[union-attr, call-arg]
     axes = list(figure.subplots(rows, 1, squeeze=False, **options)[:, 0])
@@ -98,7 +98,7 @@ def grid(ax: Axes) -> None:
 
 
 def legend(ax: Axes, handles: list[Any], *, above: float = 0.0, letters: int = LETTERS) -> None:
-    """Explain the artists above the axes, in as many columns as their labels allow; `above` is in points."""
+    """Put a legend above the axes, in as many columns as the labels allow; `above` is in points."""
     labels = [fill(str(handle.get_label()), int(letters - _HANDLE)) for handle in handles]
     lengths = [max(map(len, label.splitlines())) for label in labels]
     fitting = [columns for columns in range(1, len(lengths) + 1) if _length(lengths, columns) <= letters]
@@ -121,17 +121,17 @@ def legend(ax: Axes, handles: list[Any], *, above: float = 0.0, letters: int = L
 
 
 def _length(lengths: list[int], columns: int) -> float:
-    """Letters across a legend whose entries fill column after column, the first ones fuller."""
+    """Width in letters of a legend whose entries fill column after column."""
     return sum(max(part) + _HANDLE for part in np.array_split(lengths, columns))
 
 
 def tick_size(ax: Axes) -> float:
-    """Points of the lesser text in axes, from the size of their labels."""
+    """Size in points of the smaller text in axes, from the size of their labels."""
     return float(ax.xaxis.label.get_fontsize()) * TICK / LABEL
 
 
 def figure_of(ax: Axes) -> Figure:
-    """The whole figure that axes are in."""
+    """The figure of axes."""
     figure = ax.get_figure(root=True)
     assert figure is not None  # axes that were taken out of their figure cannot be drawn in
     return figure

@@ -1,4 +1,4 @@
-"""Texts side by side, wrapped to the width that the figure is drawn at, with the words marked that differ."""
+"""Text comparison: texts side by side, wrapped to the figure's width, with differing words marked."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _GREY = "#606060"
 
 @dataclass(frozen=True)
 class Word:
-    """A word of a passage: marked where it differs, in a kind of letter, perhaps the last of its line."""
+    """A word of a passage, with its mark, its weight, and whether it ends its line."""
 
     text: str
     marked: bool = False
@@ -39,7 +39,7 @@ class Word:
 
 @dataclass(frozen=True)
 class Placed:
-    """A word and where it stands: left and baseline in points from the top left corner, and its width."""
+    """A word with its position (left and baseline in points from the top left corner) and its width."""
 
     word: Word
     left: float
@@ -61,7 +61,7 @@ def answers(
     by: str = "policy",
     words: int = 60,
 ) -> Figure:
-    """Draw what the dense model and skipping ones wrote, side by side, with the words marked that differ.
+    """Draw texts of the dense and skipping runs side by side, with differing words marked.
 
     Marked in a skipping run's text are the words that the dense text does not have in that place, and in the dense
     text, where there is one other, those that were lost. Texts are shown as they are: markup is not interpreted,
@@ -142,7 +142,7 @@ def _examples(there: Iterable[str], asked: int | Sequence[str]) -> list[str]:
 
 
 def _words(text: str, most: int | None = None, **kind: Any) -> list[Word]:
-    """The words of a text; a line break is a sign of its own, and ends the line."""
+    """The words of a text; a line break is a word of its own that ends the line."""
     found = [Word("↵", ends=True) if part == "\n" else Word(labels.drawable(part)) for part in _parts(text)]
     if most is not None and len(found) > most:
         found = [*found[:most], Word("…")]
@@ -154,26 +154,26 @@ def _parts(text: str) -> list[str]:
 
 
 def _compared(columns: Block) -> Block:
-    """The columns with the words marked that differ from the first."""
+    """The columns, with words marked that differ from the first column."""
     dense, *others = columns
     marked = [_marked(other, dense) for other in others]
     return [_marked(dense, others[0]) if len(others) == 1 else dense, *marked]
 
 
 def _marked(words: list[Word], other: list[Word]) -> list[Word]:
-    """Words with those marked that the other text does not have in their place."""
+    """Words, marked where the other text differs."""
     matcher = SequenceMatcher(None, [word.text for word in other], [word.text for word in words], autojunk=False)
     same = {place for block in matcher.get_matching_blocks() for place in range(block.b, block.b + block.size)}
     return [replace(word, marked=place not in same) for place, word in enumerate(words)]
 
 
 def height(blocks: Sequence[Block], across: float) -> float:
-    """Inches that blocks take at a width in inches."""
+    """Height of blocks in inches at a width in inches."""
     return max((placed.base for placed in laid(blocks, across)), default=0) / 72 + (0.4 * _LINE + _MARGIN) / 72
 
 
 def laid(blocks: Sequence[Block], across: float) -> Iterator[Placed]:
-    """Every word in its place on a page of this width in inches."""
+    """Place every word on a page of this width in inches."""
     top = _MARGIN
     for block in blocks:
         width = (72 * across - 2 * _MARGIN - _GAP * (len(block) - 1)) / len(block)
@@ -192,7 +192,7 @@ def _set(line: list[Word], left: float, base: float) -> Iterator[Placed]:
 
 
 def _lines(words: list[Word], width: float) -> Iterator[list[Word]]:
-    """Words broken into lines; one that is longer than a line is cut."""
+    """Break words into lines; a word longer than a line is cut."""
     line: list[Word] = []
     room = width
     for word in (part for whole in words for part in _cut(whole, width)):
@@ -215,7 +215,7 @@ def _cut(word: Word, width: float) -> Iterator[Word]:
 
 @cache
 def _width(text: str, bold: bool) -> float:
-    """Points that a word takes."""
+    """Width of a word in points."""
     return float(text_to_path.get_text_width_height_descent(text, _font(bold), ismath=False)[0])
 
 
@@ -225,7 +225,7 @@ def _font(bold: bool) -> FontProperties:
 
 
 class _Wrapping(LayoutEngine):
-    """Sets the words anew before each drawing, at the width that the figure then has."""
+    """A layout engine that places the words before each drawing, at the figure's current width."""
 
     _adjust_compatible = False
     _colorbar_gridspec = False
@@ -235,7 +235,7 @@ class _Wrapping(LayoutEngine):
         self._blocks = blocks
 
     def set(self) -> None:
-        """There is nothing to set."""
+        """Do nothing: there are no options."""
 
     def execute(self, fig: Figure) -> None:
         """Write the words into the figure's only axes, which are measured in points from the top left corner."""

@@ -1,4 +1,4 @@
-"""Skip rate against threshold: what a replay predicts, and what live runs did."""
+"""Skip rate against threshold, as predicted by replay and as measured in live runs."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def replay(
     ratio: Literal["nominal", "decode", "total"] = "decode",
     ax: Axes | None = None,
 ) -> Figure:
-    """Draw the skip rate that a replay predicts for every threshold, and that of live runs beside it.
+    """Draw the skip rate that replay predicts for every threshold, and that of live runs.
 
     Skipping a block shifts the similarities of those behind it, so that live runs leave the curve.
 

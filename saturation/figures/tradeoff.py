@@ -1,4 +1,4 @@
-"""Quality against skipped blocks: what each policy pays."""
+"""The tradeoff figure: quality against skipped blocks."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def tradeoff(
 
 
 def efficient(skipped: pd.Series, value: pd.Series, *, less_is_better: bool) -> list[int]:
-    """Places of the rows that no other row beats in skipping without losing in value, by falling share skipped."""
+    """Indices of the Pareto-optimal rows in share skipped and value, by falling share skipped."""
     worth = -value.to_numpy(dtype=float) if less_is_better else value.to_numpy(dtype=float)
     order = np.lexsort((-worth, -skipped.to_numpy(dtype=float)))
     best = np.maximum.accumulate(np.concatenate([[-np.inf], worth[order]]))[:-1]  # of the rows that skip more
@@ -121,7 +121,7 @@ def lines(ax: Axes, rows: pd.DataFrame, names: pd.Series, columns: Columns) -> l
 
 
 def dense_line(ax: Axes, rows: pd.DataFrame, columns: Columns) -> list[Artist]:
-    """A line at the value without skipping, with its interval where the table has it; nothing without such a row."""
+    """Draw a line at the dense value, with its interval where the table has one; nothing without a dense row."""
     if not len(rows):
         return []
     level, low, high = (float(rows[name].iloc[0]) for name in (columns.y, columns.low, columns.high))
@@ -132,7 +132,7 @@ def dense_line(ax: Axes, rows: pd.DataFrame, columns: Columns) -> list[Artist]:
 
 
 def _with_dense(rows: pd.DataFrame, columns: Columns, level: float) -> pd.DataFrame:
-    """The rows behind one of the dense run, which skips nothing; as they are where they have one."""
+    """The rows with a row of the dense run added in front, if they have none."""
     if (rows[columns.by] == policy_styles.DENSE).any():
         return rows
     row = pd.DataFrame([{columns.by: policy_styles.DENSE, columns.x: 0.0, columns.y: level}])
@@ -140,7 +140,7 @@ def _with_dense(rows: pd.DataFrame, columns: Columns, level: float) -> pd.DataFr
 
 
 def front_steps(ax: Axes, rows: pd.DataFrame, columns: Columns, *, less_is_better: bool) -> list[Artist]:
-    """The Pareto front in grey steps; nothing where no row is left."""
+    """Draw the Pareto front in grey steps; nothing without rows."""
     places = efficient(rows[columns.x], rows[columns.y], less_is_better=less_is_better)[::-1]
     corners = rows[[columns.x, columns.y]].to_numpy(dtype=float)[places]  # [corner, (skipped, value)]
     if not len(corners):

@@ -1,4 +1,4 @@
-"""Saturation over training: each layer's similarity, growth and use at several checkpoints."""
+"""Saturation over training: each layer's similarity, growth and importance at several checkpoints."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def dynamics(
     rise: str = "rise",
     about: Mapping[str, Any] | None = None,
 ) -> Figure:
-    """Draw, layer by layer, cosine, rho and what leaving the block out costs, one line per checkpoint.
+    """Draw cosine, rho and the cost of leaving out each block by layer, one line per checkpoint.
 
     A model that was never trained has high cosines too, by the growth of its residual stream alone; what training
     adds is seen only where the three stand over each other.
@@ -100,7 +100,7 @@ def _looks(values: pd.Series) -> dict[Any, tuple[str, style.Look]]:
 
 
 def _tokens_text(tokens: float) -> str:
-    """A number of tokens in a few letters: 1,300,000 -> "1.3 M"."""
+    """A number of tokens in short form: 1,300,000 -> "1.3 M"."""
     size, unit = next(
         ((size, unit) for size, unit in ((1e9, " B"), (1e6, " M"), (1e3, " k")) if tokens >= size), (1, "")
     )

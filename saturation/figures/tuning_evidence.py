@@ -1,4 +1,4 @@
-"""What `tune` chose: the loss of every setting against the bytes that it leaves unread, and the budget."""
+"""Tuning evidence: the loss of every setting against its unread bytes, with the budget and the choice."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _LOSS = "loss per example"
 def tuned(
     evidence: pd.DataFrame, *, setting: str = policy_styles.DENSE, budget: float | None = None, ax: Axes | None = None
 ) -> Figure:
-    """Draw the settings that a choice was made of, their Pareto front, and the one that was chosen.
+    """Draw all settings of a choice, their Pareto front, and the chosen one.
 
     Parameters
     ----------

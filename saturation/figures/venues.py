@@ -1,4 +1,4 @@
-"""How wide a column and a text are at each venue."""
+"""Widths of columns and text by venue."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a metric is distributed over the tokens, layer by layer."""
+"""Violin figures: the distribution of a metric over tokens, by layer."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def distribution(
     phase: Phase | None = None,
     sink: int = SINK,
 ) -> Figure:
-    """Draw, for each layer, how the logarithm of a metric is distributed over the tokens.
+    """Draw the distribution over tokens of a metric's logarithm, for each layer.
 
     Violins of equal width on the axes of `figures.layers`, each with its median and the bar from 10 to 90 % of
     the tokens. Two traces share a violin, the first at its left; more stand beside each other.
@@ -98,7 +98,7 @@ def _percentiles(traces: Mapping[str, Trace], metric: str) -> pd.DataFrame:
 
 
 def _violins(ax: Axes, trace: Trace, metric: str, index: int, count: int) -> None:
-    """Draw one trace's violins in its share of each layer's room."""
+    """Draw one trace's violins in its part of each layer's width."""
     look, width = style.look(index), _REACH / max(count, 1)
     left, right = (-1.0, 1.0) if count != 2 else [(-2.0, 0.0), (0.0, 2.0)][index]  # halves of one violin
     offset = 0.0 if count == 2 else (index - (count - 1) / 2) * width
@@ -117,7 +117,7 @@ def _violins(ax: Axes, trace: Trace, metric: str, index: int, count: int) -> Non
 
 
 def _density(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Smooth density of numbers, its greatest value 1: positions and heights, each [_BINS].
+    """Smooth density of numbers with maximum 1: positions and heights, each [_BINS].
 
     A histogram under a Gaussian of Silverman's width, 0.9 min(sd, IQR / 1.34) n^(-1/5) (Silverman 1986, 3.31).
     """

@@ -1,7 +1,7 @@
-"""lm-evaluation-harness on a model of yours, dense or skipping: its tasks, its numbers, our policies.
+"""lm-evaluation-harness on a loaded model, dense or skipping.
 
-`evaluate` gives its table with what was skipped beside it; `lm` gives the model that `lm_eval.simple_evaluate` takes,
-for whoever calls that himself. The package `lm-eval` is optional and loaded at the first call.
+`evaluate` returns the harness's results with the skip ratios. `lm` returns a model for your own call of
+`lm_eval.simple_evaluate`. The package `lm-eval` is optional and imported at the first call.
 """
 
 from .evaluating import evaluate, lm

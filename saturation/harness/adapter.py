@@ -1,9 +1,9 @@
-"""The harness's own model class, taught to skip: what it asks and how it scores stays its own.
+"""The harness adapter: lm-eval's own model class with skipping; its requests and scoring do not change.
 
-Its log-likelihood requests are one forward pass over context and continuation, all of it prefill, padded on the right
-without a mask, longest first, and one pass serves all requests that differ in their last token only. A policy that
-leaves prefill alone would therefore change nothing, and padding would be counted as tokens. So each row is told where
-its continuation starts: what the model reads from there on counts as decode.
+A log-likelihood request is one forward pass over context and continuation, all prefill, padded on the right without a
+mask, longest first; one pass serves all requests that differ only in their last token. A policy that leaves prefill
+alone would change nothing, and padding would count as tokens. So each row gets the start of its continuation: tokens
+from there on count as decode.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from ..skipping import Ledger, skip
 
 
 class SkippingLM(HFLM):
-    """A model of transformers for `lm_eval.simple_evaluate`, dense or skipping.
+    """A transformers model for `lm_eval.simple_evaluate`, dense or skipping.
 
     Attributes
     ----------
@@ -42,7 +42,7 @@ class SkippingLM(HFLM):
 
     Notes
     -----
-    Requests of different tasks are never put into one batch, so that skipped blocks can be told apart by task.
+    Requests of different tasks are never batched together, so that skipped blocks can be counted by task.
     """
 
     def __init__(
@@ -59,11 +59,10 @@ class SkippingLM(HFLM):
         self._detecting = False
 
     def ratios(self, *tasks: str) -> SkipRatios:
-        """The three skip ratios over some tasks, or over all.
+        """The three skip ratios over the given tasks, or over all.
 
-        `decode` is the share on what was scored: the tokens of a continuation (those that are read; the last one
-        only is predicted), all tokens of a text of which the whole likelihood is asked, the new tokens up to where
-        the harness cuts them.
+        `decode` is the share at scored tokens: the tokens of a continuation that are read (the last one is only
+        predicted), all tokens of a text whose whole likelihood is requested, and new tokens up to the harness's cut.
         """
         tables = [table for task in tasks or self._counted for table in self._counted.get(task, ())]
         if self.policy is None or not tables:
@@ -94,7 +93,7 @@ class SkippingLM(HFLM):
 
     @contextmanager
     def _skipping(self, task: str, given: bool) -> Iterator[None]:
-        """The policy at work; afterwards what it did is counted for the task."""
+        """Skip by the policy inside the block, and count the skipped blocks for the task afterwards."""
         self._starts, self._ends, ledger = [], [], None
         with ExitStack() as stack:
             if given:
@@ -110,17 +109,17 @@ class SkippingLM(HFLM):
     def _loglikelihood_tokens(
         self, requests: Sequence[_Request], disable_tqdm: bool = False, override_bs: int | None = None
     ) -> list[tuple[float, bool]]:
-        """The harness's scoring; which row comes when, and where it starts, is known beforehand."""
+        """Run the harness's scoring, with the start of each row's continuation prepared in the harness's order."""
         rows = [_Row.of(request, self.max_length) for request in requests]
         first = {row.shared: row for row in reversed(rows)}
         alike = all(first[row.shared].start == row.start for row in rows)
-        self.logits_cache = alike  # else a pass would serve requests of which the policy skips different tokens
+        self.logits_cache = alike  # else one pass would serve requests in which the policy skips different tokens
         read = first.values() if alike else rows
         self._rows = iter(sorted(read, key=lambda row: (-len(row.tokens), row.tokens)))
         return super()._loglikelihood_tokens(requests, disable_tqdm=not self.progress, override_bs=override_bs)
 
     def _model_call(self, inps: Tensor, attn_mask: Tensor | None = None, labels: Tensor | None = None) -> Tensor:
-        """Logits [batch, width, vocabulary] of rows padded on the right, with a mask for whoever watches."""
+        """Logits [batch, width, vocabulary] of rows padded on the right, with a mask for hooks."""
         if self._detecting:
             return super()._model_call(inps, attn_mask=attn_mask, labels=labels)
         rows = list(islice(self._rows, len(inps)))
@@ -135,7 +134,7 @@ class SkippingLM(HFLM):
             return self.model(input_ids=inps, attention_mask=mask).logits
 
     def _detect_batch_size(self, requests: Sequence[Any] | None = None, pos: int = 0) -> int:
-        """The harness's own trial passes, in a thread of their own: a policy acts only where it was entered."""
+        """Run the harness's trial passes in another thread, where the policy does not act."""
         self._detecting = True
         try:
             with ThreadPoolExecutor(1) as thread:
@@ -144,7 +143,7 @@ class SkippingLM(HFLM):
             self._detecting = False
 
     def _model_generate(self, context: Tensor, max_length: int, stop: list[str], **options: Any) -> Tensor:
-        """The model's own `generate`; notes how many new tokens of each row come before the harness's cut."""
+        """Run the model's own `generate`, and note the number of new tokens before the harness's cut for each row."""
         written = super()._model_generate(context, max_length, stop, **options)
         beams = options.get("num_beams") or 1
         for ids in written[:, context.shape[1] :].tolist():
@@ -152,7 +151,7 @@ class SkippingLM(HFLM):
         return written
 
     def _length(self, ids: list[int], stop: list[str]) -> int:
-        """New tokens before the one that completes a stop; the end token is a stop too."""
+        """Number of new tokens before the one that completes a stop; the end token is a stop too."""
 
         def stopped(length: int) -> bool:
             text = self.tok_decode(ids[:length], skip_special_tokens=False)
@@ -165,28 +164,28 @@ _Request = tuple[tuple[str, str] | None, list[int], list[int]]  # the texts (Non
 
 
 class _Row(NamedTuple):
-    """What one request makes the model read."""
+    """The tokens that one request makes the model read."""
 
     tokens: tuple[int, ...]  # context and continuation
-    ids: tuple[int, ...]  # what is read of them: all but the last, cut on the left to what fits
-    start: int  # place in `ids` from which tokens count as decode
+    ids: tuple[int, ...]  # the tokens that are read: all but the last, cut on the left to fit the context
+    start: int  # index in `ids` from which tokens count as decode
 
     @classmethod
     def of(cls, request: _Request, limit: int) -> _Row:
         texts, context, continuation = request
         tokens = (*context, *continuation)
         ids = tokens[-limit - 1 :][:-1]
-        whole = texts is None  # a window of a text whose whole likelihood is asked: plain text counts from 0
+        whole = texts is None  # a window of a text whose whole likelihood is requested: it counts from 0
         return cls(tokens, ids, 0 if whole else len(context) - (len(tokens) - 1 - len(ids)))
 
     @property
     def shared(self) -> tuple[int, ...]:
-        """Requests that agree in this are served by one pass."""
+        """Key of requests that one pass serves."""
         return self.tokens[:-1]
 
 
 def _counts(ledger: Ledger, ends: list[int]) -> pd.DataFrame:
-    """Skipped blocks of each token that belongs to what was scored; `ends` are lengths of new texts, by sequence."""
+    """Skipped blocks of each scored token; `ends` are the lengths of new texts, by sequence."""
     counts = ledger.tokens[["sequence", "position", "generated"]].assign(skipped=ledger.skipped.sum(axis=1))
     if not ends:
         return counts
@@ -196,9 +195,9 @@ def _counts(ledger: Ledger, ends: list[int]) -> pd.DataFrame:
 
 @contextmanager
 def _unmasked(model: PreTrainedModel) -> Iterator[None]:
-    """Let the model be called with a mask for its hooks to read, and compute as the harness does, without one.
+    """Pass the mask to the model's hooks only; the model computes without it, as in the harness.
 
-    Behind causal attention padding on the right changes no token, but with a mask a GPU takes another kernel, which
+    With causal attention, padding on the right changes no token, but with a mask a GPU uses another kernel, which
     rounds differently.
     """
     forward, scope = model.forward, Scope()
@@ -212,7 +211,7 @@ def _unmasked(model: PreTrainedModel) -> Iterator[None]:
 
 @contextmanager
 def _without_remarks() -> Iterator[None]:
-    """Without the harness's two remarks that its model was loaded by somebody else, which is what we want."""
+    """Suppress the harness's two warnings that the model was loaded elsewhere."""
     logger = logging.getLogger("lm_eval.models.huggingface")
     level = logger.level
     logger.setLevel(logging.ERROR)

@@ -1,4 +1,4 @@
-"""The harness's tasks and numbers, with what was skipped beside them."""
+"""Evaluation by lm-evaluation-harness, with skip ratios."""
 
 from __future__ import annotations
 
@@ -28,24 +28,23 @@ def lm(
     batch_size: int | str = 8,
     progress: bool = True,
 ) -> SkippingLM:
-    """A loaded model as `lm_eval.simple_evaluate` takes it, dense or skipping.
+    """Wrap a loaded model for `lm_eval.simple_evaluate`, dense or skipping.
 
     Parameters
     ----------
     model, tokenizer
-        As `load` gives them; both stay as they are.
+        As `load` gives them; neither is changed.
     policy
         Which blocks to skip; None is the dense model, whose numbers are those of lm-eval's own `HFLM`.
     batch_size
-        Requests per batch; "auto", or "auto:4" for several looks, tries the largest that fits, as the harness does.
+        Requests per batch; "auto", or "auto:4" for several searches, finds the largest that fits, as in the harness.
     progress
         Show bars where the harness answers requests.
 
     Returns
     -------
     SkippingLM
-        The policy acts while the harness's requests are answered, and at no other time; `ratios` says what was
-        skipped.
+        The policy acts only while the harness's requests are answered; `ratios` gives the skip ratios.
 
     Raises
     ------
@@ -83,7 +82,7 @@ def evaluate(
     policy
         Which blocks to skip; None is the dense model.
     include_path
-        Folder of task files (YAML) of your own. Where it holds all that is asked for, nothing else is looked up.
+        Folder of your own task files (YAML). Where it holds all requested tasks, the harness's index is not read.
     batch_size
         As for `lm`.
     progress
@@ -103,8 +102,8 @@ def evaluate(
     ImportError
         Where the package lm-eval is not installed.
     ValueError
-        For a task that is not there, an option that is set here or has no sense, and where the policy does not fit
-        the model.
+        For an unknown task, an option that this function sets, an invalid option, or a policy that does not fit the
+        model.
 
     Notes
     -----
@@ -146,7 +145,7 @@ def installed() -> None:
 
 
 def _check_batch_size(given: Any) -> None:
-    """Raise ValueError for what is neither a number of requests nor the harness's own search for one."""
+    """Raise ValueError for a batch size that is neither a number of requests nor "auto"."""
     number = isinstance(given, int) and not isinstance(given, bool) and given >= 1
     if not number and not (isinstance(given, str) and re.fullmatch(r"auto(:[1-9]\d*)?", given)):
         raise ValueError(
@@ -155,7 +154,7 @@ def _check_batch_size(given: Any) -> None:
 
 
 def _check(options: dict[str, Any]) -> None:
-    """Raise ValueError for options of the harness that are set here, or that leave nothing to do."""
+    """Raise ValueError for harness options that this module sets, and for invalid ones."""
     for name, instead in _SET.items():
         if name in options:
             raise ValueError(
@@ -181,7 +180,7 @@ _SET = {
 
 @contextmanager
 def _explained(options: dict[str, Any]) -> Iterator[None]:
-    """What the harness makes of more examples in a prompt than a task has, as a sentence."""
+    """Turn the harness's error for too many few-shot examples into a readable message."""
     try:
         yield
     except Exception as error:
@@ -195,7 +194,7 @@ def _explained(options: dict[str, Any]) -> Iterator[None]:
 
 
 def _manager(names: list[str], include_path: str | Path | None) -> Any:
-    """The harness's index of tasks: of the folder alone where that is enough, since its own takes a while to read."""
+    """The harness's index of tasks; only of the folder where that is enough, since the full index loads slowly."""
     from lm_eval.tasks import TaskManager
 
     if include_path is not None:
@@ -231,7 +230,7 @@ def _metrics(own: dict[str, Any], n: int) -> Iterator[dict[str, Any]]:
 
 @contextmanager
 def _seeds_kept() -> Iterator[None]:
-    """The harness seeds every global generator; afterwards they go on where they stood."""
+    """Restore the states of the global random generators, which the harness seeds."""
     before, before_numpy = random.getstate(), np.random.get_state()  # noqa: NPY002
     try:
         with torch.random.fork_rng():

@@ -1,4 +1,4 @@
-"""A checkpoint, a GGUF file or a named model becomes a model and a tokenizer. Only this room may touch the network."""
+"""Loading: a model and its tokenizer from a checkpoint, a GGUF file or a name. Only this room may use the network."""
 
 from .bundled import DEMO, verify
 from .errors import LoadingError

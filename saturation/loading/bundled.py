@@ -1,4 +1,4 @@
-"""The model that comes with the repository, and its checksums."""
+"""The bundled model and its checksums."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ DEMO = Path(__file__).resolve().parents[2] / "data" / "demo-model"
 
 
 def present() -> Path:
-    """Folder of the bundled model; LoadingError where it is not there."""
+    """Folder of the bundled model; LoadingError where it is missing."""
     if not DEMO.is_dir():
         raise LoadingError(
             f"expected the bundled model in {DEMO}, but it is not there: it comes with a clone of the "
@@ -22,7 +22,7 @@ def present() -> Path:
 
 
 def verify(folder: Path) -> None:
-    """Raise LoadingError for a file of the bundled model that is not as it was committed (SHA256SUMS)."""
+    """Raise LoadingError for a file of the bundled model that differs from its checksum (SHA256SUMS)."""
     for line in (folder / "SHA256SUMS").read_text(encoding="utf-8").splitlines():
         digest, name = line.split()
         file = folder / name

@@ -1,4 +1,4 @@
-"""What went wrong, as one sentence: what was expected, what came, what to do."""
+"""Errors of loading, each as one sentence: what was expected, what came, what to do."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from .registry import MODELS
 
 
 class LoadingError(OSError):
-    """A model could not be loaded; the message says what helps."""
+    """A model could not be loaded; the message says what to do."""
 
 
 def advice(name: str, error: Exception) -> str:
-    """The sentence for an error of transformers or safetensors."""
+    """Error message for an error of transformers or safetensors."""
     text = " ".join(str(error).split())
     kinds = " ".join(type(e).__name__ for e in _causes(error))
     if isinstance(error, SafetensorError):
@@ -51,7 +51,7 @@ def advice(name: str, error: Exception) -> str:
 
 
 def _damaged(folder: Path) -> str:
-    """The file of weights that cannot be opened."""
+    """The weight file that cannot be opened."""
     for path in sorted(folder.glob("*.safetensors")):
         try:
             with safe_open(path, "pt"):

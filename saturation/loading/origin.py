@@ -1,4 +1,4 @@
-"""Where a model came from, so that another program can make it again."""
+"""The origin of a model, from which another program can load it again."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ _ON_HUB = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 
 @dataclass(frozen=True)
 class Origin:
-    """What makes a model again; it cannot know what was done to the model since.
+    """The arguments that load a model again; later changes to the model are unknown.
 
     Attributes
     ----------
     name
-        For `load`; of a file or folder the full path, since another program stands elsewhere.
+        Name for `load`; a full path for a file or folder, since another program may run elsewhere.
     options
-        Of `load`, those that were given.
+        Options that were given to `load`.
     seed
-        Of its weights, where it is `untrained`.
+        Seed of the weights of an `untrained` model.
     """
 
     name: str
@@ -41,30 +41,30 @@ _ORIGINS: WeakKeyDictionary[PreTrainedModel, Origin] = WeakKeyDictionary()
 
 
 def remember(model: PreTrainedModel, origin: Origin | None) -> None:
-    """Keep where a model came from as long as it lives."""
+    """Remember the origin of a model as long as the model exists."""
     if origin is not None:
         _ORIGINS[model] = origin
 
 
 def origin(model: Any) -> Origin | None:
-    """Where a model came from: as `load` and `untrained` know it, else by the name in its configuration.
+    """The origin of a model: as `load` and `untrained` remember it, else by the name in its configuration.
 
     Parameters
     ----------
     model
-        A model, or a module around one.
+        A model, or a wrapper of one.
 
     Returns
     -------
     Origin or None
-        None for a model that was made in memory: no name or path says how to make it again.
+        None for a model that was made in memory and has no name or path.
     """
     inner = unwrapped(model)
     return _ORIGINS.get(inner) or _by_name(str(getattr(inner.config, "_name_or_path", "") or ""))
 
 
 def full(name: str) -> str:
-    """A name for `load`, a path of this machine in full."""
+    """A name for `load`, with a local path in full."""
     if name == BUNDLED or name in MODELS:
         return name
     path = located(name)
@@ -72,9 +72,9 @@ def full(name: str) -> str:
 
 
 def _by_name(name: str) -> Origin | None:
-    """What a configuration's name says: a path that is there, a plain name, or "owner/name" of the hub."""
+    """The origin by the configuration's name: an existing path, a plain name, or "owner/name" of the hub."""
     known = name == BUNDLED or name in MODELS or _ON_HUB.fullmatch(name)
     try:
         return Origin(full(name)) if known or (name and located(name).exists()) else None
-    except ValueError:  # no path at all
+    except ValueError:  # not a valid path
         return None

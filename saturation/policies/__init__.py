@@ -1,7 +1,7 @@
-"""Which feed-forward blocks to skip, and which attention or whole layers, decided from numbers alone.
+"""Policies: rules that choose feed-forward blocks, attention or whole layers to skip, from numbers only.
 
-A policy is a frozen dataclass of plain numbers. Its rule is written once, over arrays of tokens, and serves the live
-run (`saturation.skip`) and `replay` of a recorded trace alike. Nothing here needs torch.
+A policy is a frozen dataclass of plain numbers. Its rule is written once, over arrays of tokens; the live run
+(`saturation.skip`) and the `replay` of a recorded trace both use it. Nothing here needs torch.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a block does where a policy would leave it out: nothing, or something cheaper in its place."""
+"""Actions: what runs in place of a block that a policy would skip; None runs nothing."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ ACTIONS: dict[str, type[Action]] = {}  # every action by its name
 
 
 class Action(ABC):
-    """Run something cheaper in place of a block, wherever a policy would leave the whole block out.
+    """Base class of actions: something cheaper runs in place of a block that a policy would skip.
 
     Attributes
     ----------
     arrays
-        What was measured on calibration text, under "name layer", such as "mean 3".
+        Arrays measured on calibration text, under "name layer", such as "mean 3".
     model
-        Name of the model that it is of.
+        Name of the model that was measured.
     named
-        The name of an array that every layer has.
+        Name of an array that every layer has.
     measured, by
-        How errors speak of it: what was measured, and by which function.
+        For error messages: what was measured, and by which function.
     """
 
     arrays: Arrays
@@ -37,16 +37,16 @@ class Action(ABC):
 
     @property
     def skips(self) -> bool:
-        """Whether nothing is left to run or to add: then it is a skip."""
+        """Whether the action runs and adds nothing, so that it is a skip."""
         return False
 
     @property
     def layers(self) -> int:
-        """Layers of the model that it is of."""
+        """Number of layers of the model that was measured."""
         return sum(name.startswith(f"{self.named} ") for name in self.arrays)
 
     def check(self, layers: int) -> None:
-        """Raise ValueError where it is of a model with another number of layers."""
+        """Raise ValueError where the action was measured on a model with another number of layers."""
         if self.layers != layers:
             raise ValueError(
                 f"expected {self.measured} of a model with {layers} layers, got those of {self.model!r} with "
@@ -54,7 +54,7 @@ class Action(ABC):
             )
 
     def fits(self, model: str) -> None:
-        """Raise ValueError where it is of another model."""
+        """Raise ValueError where the action was measured on another model."""
         if self.model != model:
             raise ValueError(
                 f"expected an action whose {self.measured} were measured on {model!r}, got one of {self.model!r}; "

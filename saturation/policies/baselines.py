@@ -1,4 +1,4 @@
-"""FFN baselines: blocks left out at random, or the same ones for every token."""
+"""FFN baselines: random skipping, and static skipping of the same blocks for every token."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from .token_independent import Drawn, Fixed
 
 @dataclass(frozen=True)
 class RandomFFN(Drawn):
-    """Skip blocks drawn at random, by a counter: the draw depends on seed, sequence, position and layer alone.
+    """Skip blocks at random; the draw is a function of seed, sequence, position and layer.
 
     Parameters
     ----------
     ratio
-        Share of all FFN blocks to skip, so that it compares across policies: round(ratio * layers) of them.
+        Share of all FFN blocks to skip, comparable across policies: round(ratio * layers) of them.
     seed
-        Of the draw.
+        Seed of the draw.
     cold_start, cold_end
         Layers at either end that always run.
     per
@@ -32,7 +32,7 @@ class RandomFFN(Drawn):
 
 @dataclass(frozen=True)
 class StaticFFN(Fixed):
-    """Skip the same blocks for every token ("no input-adaptivity"); `fit` takes those of highest mean similarity.
+    """Skip the same blocks for every token ("no input-adaptivity"); `fit` chooses those of highest mean similarity.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Layers at either end that turn the residual stream far more than those between."""
+"""Cold regions: layers at either end that turn the residual stream far more than those between."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ FACTOR = 2.0  # ours: the paper finds its cold regions on a small calibration se
 
 
 def cold_regions(trace: Trace, *, factor: float = FACTOR, sink: int = SINK) -> tuple[int, int]:
-    """Numbers of cold layers at the start and at the end of a model, found on a trace.
+    """Count the cold layers at the start and at the end of a model, on a trace.
 
-    A layer is cold while its mean distance is above `factor` times the median of all layers' means. Counted are the
-    layers before the first, and after the last, that is not; at least two layers are left between.
+    A layer is cold if its mean distance is above `factor` times the median of all layers' means. Counted are the layers
+    before the first and after the last layer that is not cold; at least two layers are left between.
 
     Parameters
     ----------
     trace
-        A dense trace; decoded tokens past the sink are used where it has some, else all past the sink.
+        A dense trace; the decoded tokens past the sink are used, or all tokens past the sink if none is decoded.
     factor
-        How far above the median is cold, without unit.
+        Multiple of the median from which a layer is cold, without unit.
     sink
-        Positions at the start of each sequence that are left out, as policies leave them alone.
+        Positions at the start of each sequence that do not count, since policies never skip there.
 
     Returns
     -------

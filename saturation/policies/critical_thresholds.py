@@ -1,6 +1,6 @@
-"""At which threshold FFN-SkipLLM skips each block of a recorded trace.
+"""Critical thresholds: from which threshold FFN-SkipLLM skips each block of a recorded trace.
 
-`FFNSkip.fit` reads this, so a rule is any FFNSkip here: `ffnskip` imports this file, not the other way.
+`FFNSkip.fit` uses this file: `ffnskip` imports it, not the other way.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from .replaying import replay
 
 
 def cosines(distance: np.ndarray) -> np.ndarray:
-    """The highest threshold that each distance meets, whatever the rounding, float64; below -1 where none does."""
+    """The highest threshold that each distance reaches, safe against rounding, float64; below -1 where none."""
     distance = np.asarray(distance, dtype=np.float64)
     cosine = 1 - distance
     return np.minimum(np.where(1 - cosine >= distance, cosine, np.nextafter(cosine, -np.inf)), 1)
 
 
 def critical(policy: Any, trace: Trace) -> np.ndarray:
-    """The distance limit from which each block is skipped, float64 [token, layer]; infinite where it never is.
+    """The distance limit from which each block is skipped, float64 [token, layer]; infinite where it never is skipped.
 
     For the horizon "until the cold end" a block is skipped at threshold t exactly where `critical <= 1 - t`: it is
-    the running minimum of the distance over the probed layers before. This turns a replay into one comparison.
+    the running minimum of the distance over the probed layers before. A replay is then one comparison.
     """
     policy = replace(policy, threshold=-1.0)
     policy.check(trace.layers)

@@ -1,7 +1,7 @@
-"""Policies that decide about all layers of a token at once: before its pass, or behind one early layer of it.
+"""Base classes of policies that decide about all layers of a token at once: before its pass, or behind one layer.
 
-No distance is measured on the way. A run asks once per pass, and then knows what to leave out; behind a layer it hands
-over the residual stream there, which is read back from the device once.
+They measure no distances. A run asks such a policy once per pass; a policy that decides behind a layer gets the
+residual stream there, which is copied from the device once.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ from .policy import ATTENTION, BEFORE, BEHIND, FFN, Policy, Steps
 
 
 class _AtOnce(Policy, abstract=True):
-    """State is what is left out, bool [token, layer].
+    """A policy whose state is the mask of what is left out, bool [token, layer].
 
     Attributes
     ----------
     parts
-        What of a layer is left out there: `FFN`, `ATTENTION` or both.
+        The sublayers that are left out there: `FFN`, `ATTENTION` or both.
     """
 
     decode_only: bool
     parts: ClassVar[tuple[str, ...]] = (FFN,)
 
     def acts_on(self, steps: Steps) -> np.ndarray:
-        """Every token, or decoded ones only, bool [token]."""
+        """Mask of the tokens that the rule acts on, all or the decoded ones, bool [token]."""
         return steps.decode if self.decode_only else np.ones(len(steps.sequence), dtype=bool)
 
     def skips(self, state: np.ndarray, layer: int) -> np.ndarray:
@@ -39,16 +39,16 @@ class _AtOnce(Policy, abstract=True):
         return self.dropped(state)[:, layer]
 
     def skipped(self, state: np.ndarray) -> np.ndarray:
-        """All blocks that are skipped, bool [token, layer]."""
+        """Skip mask of the feed-forward blocks, bool [token, layer]."""
         return state if FFN in self.parts else np.zeros_like(state)
 
     def dropped(self, state: np.ndarray) -> np.ndarray:
-        """All attention that is dropped, bool [token, layer]."""
+        """Mask of the dropped attention, bool [token, layer]."""
         return state if ATTENTION in self.parts else np.zeros_like(state)
 
 
 class AheadOfPass(_AtOnce, abstract=True):
-    """Decides from counters and token ids alone."""
+    """A policy that decides before the pass, from counters and token ids."""
 
     known: ClassVar[str] = BEFORE
 
@@ -57,17 +57,17 @@ class AheadOfPass(_AtOnce, abstract=True):
         """Blocks to skip where the rule acts at all, bool [token, layer]."""
 
     def start(self, steps: Steps, layers: int) -> np.ndarray:
-        """What is skipped, bool [token, layer]."""
+        """The skip mask, bool [token, layer]."""
         return self.chosen(steps, layers) & self.eligible(steps)[:, None]
 
 
 class BehindLayer(_AtOnce, abstract=True):
-    """Decides from the residual stream in front of the feed-forward block of one layer, about the blocks behind it.
+    """A policy that reads the residual stream in front of one FFN block and decides about the blocks behind it.
 
     Attributes
     ----------
     reads
-        That layer.
+        Number of the layer in front of whose block the stream is read.
     """
 
     known: ClassVar[str] = BEHIND
@@ -78,13 +78,13 @@ class BehindLayer(_AtOnce, abstract=True):
         """Blocks to skip where the rule acts at all, bool [token, layer]; `stream` is [token, hidden]."""
 
     def start(self, steps: Steps, layers: int) -> np.ndarray:
-        """Nothing is skipped before the stream is known, bool [token, layer]."""
+        """The skip mask before the stream is known: nothing is skipped, bool [token, layer]."""
         return np.zeros((len(steps.sequence), layers), dtype=bool)
 
     def route(self, steps: Steps, layers: int, stream: np.ndarray) -> np.ndarray:
-        """What is skipped once the stream [token, hidden] is known, bool [token, layer]."""
+        """The skip mask once the stream [token, hidden] is known, bool [token, layer]."""
         return self.chosen(stream, layers) & self.eligible(steps)[:, None]
 
     def skippable(self, layers: int) -> range:
-        """The layers behind the one that is read."""
+        """The layers behind `reads`."""
         return range(self.reads + 1, layers)

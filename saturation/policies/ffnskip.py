@@ -1,4 +1,4 @@
-"""FFN-SkipLLM: skip feed-forward blocks once one of them hardly turned the residual stream."""
+"""FFN-SkipLLM: skip feed-forward blocks after a saturated one, which hardly turned the residual stream."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .policy import SINK, Policy, Steps, always, dense
 from .replaying import replay
 
 _LOG = logging.getLogger(__name__)
-_FAR = 0.05  # of a target ratio, above which it is said that it was missed
+_FAR = 0.05  # relative miss of a target ratio from which a warning is logged
 Threshold = float | None | tuple[float | None, ...]
 
 
@@ -26,7 +26,7 @@ class _State(NamedTuple):
     end: int  # first layer of the cold end
     eligible: np.ndarray  # bool [token]
     none: np.ndarray  # bool [token], all false
-    followed: bool  # causal only: whether the next token of any sequence may decide by what this one measures
+    followed: bool  # causal only: whether the next token of any sequence may use the distances of this one
     remaining: np.ndarray  # int [token]: blocks still to be skipped; without a horizon 1 until the cold end
     skipping: np.ndarray  # bool [token]: remaining > 0
     probing: np.ndarray  # bool [token]: eligible, and not skipping
@@ -42,10 +42,10 @@ class _State(NamedTuple):
 
 @dataclass(frozen=True)
 class FFNSkip(Policy):
-    """FFN-SkipLLM (Jaiswal et al., EMNLP 2024, arXiv 2404.03865), with every option that the paper leaves open.
+    """The policy of FFN-SkipLLM (Jaiswal et al., EMNLP 2024, arXiv 2404.03865), with the choices that it leaves open.
 
     At each token, the first block whose cosine reaches the threshold is the last to run: the blocks behind it are
-    skipped until the cold end, or the next `horizon` of them. State starts afresh at every token.
+    skipped until the cold end, or the next `horizon` of them. Each token starts with a new state.
 
     Parameters
     ----------
@@ -63,14 +63,14 @@ class FFNSkip(Policy):
     prefill
         True skips in prefill too, where only a warm-up on positions counts.
     causal
-        True decides from the distances of the previous token, so that nothing is read back late on a GPU.
+        True decides from the distances of the previous token, so that a GPU never waits for the current ones.
     layers
-        Number of layers of the model that the policy was fitted for; None fits any.
+        Number of layers of the model that the policy was fitted for; None allows any.
 
     Raises
     ------
     ValueError
-        For options that cannot be.
+        For invalid options.
     """
 
     threshold: Threshold
@@ -102,7 +102,7 @@ class FFNSkip(Policy):
             raise ValueError(f"expected warmup_on to be 'generated' or 'position', got {self.warmup_on!r}; choose one")
 
     def check(self, layers: int) -> None:
-        """Raise ValueError where the policy does not fit a model with so many layers."""
+        """Raise ValueError where the policy does not fit a model with `layers` layers."""
         if self.layers not in (None, layers):
             raise ValueError(
                 f"expected a model with {self.layers} layers, for which this policy was fitted, got one with {layers}; "
@@ -152,7 +152,7 @@ class FFNSkip(Policy):
         return state.limits[layer] is not None and (state.followed if self.causal else state.probes)
 
     def step(self, state: _State, layer: int, distance: np.ndarray) -> _State:
-        """One layer on: a token that skips has one block fewer to go, one that reached the threshold starts."""
+        """The state after a layer: skipping tokens have one block less to skip, saturated ones start to skip."""
         limit, remaining = state.limits[layer], state.remaining
         if self.horizon and state.skips:
             remaining = remaining - state.skipping
@@ -163,7 +163,7 @@ class FFNSkip(Policy):
         return state if remaining is state.remaining else state.then(remaining)
 
     def describe(self) -> str:
-        """A few words for a legend: the threshold, and what else decides where it skips (not which models it fits)."""
+        """Short label for a legend: the threshold, and the other options that decide where it skips."""
         if self.threshold is None:
             return "FFN-SkipLLM, never"
         cosine = "per layer" if isinstance(self.threshold, tuple) else _nines(self.threshold)
@@ -185,22 +185,22 @@ class FFNSkip(Policy):
         sink: int = SINK,
         **options: Any,
     ) -> FFNSkip:
-        """A policy whose threshold meets a target on a recorded trace.
+        """Fit the threshold to a target on a recorded trace.
 
         Parameters
         ----------
         trace
             A dense trace with decoded tokens.
         ratio
-            Target `decode` skip ratio that `replay` predicts; the fitted policy comes as near as it can from below,
-            and the log says where that is not near.
+            Target `decode` skip ratio as `replay` predicts it; the fitted policy comes as near as possible from below,
+            and a warning is logged where that is not near.
         percentile
-            Instead: the threshold is this percentile of the recorded similarity, over decoded tokens past the
-            warm-up and the sink, and the layers that may be skipped.
+            In place of `ratio`: the threshold is this percentile of the recorded similarity, over decoded tokens past
+            the warm-up and the sink, and over the layers that may be skipped.
         cold_start, cold_end
-            Given, or None to find them with `cold_regions`.
+            Numbers of layers, or None to find them with `cold_regions`.
         sink
-            Positions at the start of each sequence that are left out here, and that the policy leaves alone.
+            Positions at the start of each sequence that are not fitted on and where the policy never skips.
         options
             The other options of `FFNSkip`.
 
@@ -261,13 +261,13 @@ class FFNSkip(Policy):
 
 
 def _plain(threshold: Any) -> Threshold:
-    """The same threshold, from a list or NumPy too, such that it hashes and serialises."""
+    """A threshold from plain numbers, a list or NumPy, converted so that it can be hashed and serialised."""
     given = threshold.tolist() if isinstance(threshold, (np.ndarray, np.generic)) else threshold
     return tuple(given) if isinstance(given, list) else given
 
 
 def _next(steps: Steps) -> tuple[Steps, Steps]:
-    """The tokens that may follow these: decoded ones, or more of the prompt behind a prompt's."""
+    """The tokens that may follow these: decoded tokens, or after prompt tokens more of the prompt."""
     further = steps.generated + steps.decode
     return tuple(Steps(steps.sequence, steps.position + 1, n) for n in (steps.generated + 1, further))  # type: ignore
 
@@ -276,7 +276,7 @@ def _next(steps: Steps) -> tuple[Steps, Steps]:
 def _limits(policy: FFNSkip, layers: int) -> tuple[float | None, ...]:
     """Greatest distance that counts as saturated, float64 by layer; None where no probe could skip anything."""
     given = policy.threshold if isinstance(policy.threshold, tuple) else (policy.threshold,) * layers
-    probed = policy.skippable(layers)[:-1]  # behind the last one there is nothing to skip
+    probed = policy.skippable(layers)[:-1]  # behind the last layer there is nothing to skip
     return tuple(
         None if value is None or layer not in probed else np.float64(1) - np.float64(value)
         for layer, value in enumerate(given)
@@ -284,7 +284,7 @@ def _limits(policy: FFNSkip, layers: int) -> tuple[float | None, ...]:
 
 
 def _nines(cosine: float) -> str:
-    """A cosine with as many digits as tell it from 1."""
+    """A cosine as text, with enough digits to tell it from 1."""
     distance = 1 - cosine
     digits = 3 if distance <= 0 else max(3, 2 - int(np.floor(np.log10(distance))))
     return f"{cosine:.{digits}f}".rstrip("0").rstrip(".") if digits > 3 else f"{cosine:g}"

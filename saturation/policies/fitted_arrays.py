@@ -1,4 +1,4 @@
-"""Arrays of numbers that a fitted policy holds beside its plain options."""
+"""The arrays of a fitted policy, held beside its plain options."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import numpy as np
 
 
 class Arrays(Mapping[str, np.ndarray]):
-    """Named arrays, frozen, that are equal where their numbers are.
+    """Frozen named arrays, compared by their numbers.
 
     Parameters
     ----------
     arrays
-        By name; they are copied, and cannot be written.
+        Arrays by name; they are copied and made read-only.
     """
 
     def __init__(self, arrays: Mapping[str, np.ndarray]) -> None:
@@ -44,7 +44,7 @@ class Arrays(Mapping[str, np.ndarray]):
 
     @cached_property
     def digest(self) -> str:
-        """Hash of names, types, shapes and numbers; policies are kept and compared by it."""
+        """Hash of names, types, shapes and numbers; policies are stored and compared by it."""
         found = sha256()
         for name, array in self._held.items():
             found.update(f"{name} {array.dtype.str} {array.shape}\0".encode())

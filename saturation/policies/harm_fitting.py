@@ -1,4 +1,4 @@
-"""What fits to measured harm share: texts held out, what a choice of blocks costs on them, and how many to skip."""
+"""Fitting to harm: held-out texts, the predicted harm of a choice of blocks, and how many blocks to skip."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ _LOG = logging.getLogger(__name__)
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """Tokens to fit on, and tokens of other texts to judge the fit by, bool [token] each; the sink is in neither."""
+    """Masks of the fitting tokens and of the held-out tokens of other texts, bool [token]; neither has the sink."""
 
     fit: np.ndarray
     held: np.ndarray
 
     @classmethod
     def of(cls, harm: Harm, share: float, seed: int) -> Split:
-        """A share of the texts held out, at least one; ValueError where there is only one."""
+        """Hold out a share of the texts, at least one; ValueError where there is only one."""
         sequence = harm.tokens["sequence"].to_numpy()
         texts = np.unique(sequence[harm.measured])
         if not 0 < share < 1:
@@ -41,9 +41,9 @@ class Split:
 
 
 def predicted(kl: np.ndarray, mask: np.ndarray) -> float:
-    """Mean over tokens of the summed harm of the blocks that a mask takes, nats; both are [token, layer].
+    """Mean over tokens of the summed harm of the blocks in a mask, nats; both arguments are [token, layer].
 
-    Blocks harm together more than one by one, so that the rise of the loss may be larger.
+    Leaving out several blocks together harms more than the sum, so the loss may rise more.
     """
     return float(np.where(mask, kl, 0).sum(axis=1).mean())
 
@@ -51,16 +51,16 @@ def predicted(kl: np.ndarray, mask: np.ndarray) -> float:
 def how_many(
     layers: int, most: int, costs: Callable[[int], float], *, ratio: float | None, count: int | None, rise: float | None
 ) -> int:
-    """How many blocks of each token to skip, by one of three targets.
+    """The number of blocks to skip at each token, from one of three targets.
 
     Parameters
     ----------
     layers, most
-        Of the model, and how many of them may be skipped.
+        Number of layers of the model, and how many of them may be skipped.
     costs
-        The harm that is predicted on texts held out for so many blocks.
+        Function from a number of blocks to the harm predicted on held-out texts.
     ratio, count, rise
-        A share of all blocks, a number, or the most that may be predicted, in nats per token.
+        A share of all blocks, a number of blocks, or the largest predicted harm, in nats per token.
     """
     targets: dict[str, Any] = {"ratio": ratio, "count": count, "rise": rise}
     if sum(one is not None for one in targets.values()) != 1:
@@ -84,14 +84,14 @@ def how_many(
 
 
 def least(scores: np.ndarray, count: int) -> np.ndarray:
-    """The blocks of lowest score at each row, as many at each, bool [row, layer]."""
+    """Mask of the `count` blocks of lowest score in each row, bool [row, layer]."""
     chosen = np.zeros(scores.shape, dtype=bool)
     np.put_along_axis(chosen, np.argsort(scores, axis=1, kind="stable")[:, :count], True, axis=1)
     return chosen
 
 
 def same_action(harm: Any, action: Any) -> None:
-    """Raise ValueError where harm was measured of another action than the one that a policy is fitted for."""
+    """Raise ValueError where harm was measured with another action than that of the policy to fit."""
     asked, measured = (None if action is None else action.describe()), harm.provenance.get("action")
     if asked != measured:
         raise ValueError(
@@ -101,33 +101,33 @@ def same_action(harm: Any, action: Any) -> None:
 
 
 class OfHarm(Policy, abstract=True):
-    """A policy that was fitted to harm, and so fits the model that the harm is of.
+    """Base class of policies fitted to harm; they fit only the model that the harm was measured on.
 
     Attributes
     ----------
     count
         Blocks that each token skips.
     model, vocabulary
-        Name of that model, and its tokens; 0 where that is not known.
+        Name of that model, and the size of its vocabulary; 0 where unknown.
     """
 
     count: int
     model: str
     vocabulary: int
-    fitted: ClassVar[str]  # what holds the numbers: a table
+    fitted: ClassVar[str]  # what was fitted, for error messages: "table"
 
     @property
     @abstractmethod
     def covered(self) -> int:
-        """Layers of the model that it was fitted on."""
+        """Number of layers of the model that the policy was fitted on."""
 
     @property
     @abstractmethod
     def most(self) -> int:
-        """Blocks that a token can skip."""
+        """Largest number of blocks that a token can skip."""
 
     def check(self, layers: int) -> None:
-        """Raise ValueError where it is of a model with another number of layers, or skips what there is not."""
+        """Raise ValueError where the policy is of a model with another number of layers, or `count` is out of range."""
         if self.covered != layers:
             raise ValueError(
                 f"expected a {self.fitted} of a model with {layers} layers, got one of {self.model!r} with "
@@ -139,7 +139,7 @@ class OfHarm(Policy, abstract=True):
             )
 
     def fits(self, model: str, vocabulary: int) -> None:
-        """Raise ValueError where it is of another model, or of another vocabulary."""
+        """Raise ValueError where the policy was fitted on another model or vocabulary."""
         super().fits(model, vocabulary)
         kind = type(self).__name__
         if self.model != model:
@@ -155,7 +155,7 @@ class OfHarm(Policy, abstract=True):
 
     @staticmethod
     def told(harm: Harm, options: Mapping[str, Any]) -> dict[str, Any]:
-        """What a fitted policy takes over from harm, unless an option says otherwise."""
+        """Options that a fitted policy takes from its harm, unless they are given."""
         known = harm.provenance
         own = {"model": harm.model, "vocabulary": int(known.get("vocabulary", 0)), "sink": int(known.get("sink", 0))}
         return own | dict(options)

@@ -1,4 +1,4 @@
-"""An action in place of skipping: a block runs its most important neurons alone."""
+"""The action `Narrow`: a block runs only its most important neurons."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from .fitted_arrays import Arrays
 
 @dataclass(frozen=True)
 class Narrow(Action):
-    """Run a feed-forward block with some of its neurons, where a policy would leave the whole block out.
+    """Run only some neurons of a feed-forward block where a policy would skip the whole block.
 
-    A block is a sum over its neurons, so that one with fewer reads fewer bytes. What the others give on average on
-    calibration text can be added, which costs nothing. `saturation.narrow` measures the order of the neurons.
+    A block is a sum over its neurons, so a narrow block reads fewer bytes. The mean output of the other neurons on
+    calibration text can be added at no cost. `saturation.narrow` measures the order of the neurons.
 
     Parameters
     ----------
     width
-        Share of each block's neurons that run, from 0 to 1, rounded to a number of neurons. Where that is none,
-        without `mean` the block is skipped, its bias too; with it, its mean on calibration text stands in.
+        Share of each block's neurons that run, from 0 to 1, rounded to a number of neurons. With no neurons left, the
+        block adds its mean output on calibration text; without `mean` it is skipped with its bias.
     arrays
         For each layer, such as 3: "order 3" int [neuron], the most important first, and "mean 3" float [neuron], the
         mean of each activation on calibration text.
     model
-        Name of the model that they are of.
+        Name of the model that was measured.
     mean
-        Whether what the neurons left out give on average is added.
+        Whether the mean output of the other neurons is added.
     """
 
     width: float
@@ -49,7 +49,7 @@ class Narrow(Action):
 
     @property
     def skips(self) -> bool:
-        """Whether nothing is left to run or to add: then it is a skip."""
+        """Whether the action runs and adds nothing, so that it is a skip."""
         return self.width == 0 and not self.mean
 
     def kept(self, layer: int) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""What every policy is, and how the live run and the replay ask it."""
+"""The base class of policies, and the tokens that they decide about."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .fitted_arrays import Arrays
 
 @dataclass(frozen=True, eq=False)
 class Steps:
-    """The tokens a policy decides about, grouped by sequence and in order, [token] each.
+    """The tokens that a policy decides about, grouped by sequence and in order, [token] each.
 
     Attributes
     ----------
@@ -26,8 +26,8 @@ class Steps:
     generated
         0 in prefill; n >= 1 where the pass consumes generated token number n.
     token_id
-        Which token it is, -1 where the model was given embeddings; None where no policy asked for it
-        (`Policy.reads_tokens`), since ids may lie on a device.
+        Token id, -1 where the model was given embeddings; None where the policy does not read ids
+        (`Policy.reads_tokens`), since ids may be on a device.
     """
 
     sequence: np.ndarray
@@ -37,7 +37,7 @@ class Steps:
 
     @classmethod
     def of(cls, trace: Trace) -> Steps:
-        """The tokens of a trace that has all layers of its model."""
+        """The tokens of a trace; ValueError where the trace lacks layers of its model."""
         if trace.kept_layers is not None:
             raise ValueError(
                 "expected a trace of all layers of its model, but this one keeps the selected layers "
@@ -48,7 +48,7 @@ class Steps:
 
     @property
     def decode(self) -> np.ndarray:
-        """Which tokens are decoded, bool [token]."""
+        """Mask of the decoded tokens, bool [token]."""
         return self.generated > 0
 
 
@@ -56,15 +56,15 @@ LAYERWISE = "layer by layer"  # when a decision is known: as the distances of th
 BEFORE = "before the pass"  # from counters and token ids alone, all layers at once,
 BEHIND = "behind a layer"  # or from the residual stream in front of one named block, for all blocks behind it
 
-DISTANCE, CONFIDENCE = "distance", "confidence"  # what is measured for a policy that decides layer by layer
+DISTANCE, CONFIDENCE = "distance", "confidence"  # measurements for a policy that decides layer by layer
 
 FFN, ATTENTION = "FFN", "attention"  # the parts of a layer that a policy may leave out
 
-SINK = 4  # positions that every policy leaves alone unless told otherwise; data/README.md has the table
+SINK = 4  # positions at which policies never skip by default; data/README.md has the table
 
 KINDS: dict[str, type[Policy]] = {}  # every policy by its name
 
-_TYPES = {  # type of an option, as it is written in the class -> what it is called, and its types
+_TYPES = {  # annotation of an option -> its name in error messages, and its types
     "int": ("a whole number", (Integral,)),
     "float": ("a number", (Real,)),
     "bool": ("True or False", (bool, np.bool_)),
@@ -73,10 +73,10 @@ _TYPES = {  # type of an option, as it is written in the class -> what it is cal
 
 @dataclass(frozen=True)
 class Policy(ABC):
-    """Which feed-forward blocks to skip, and beside them whose attention.
+    """Base class of policies: which feed-forward blocks to skip, and which attention to drop.
 
-    `known` says when. A policy that decides layer by layer is asked, for the tokens of one forward pass or of a whole
-    trace at once::
+    `known` says when the decision is known. A policy that decides layer by layer is called as follows, for the tokens
+    of one forward pass or of a whole trace at once::
 
         policy.check(layers)
         state = policy.start(steps, layers)
@@ -86,17 +86,17 @@ class Policy(ABC):
             # the block runs where it is not skipped; if policy.needs(state, layer), its distance is measured
             state = policy.step(state, layer, distance)  # [token], NaN where skipped or not measured
 
-    One that decides all layers at once (`ahead.AheadOfPass`, `ahead.BehindLayer`) is asked once per pass: its state
-    is what is skipped, bool [token, layer], and the rest follows from that.
+    A policy that decides about all layers at once (`AheadOfPass`, `BehindLayer` in `decided_ahead`) is asked once per
+    pass: its state is the skip mask, bool [token, layer].
 
-    Where attention is dropped, its keys and values are computed and stored nevertheless, so that later tokens attend
-    to all positions; what is left out is what it would add. Most policies never drop any.
+    Dropped attention adds nothing to the residual stream, but its keys and values are still computed and stored, so
+    that later tokens attend to all positions. Most policies never drop any.
 
     Parameters
     ----------
     sink
-        Positions at the start of every sequence at which no block is ever skipped, in prefill too; 0 leaves none
-        alone. The first token of a text is an *attention sink* (Xiao et al. 2023, arXiv 2309.17453): in many models
+        Positions at the start of every sequence at which no block is ever skipped, also in prefill; 0 protects none.
+        The first token of a text is an *attention sink* (Xiao et al. 2023, arXiv 2309.17453): in many models
         an FFN writes a massive activation into it (Sun et al. 2024, arXiv 2402.17762) on which the attention of
         every later token rests, and all blocks behind look saturated there.
 
@@ -105,13 +105,13 @@ class Policy(ABC):
     known
         When a token's decision is known: `LAYERWISE`, `BEFORE` or `BEHIND`.
     measures
-        What `step` is given: `DISTANCE` of the block, or `CONFIDENCE` behind the layer, the difference of the two
-        largest probabilities in the early logits of the tokens that `asks` names.
+        The measurement given to `step`: `DISTANCE` of the block, or `CONFIDENCE` behind the layer: the difference of
+        the two largest probabilities in the early logits of the tokens that `asks` names.
     reads_tokens
-        True: `start` must be given token ids in its steps.
+        True where `start` needs token ids in its steps.
     causal
-        True: `step` is given the distances of the previous token of each sequence (`previous_token`), so that a
-        decision never waits for a number of its own token.
+        True where `step` gets the distances of the previous token of each sequence (`previous_token`), so that a
+        decision never waits for numbers of its own token.
     """
 
     sink: int = field(default=SINK, kw_only=True)
@@ -127,7 +127,7 @@ class Policy(ABC):
             KINDS[cls.__name__] = cls
 
     def __post_init__(self) -> None:
-        """Raise ValueError for an option that is no whole number, number or bool where its type says so."""
+        """Raise ValueError for an option of another type than annotated."""
         for option in fields(self):
             kind, _, none = str(option.type).partition(" | ")
             value = getattr(self, option.name)
@@ -151,14 +151,14 @@ class Policy(ABC):
 
     @abstractmethod
     def skippable(self, layers: int) -> range | tuple[int, ...]:
-        """Layers that may be skipped at all, of a model with so many."""
+        """The layers whose FFN may be skipped, of a model with `layers` layers."""
 
     @abstractmethod
     def acts_on(self, steps: Steps) -> np.ndarray:
-        """Tokens at which the rule itself may skip blocks, the sink aside, bool [token]."""
+        """Mask of the tokens at which the rule may skip blocks, not counting the sink, bool [token]."""
 
     def eligible(self, steps: Steps) -> np.ndarray:
-        """Tokens at which blocks may be skipped, bool [token]: those that the rule acts on, past the sink."""
+        """Mask of the tokens at which blocks may be skipped, bool [token]: the rule acts on them, past the sink."""
         return self.acts_on(steps) & (steps.position >= self.sink)
 
     @abstractmethod
@@ -170,7 +170,7 @@ class Policy(ABC):
         """Whether the block of this layer is skipped, bool [token]."""
 
     def droppable(self, layers: int) -> range | tuple[int, ...]:
-        """Layers whose attention may be dropped at all, of a model with so many."""
+        """The layers whose attention may be dropped, of a model with `layers` layers."""
         return ()
 
     def drops(self, state: Any, layer: int) -> np.ndarray:
@@ -182,14 +182,14 @@ class Policy(ABC):
         """A few words for a legend."""
 
     def check(self, layers: int) -> None:
-        """Raise ValueError where the policy does not fit a model with so many layers."""
+        """Raise ValueError where the policy does not fit a model with `layers` layers."""
 
     def needs(self, state: Any, layer: int) -> bool:
         """Whether the distance of this layer must be measured."""
         return False
 
     def asks(self, state: Any, layer: int) -> np.ndarray:
-        """Tokens whose confidence behind this layer must be measured, bool [token]."""
+        """Mask of the tokens whose confidence behind this layer must be measured, bool [token]."""
         return np.zeros_like(self.skips(state, layer))
 
     def step(self, state: Any, layer: int, distance: np.ndarray) -> Any:
@@ -202,12 +202,12 @@ class Policy(ABC):
             self.action.fits(model)
 
     def to_json(self) -> str:
-        """The policy as JSON text; `from_json` reads it."""
+        """Write the policy as JSON text, which `from_json` reads."""
         return json.dumps({"policy": type(self).__name__, **_options(self)}, default=lambda number: number.item())
 
 
 def _options(holder: Any) -> dict[str, Any]:
-    """Options by name, an action left out where there is none; of arrays their hash."""
+    """Options by name, without an action of None; arrays are replaced by their hash."""
     found = {one.name: getattr(holder, one.name) for one in fields(holder)}
     for name, value in found.items():
         if isinstance(value, Arrays):
@@ -218,7 +218,7 @@ def _options(holder: Any) -> dict[str, Any]:
 
 
 def dense(trace: Trace, sink: int = 0) -> Steps:
-    """The tokens of a trace to fit on; ValueError where none is past the sink, or it is of a run that skipped."""
+    """The tokens of a dense trace; ValueError for a trace of a skipping run or without tokens past the sink."""
     if not len(trace):
         raise ValueError("expected a trace with tokens to fit on, got an empty one; record some")
     if trace.skipped.any():
@@ -241,26 +241,26 @@ def dense(trace: Trace, sink: int = 0) -> Steps:
 
 
 def always(policy: Policy, start: int = 0, end: int = 0) -> str:
-    """How a legend ends: ", cold 3+2" of layers that always run, ", sink 0" where it is not the usual, the action."""
+    """End of a legend: ", cold 3+2" for layers that always run, ", sink 0" where it is not the default, the action."""
     told = f", cold {start}+{end}" if start or end else ""
     told += f", sink {policy.sink}" if policy.sink != SINK else ""
     return told + (f", {policy.action.describe()}" if policy.action is not None else "")
 
 
 def previous_token(distance: np.ndarray, sequence: np.ndarray, carry: dict[int, Any]) -> np.ndarray:
-    """The distance of the token before, within each sequence.
+    """The distance of the previous token in each sequence.
 
     Parameters
     ----------
     distance, sequence
-        Of the tokens of this pass, [token], grouped by sequence and in order.
+        Distance and sequence of the tokens of this pass, [token], grouped by sequence and in order.
     carry
-        Last distance of each sequence before this pass; brought up to date in place.
+        Last distance of each sequence before this pass; updated in place.
 
     Returns
     -------
     numpy.ndarray
-        [token]; NaN where a sequence has no token before.
+        [token]; NaN where a sequence has no previous token.
     """
     before = np.empty_like(distance)
     before[1:] = distance[:-1]

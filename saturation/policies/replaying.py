@@ -1,7 +1,7 @@
-"""A policy on a recorded trace: which blocks it would have skipped, without running a model.
+"""Replay of a policy on a recorded trace: which blocks it would have skipped, without running a model.
 
-On a dense trace this *predicts*: a block that is left out shifts the similarities of those behind it, so that the
-live run skips somewhat more or less. On the trace of a skipping run it reproduces what that run did.
+On a dense trace this *predicts*: a skipped block changes the similarities of the blocks behind it, so the live run
+skips somewhat more or less. On the trace of a skipping run it reproduces that run.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from .skip_ratios import SkipRatios, skip_ratios
 
 @dataclass(frozen=True, eq=False)
 class Replay:
-    """What a policy would have skipped.
+    """Result of `replay`: what a policy would have skipped.
 
     Attributes
     ----------
     skipped
-        Which feed-forward blocks, bool [token, layer].
+        Skip mask of the feed-forward blocks, bool [token, layer].
     ratios
-        Its predicted skip ratios.
+        Predicted skip ratios.
     dropped
-        Whose attention, bool [token, layer].
+        Mask of the dropped attention, bool [token, layer].
     """
 
     skipped: np.ndarray
@@ -38,20 +38,20 @@ class Replay:
 def replay(
     policy: Policy, trace: Trace, *, stream: np.ndarray | None = None, confidence: np.ndarray | None = None
 ) -> Replay:
-    """Decide every token of a trace by a policy.
+    """Replay a policy on a trace: decide about every token as the live run would.
 
     Parameters
     ----------
     policy
-        Of any kind.
+        Any policy.
     trace
-        Dense (the result is a prediction), or of a skipping run (the result is what that run did).
+        A dense trace (the result is a prediction) or one of a skipping run (the result is what that run did).
     stream
-        The residual stream that a policy such as `RoutedFFN` reads, [token, hidden] row by row beside the trace, as
-        `recording.streams` gives it; no other policy needs one.
+        The residual stream that a policy such as `RoutedFFN` reads, [token, hidden], with the rows of the trace, as
+        `recording.streams` returns it; no other policy needs one.
     confidence
-        What `EarlyExit` reads behind each layer, [token, layer] row by row beside the trace: the difference of the two
-        largest probabilities in the logits that the model's last norm and output embedding make of the stream there.
+        The confidence that `EarlyExit` reads behind each layer, [token, layer], with the rows of the trace: the
+        difference of the two largest probabilities that the model's last norm and output embedding give there.
 
     Returns
     -------
@@ -60,7 +60,7 @@ def replay(
     Raises
     ------
     ValueError
-        Where the policy does not fit the trace's number of layers, or the stream or confidence it reads is not given.
+        Where the policy does not fit the number of layers, or the stream or confidence that it reads is missing.
     """
     policy.check(trace.layers)
     steps = Steps.of(trace)
@@ -73,7 +73,7 @@ def replay(
 
 
 def _at_once(policy: Policy, steps: Steps, layers: int, stream: np.ndarray | None) -> np.ndarray | None:
-    """State of a policy that decides about all layers at once, bool [token, layer]; None for one that does not."""
+    """State of a policy that decides about all layers at once, bool [token, layer]; None for other policies."""
     if isinstance(policy, BehindLayer):
         if stream is None or len(stream) != len(steps.sequence):
             raise ValueError(
@@ -88,7 +88,7 @@ def _at_once(policy: Policy, steps: Steps, layers: int, stream: np.ndarray | Non
 def _layer_by_layer(
     policy: Policy, steps: Steps, trace: Trace, confidence: np.ndarray | None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """What a policy skips and drops that decides layer by layer, bool [token, layer] each."""
+    """Skip and drop masks of a policy that decides layer by layer, bool [token, layer] each."""
     seen = _of_the_token_before(trace) if policy.causal else trace.distance  # [token, layer]
     if policy.measures == CONFIDENCE:
         if confidence is None or confidence.shape != trace.distance.shape:
@@ -112,10 +112,10 @@ def _layer_by_layer(
 
 
 def _of_the_token_before(trace: Trace) -> np.ndarray:
-    """The distances of the token before in each sequence, float32 [token, layer]; NaN where there is none."""
+    """The distances of the previous token in each sequence, float32 [token, layer]; NaN where there is none."""
     sequence = trace.tokens["sequence"].to_numpy()
     order = np.argsort(sequence, kind="stable")  # a trace may interleave its sequences
-    later = np.append(False, sequence[order][1:] == sequence[order][:-1])[: len(order)]  # has a token before
+    later = np.append(False, sequence[order][1:] == sequence[order][:-1])[: len(order)]  # has a previous token
     before = np.full_like(trace.distance, np.nan)
     before[order[later]] = trace.distance[order[np.flatnonzero(later) - 1]]
     return before

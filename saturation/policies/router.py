@@ -1,4 +1,4 @@
-"""A linear router: the residual stream in front of one early block tells which later blocks matter least."""
+"""A linear router: predicts the harm of later blocks from the residual stream in front of one early block."""
 
 from __future__ import annotations
 
@@ -14,33 +14,34 @@ from .fitted_arrays import Arrays
 from .harm_fitting import OfHarm, Split, how_many, least, predicted, same_action
 from .policy import always
 
-PENALTIES = tuple(float(10.0**power) for power in range(-5, 3))  # times the tokens fitted on; features are of size 1
-_FLOOR = 0.01  # of a layer's mean harm, added before the logarithm: smaller ones are rounding
+PENALTIES = tuple(float(10.0**power) for power in range(-5, 3))  # times the fitting tokens; features have size 1
+_FLOOR = 0.01  # share of a layer's mean harm, added before the logarithm: smaller harm is rounding
 
 
 @dataclass(frozen=True)
 class RoutedFFN(OfHarm, BehindLayer):
     """Skip, at each token, the later blocks of least predicted harm.
 
-    Ridge regression from the residual stream in front of one early block, scaled to unit root mean square, to the log
-    harm of every block behind it. Every token skips as many blocks; nothing is measured on the way.
+    A ridge regression predicts the log harm of every block behind one early block, from the residual stream in front
+    of that block, scaled to a root mean square of 1. Every token skips the same number of blocks; no distances are
+    measured.
 
     Parameters
     ----------
     count
         Blocks that each token skips.
     reads
-        Layer in front of whose block the stream is read; only blocks behind it may be skipped.
+        Layer in front of whose block the stream is read; only later blocks may be skipped.
     weights
         "weight" float [hidden, later layer] and "bias" float [later layer]: predicted log harm, nats.
     model
-        Name of the model that it was fitted on.
+        Name of the model that the router was fitted on.
     vocabulary
-        Tokens of that model; 0 where that is not known.
+        Vocabulary size of that model; 0 where unknown.
     penalty
-        Of the ridge, times the tokens fitted on; chosen on texts held out.
+        Ridge penalty, times the number of fitting tokens; chosen on held-out texts.
     predicted
-        Harm on texts that the fit held out, summed over the blocks that are skipped, nats per token; None if unknown.
+        Harm on held-out texts, summed over the skipped blocks, nats per token; None if unknown.
     decode_only
         True leaves prefill alone.
     """
@@ -58,21 +59,21 @@ class RoutedFFN(OfHarm, BehindLayer):
 
     @property
     def covered(self) -> int:
-        """Layers up to the one that is read, and those behind it."""
+        """Number of layers of the model: up to `reads`, and those behind it."""
         return self.reads + 1 + self.most
 
     @property
     def most(self) -> int:
-        """The layers behind the one that is read."""
+        """Number of layers behind `reads`."""
         return len(self.weights["bias"])
 
     @cached_property
     def _weight(self) -> np.ndarray:
-        """Float64 [hidden, later layer]; a decoded token waits for it."""
+        """The weight, float64 [hidden, later layer], cached because every decoded token needs it."""
         return self.weights["weight"].astype(np.float64)
 
     def chosen(self, stream: np.ndarray, layers: int) -> np.ndarray:
-        """The blocks of least predicted harm behind the one that is read, bool [token, layer]."""
+        """Mask of the later blocks of least predicted harm, bool [token, layer]."""
         scores = _features(stream) @ self._weight + self.weights["bias"]
         mask = np.zeros((len(stream), layers), dtype=bool)
         mask[:, self.reads + 1 :] = least(scores, self.count)
@@ -100,14 +101,14 @@ class RoutedFFN(OfHarm, BehindLayer):
         seed: int = 0,
         **options: Any,
     ) -> RoutedFFN:
-        """A router by ridge regression, whose penalty is chosen on texts held out.
+        """Fit a router by ridge regression, with a penalty chosen on held-out texts.
 
         Parameters
         ----------
         harm
-            Of calibration texts, for the action that the policy shall take.
+            Harm on calibration texts, measured with the action that the policy will take.
         stream
-            What the block of layer `reads` reads, float [token, hidden], a row beside each of the harm's:
+            The residual stream in front of the block of layer `reads`, float [token, hidden], one row per row of harm:
             ``recording.streams(model, tokenizer, texts, reads)``.
         reads
             That layer; a small one leaves many blocks behind it.
@@ -154,7 +155,7 @@ class RoutedFFN(OfHarm, BehindLayer):
 
 
 def _features(stream: np.ndarray) -> np.ndarray:
-    """The stream [token, hidden] at a root mean square of 1, float64: its length grows with depth, and says little."""
+    """The stream [token, hidden] scaled to a root mean square of 1, float64: its length says little."""
     stream = stream.astype(np.float64)
     return stream / np.sqrt(np.square(stream).mean(axis=1, keepdims=True) + 1e-12)
 
@@ -164,10 +165,10 @@ def _targets(kl: np.ndarray) -> np.ndarray:
 
 
 def _ridge(stream: np.ndarray, kl: np.ndarray, penalty: float) -> tuple[np.ndarray, np.ndarray]:
-    """Weight [hidden, layer] and bias [layer] of log harm, the bias such that the mean harm is that measured.
+    """Weight [hidden, layer] and bias [layer] of log harm; the bias makes the mean harm equal the measured one.
 
-    A mean of logarithms is not the logarithm of a mean (Duan's smearing, JASA 78:605, 1983): layers whose harm is now
-    and then large would look harmless.
+    A mean of logarithms is not the logarithm of a mean (Duan's smearing, JASA 78:605, 1983): layers that rarely have a
+    large harm would look harmless.
     """
     x, y = _features(stream), _targets(kl)
     centre, level = x.mean(axis=0), y.mean(axis=0)
@@ -180,6 +181,6 @@ def _ridge(stream: np.ndarray, kl: np.ndarray, penalty: float) -> tuple[np.ndarr
 
 
 def _error(found: tuple[np.ndarray, np.ndarray], stream: np.ndarray, kl: np.ndarray) -> float:
-    """Squared error of log harm, the level of each layer aside."""
+    """Squared error of log harm, without the mean level of each layer."""
     wrong = _targets(kl) - _features(stream) @ found[0]
     return float(np.square(wrong - wrong.mean(axis=0)).mean())

@@ -1,4 +1,4 @@
-"""Policies as JSON, and as files: JSON, with the arrays of fitted ones in a safetensors file beside it."""
+"""Policies as JSON and as files; the arrays of fitted policies are in a safetensors file beside the JSON file."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ _BESIDE = ".safetensors"
 
 
 def from_json(source: str | Mapping[str, Any], arrays: Iterable[Arrays] = ()) -> Policy:
-    """The policy that `Policy.to_json` wrote.
+    """Read a policy that `Policy.to_json` wrote.
 
     Parameters
     ----------
     source
-        JSON text, or the mapping it holds.
+        JSON text, or its mapping.
     arrays
-        Those of a fitted policy, which JSON names by their hash; `load` reads both from files.
+        Arrays of a fitted policy, which JSON names by hash; `load` reads both from files.
 
     Returns
     -------
@@ -37,8 +37,8 @@ def from_json(source: str | Mapping[str, Any], arrays: Iterable[Arrays] = ()) ->
     Raises
     ------
     ValueError
-        For an unknown policy or option, with the known ones; for an option that is missing or cannot be; for arrays
-        that are not given.
+        For an unknown policy or option (the message lists the known ones), a missing or invalid option, or missing
+        arrays.
     """
     read = json.loads(source) if isinstance(source, str) else source
     given = dict(read) if isinstance(read, Mapping) else {}
@@ -49,7 +49,7 @@ def from_json(source: str | Mapping[str, Any], arrays: Iterable[Arrays] = ()) ->
 
 
 def _made(kind: Any, given: dict[str, Any], held: dict[str, Arrays], source: Any) -> Any:
-    """A policy, or its action, of options that are checked by name."""
+    """Make a policy or an action from options, whose names are checked."""
     known = {one.name: one.default is one.default_factory is MISSING for one in fields(kind)}
     if unknown := [name for name in given if name not in known]:
         raise ValueError(
@@ -63,7 +63,7 @@ def _made(kind: Any, given: dict[str, Any], held: dict[str, Arrays], source: Any
 def _value(kind: Any, name: str, value: Any, held: dict[str, Arrays], source: Any) -> Any:
     if name == "action" and isinstance(value, Mapping):
         given = dict(value)
-        called = given.pop("action", "Narrow")  # once the only one
+        called = given.pop("action", "Narrow")  # older files have no name: Narrow was the only action
         if called not in ACTIONS:
             raise ValueError(f"expected an action among {', '.join(ACTIONS)}, got {called!r}; name one of them")
         return _made(ACTIONS[called], given, held, source)
@@ -78,7 +78,7 @@ def _value(kind: Any, name: str, value: Any, held: dict[str, Arrays], source: An
 
 
 def save(policy: Policy, path: str | os.PathLike[str]) -> None:
-    """Write a policy: a JSON file, and beside it a safetensors file of the same name where it holds arrays.
+    """Write a policy as a JSON file, and its arrays, if any, as a safetensors file of the same name.
 
     Raises
     ------
@@ -97,21 +97,21 @@ def save(policy: Policy, path: str | os.PathLike[str]) -> None:
 
 
 def load(path: str | os.PathLike[str]) -> Policy:
-    """Read what `save` wrote.
+    """Read a policy that `save` wrote.
 
     Raises
     ------
     FileNotFoundError
         If there is no such file.
     ValueError
-        If it is no policy, or its arrays are missing, damaged or another policy's.
+        If it is no policy, or its arrays are missing, damaged or of another policy.
     """
     path = _json(path)
     return from_json(path.read_text(encoding="utf-8"), beside(path))
 
 
 def beside(path: str | os.PathLike[str]) -> list[Arrays]:
-    """The arrays in the safetensors file beside a policy's JSON; none where there is no such file."""
+    """The arrays in the safetensors file beside a policy's JSON file; empty where there is no such file."""
     path = Path(path).with_suffix(_BESIDE)
     found: dict[str, dict[str, Any]] = {}
     if path.is_file():
@@ -133,7 +133,7 @@ def _json(path: str | os.PathLike[str]) -> Path:
 
 
 def _arrays(holder: Any) -> list[Arrays]:
-    """All arrays that a policy holds, its action's too."""
+    """All arrays of a policy and of its action."""
     found = []
     for one in fields(holder):
         value = getattr(holder, one.name)

@@ -1,4 +1,4 @@
-"""The three skip ratios, which are easily mistaken for each other."""
+"""The three skip ratios: nominal, decode and total."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ class SkipRatios(NamedTuple):
     Attributes
     ----------
     nominal
-        Of the blocks that the policy may skip: skippable layers x decoded tokens past the warm-up and the sink.
+        Share of the blocks that the policy may skip: skippable layers x decoded tokens past the warm-up and the sink.
     decode
-        Of the blocks of all layers at decoded tokens; those of the sink count where given text is read as decoded.
+        Share of the blocks of all layers at decoded tokens; the sink counts where given text is read as decoded.
     total
-        Of the blocks of all layers at all tokens, prefill and the sink included.
+        Share of the blocks of all layers at all tokens, prefill and the sink included.
     """
 
     nominal: float
@@ -28,18 +28,18 @@ class SkipRatios(NamedTuple):
 
 
 def skip_ratios(skipped: np.ndarray, steps: Steps, policy: Policy, layers: int) -> SkipRatios:
-    """The three ratios of a run or a replay.
+    """Compute the three ratios of a run or a replay.
 
     Parameters
     ----------
     skipped
-        bool [token, layer].
+        The skip mask, bool [token, layer].
     steps
-        Its tokens.
+        The tokens of the mask.
     policy
-        Knows which layers and tokens may be skipped.
+        Says which layers and tokens may be skipped.
     layers
-        Of the model.
+        Number of layers of the model.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""A policy in a few words, as one types it: "ffnskip:threshold=0.999,warmup=0"."""
+"""Policies as typed text, such as "ffnskip:threshold=0.999,warmup=0"."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ from typing import Any
 from .policy import KINDS, Policy
 from .serialization import from_json
 
-_ENDING = "ffn"  # of names, which may be left out
+_ENDING = "ffn"  # ending of policy names that may be left out
 _WORDS = {"none": None, "true": True, "false": False}
 
 
 def from_words(text: str) -> Policy:
-    """The policy of a name, with its options behind a colon.
+    """Read a policy from its name, with options behind a colon.
 
     Parameters
     ----------
     text
-        Such as "ffnskip:threshold=0.999,cold_start=3,prefill=true" or "static:layers=3+4". Upper and lower case are
-        the same, the FFN at the end of a name may be left out, and + joins several numbers.
+        Such as "ffnskip:threshold=0.999,cold_start=3,prefill=true" or "static:layers=3+4". Case does not matter, the
+        FFN at the end of a name may be left out, and + joins several numbers.
 
     Raises
     ------
     ValueError
-        For an unknown policy, for what is no option with a value, and as for `from_json`.
+        For an unknown policy, for text that is not option=value, and as for `from_json`.
     """
     name, _, behind = text.partition(":")
     kind = _kind(name)
@@ -44,7 +44,7 @@ def from_words(text: str) -> Policy:
 
 
 def is_worded(text: str) -> bool:
-    """Whether a text begins with the name of a policy, and so can be no other thing than `from_words` reads."""
+    """Whether a text begins with the name of a policy, so that `from_words` should read it."""
     return _kind(text.partition(":")[0]) is not None
 
 

@@ -1,4 +1,4 @@
-"""Stand-ins for a whole block: a constant, a multiple of the residual stream, or a linear map of it."""
+"""Actions that replace a whole block: a constant, a multiple of the residual stream, or a linear map of it."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ _BY = "saturation.stand_in"
 
 @dataclass(frozen=True)
 class LowRank(Action):
-    """Add, in place of what a block gives, a linear map of low rank of what it reads, fitted by least squares.
+    """Replace the output of a block by a linear map of low rank of its input, fitted by least squares.
 
-    What the block reads, x, is scaled to a root mean square of 1 first: u = x / rms(x), as the block's own norm does.
-    Then mean + left right (u - centre) is added. `saturation.stand_in` fits it.
+    The block's input x is first scaled to a root mean square of 1, as the block's own norm does: u = x / rms(x). The
+    output is then mean + left right (u - centre). `saturation.stand_in` fits it.
 
     Parameters
     ----------
     rank
-        Of the map. 0 adds the mean of what the block gives on calibration text. A smaller rank than was fitted is a
-        part of the same arrays, and is the best of its rank too.
+        Rank of the map. 0 adds the block's mean output on calibration text. A smaller rank than was fitted uses a part
+        of the same arrays, and is optimal for its rank too.
     arrays
-        For each layer, such as 3: "mean 3" float [hidden], what the block gives on average; and where a map was
-        fitted "centre 3" float [hidden], the mean of u, "left 3" float [hidden, rank] and "right 3" [rank, hidden].
+        For each layer, such as 3: "mean 3" float [hidden], the block's mean output; and where a map was fitted
+        "centre 3" float [hidden], the mean of u, "left 3" float [hidden, rank] and "right 3" [rank, hidden].
     model
         Name of the model that they are of.
     """
@@ -53,7 +53,7 @@ class LowRank(Action):
         return [name for name in self.arrays if name.startswith("right ")]
 
     def map(self, layer: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Constant [hidden], left [hidden, rank] and right [rank, hidden]: what is added is constant + left right u."""
+        """Constant [hidden], left [hidden, rank] and right [rank, hidden] of the output constant + left right u."""
         mean = self.arrays[f"mean {layer}"]
         if not self.rank:
             return mean, np.zeros((len(mean), 0), mean.dtype), np.zeros((0, len(mean)), mean.dtype)
@@ -67,10 +67,10 @@ class LowRank(Action):
 
 @dataclass(frozen=True)
 class Scale(Action):
-    """Multiply the residual stream by a number, in place of what a block adds to it.
+    """Multiply the residual stream by a number instead of adding the output of a block.
 
-    AdaSkip (He et al. 2025, arXiv 2501.02336): the number is the mean of |h + FFN| / |h| over calibration tokens, h
-    the stream in front of the block. `saturation.stand_in` measures it.
+    AdaSkip (He et al. 2025, arXiv 2501.02336): the number is the mean of |h + FFN| / |h| over calibration tokens, with
+    h the stream in front of the block. `saturation.stand_in` measures it.
 
     Parameters
     ----------

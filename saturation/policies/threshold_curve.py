@@ -1,4 +1,4 @@
-"""One rule of FFN-SkipLLM on a recorded trace, at many thresholds."""
+"""Skip ratios of FFN-SkipLLM as a function of the threshold, predicted on a recorded trace."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from .skip_ratios import SkipRatios, ratios_of
 
 
 def replay_thresholds(policy: FFNSkip, trace: Trace, thresholds: Sequence[float]) -> pd.DataFrame:
-    """Predicted skip ratios of one rule at many thresholds.
+    """Predict the skip ratios of one rule at many thresholds.
 
     Parameters
     ----------
     policy
-        The rule; its own threshold does not matter.
+        The rule; its own threshold is ignored.
     trace
         A recorded trace.
     thresholds

@@ -1,4 +1,4 @@
-"""Choices that do not look at the token: parts of layers drawn at random, or the same ones for every token."""
+"""Base classes of token-independent policies: random draws, or the same parts of layers for every token."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from .policy import SINK, Steps, always, dense
 
 @dataclass(frozen=True)
 class Drawn(AheadOfPass, abstract=True):
-    """Leaves parts of layers out that are drawn at random, by a counter.
+    """A policy that leaves out randomly drawn parts of layers.
 
-    The draw depends on seed, sequence, position and layer alone; the options are those of `RandomFFN`.
+    The draw is a function of seed, sequence, position and layer; the options are those of `RandomFFN`.
     """
 
     ratio: float
@@ -27,8 +27,8 @@ class Drawn(AheadOfPass, abstract=True):
     per: Literal["token", "run"] = "token"
     decode_only: bool = False
 
-    called: ClassVar[str]  # in a legend
-    counted: ClassVar[str]  # what the ratio is of
+    called: ClassVar[str]  # name in a legend
+    counted: ClassVar[str]  # what the ratio counts, for error messages
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -59,7 +59,7 @@ class Drawn(AheadOfPass, abstract=True):
         return self.allowed(layers)
 
     def chosen(self, steps: Steps, layers: int) -> np.ndarray:
-        """The blocks that are drawn, bool [token, layer]."""
+        """Mask of the drawn blocks, bool [token, layer]."""
         chosen = np.zeros((len(steps.sequence), layers), dtype=bool)
         allowed = np.array(self.allowed(layers))
         if self.per == "run":
@@ -71,7 +71,7 @@ class Drawn(AheadOfPass, abstract=True):
         return chosen
 
     def describe(self) -> str:
-        """A few words for a legend: the share, and what else decides the draw."""
+        """Short label for a legend: the share, and the other options of the draw."""
         rule = f"{self.called}, {100 * self.ratio:.3g}%" + " once" * (self.per == "run")
         rule += ", decode only" * self.decode_only + always(self, self.cold_start, self.cold_end)
         return rule + (f", seed {self.seed}" if self.seed else "")
@@ -82,12 +82,12 @@ class Drawn(AheadOfPass, abstract=True):
 
 @dataclass(frozen=True)
 class Fixed(AheadOfPass, abstract=True):
-    """Leaves out the same parts of layers at every token.
+    """A policy that leaves out the same parts of layers at every token.
 
     Parameters
     ----------
     layers
-        Numbers of those layers, from 0.
+        Numbers of the layers, from 0.
     decode_only
         True leaves prefill alone; as a baseline it acts on every token.
     """
@@ -110,7 +110,7 @@ class Fixed(AheadOfPass, abstract=True):
             raise ValueError(f"expected different layer numbers from 0, got {self.layers}; correct them")
 
     def check(self, layers: int) -> None:
-        """Raise ValueError where a layer is named that the model does not have."""
+        """Raise ValueError for a layer that the model does not have."""
         if max(self.layers, default=-1) >= layers:
             raise ValueError(
                 f"expected layers of a model with {layers}, numbered from 0 to {layers - 1}, got {max(self.layers)}; "
@@ -118,12 +118,12 @@ class Fixed(AheadOfPass, abstract=True):
             )
 
     def skippable(self, layers: int) -> tuple[int, ...]:
-        """The layers it leaves out."""
+        """The layers that are left out."""
         return self.layers
 
     @classmethod
     def measured(cls, trace: Trace) -> np.ndarray:
-        """What `fit` takes the least of: 1 - cosine of what enters and what leaves that part, [token, layer].
+        """The measure that `fit` minimises: 1 - cosine between input and output of that part, [token, layer].
 
         Raises
         ------
@@ -144,14 +144,14 @@ class Fixed(AheadOfPass, abstract=True):
         decode_only: bool = False,
         sink: int = SINK,
     ) -> Self:
-        """The layers of least mean `measured`, so of highest similarity, on a calibration trace.
+        """Choose the layers of least mean `measured`, so of highest similarity, on a calibration trace.
 
         Parameters
         ----------
         trace
-            A dense trace; all its tokens past the sink count.
+            A dense trace; all tokens past the sink count.
         ratio, count
-            How many: a share of all layers, or a number. Give one.
+            How many layers, as a share of all or a number. Give one.
         cold_start, cold_end
             Layers at either end that are never chosen.
         decode_only, sink
@@ -160,20 +160,20 @@ class Fixed(AheadOfPass, abstract=True):
         Returns
         -------
         Fixed
-            A policy of the class that is asked.
+            A policy of the class whose `fit` is called.
 
         Raises
         ------
         ValueError
-            Without either a share or a number, for more layers than the cold regions leave, and for a trace to fit
-            nothing on.
+            Without exactly one of share and number, for more layers than the cold regions leave, and for a trace that
+            cannot be fitted on.
         """
         cold = {"cold_start": cold_start, "cold_end": cold_end}
         layers = _lowest(trace, cls.measured(trace), ratio=ratio, count=count, sink=sink, **cold)
         return cls(layers=layers, decode_only=decode_only, sink=sink)
 
     def chosen(self, steps: Steps, layers: int) -> np.ndarray:
-        """The layers, at every token, bool [token, layer]."""
+        """Mask of the layers, the same at every token, bool [token, layer]."""
         return np.tile(np.isin(np.arange(layers), self.layers), (len(steps.sequence), 1))
 
     def describe(self) -> str:

@@ -1,4 +1,4 @@
-"""A table says, for each token of the vocabulary, which blocks matter least where it is read."""
+"""A token table: for each token of the vocabulary, the mean harm of each block."""
 
 from __future__ import annotations
 
@@ -15,29 +15,29 @@ from .fitted_arrays import Arrays
 from .harm_fitting import OfHarm, Split, how_many, least, predicted, same_action
 from .policy import Steps, always
 
-PSEUDO = 4.0  # tokens of the layer's mean that each mean is shrunk by: half of the weight at four of the token's own
-_SEEN = 1 / 3  # least share of held-out tokens whose ids a table must know
+PSEUDO = 4.0  # pseudo-count of the layer's mean in each token's mean: half of the weight at four occurrences
+_SEEN = 1 / 3  # least share of held-out tokens whose ids must be in the table
 
 
 @dataclass(frozen=True)
 class TokenFFN(OfHarm, AheadOfPass):
-    """Skip, at each token, the blocks of least mean harm where that token was read before.
+    """Skip, at each token, the blocks with the least mean harm at this token id in calibration text.
 
-    The whole decision is known before the pass, at the cost of reading one row of a table; every token skips as many
-    blocks, since blocks harm together and a token from which much is taken breaks.
+    The decision is known before the pass, at the cost of reading one row of a table. Every token skips the same number
+    of blocks, since skipped blocks harm more together than singly, and a token that loses too many of them breaks.
 
     Parameters
     ----------
     count
         Blocks that each token skips.
     table
-        "ids" int [row], rising; "harm" float [row, layer], nats; "mean" float [layer], for tokens that were not seen.
+        "ids" int [row], rising; "harm" float [row, layer], nats; "mean" float [layer], for tokens not in the table.
     model
-        Name of the model whose harm it is.
+        Name of the model that the harm was measured on.
     vocabulary
-        Tokens of that model; 0 where that is not known.
+        Vocabulary size of that model; 0 where unknown.
     predicted
-        Harm on texts that the fit held out, summed over the blocks that are skipped, nats per token; None if unknown.
+        Harm on held-out texts, summed over the skipped blocks, nats per token; None if unknown.
     decode_only
         True leaves prefill alone.
     """
@@ -54,12 +54,12 @@ class TokenFFN(OfHarm, AheadOfPass):
 
     @property
     def covered(self) -> int:
-        """Layers of the table."""
+        """Number of layers of the table."""
         return len(self.table["mean"])
 
     @property
     def most(self) -> int:
-        """Any layer may be skipped."""
+        """Number of blocks that may be skipped: all layers."""
         return self.covered
 
     def skippable(self, layers: int) -> range:
@@ -67,14 +67,14 @@ class TokenFFN(OfHarm, AheadOfPass):
         return range(layers if self.count else 0)
 
     def chosen(self, steps: Steps, layers: int) -> np.ndarray:
-        """The blocks that the table says, bool [token, layer]."""
+        """Mask of the blocks with the least harm in the table, bool [token, layer]."""
         if steps.token_id is None:
             raise ValueError("expected steps with token ids, which a table of tokens reads, got none; give token_id=")
         return self._masks[_rows(self.table["ids"], steps.token_id)]
 
     @cached_property
     def _masks(self) -> np.ndarray:
-        """The blocks to skip for each row of the table, and last for a token not in it, bool [row, layer]."""
+        """Skip mask for each row of the table, and in the last row for tokens not in it, bool [row, layer]."""
         return least(np.vstack([self.table["harm"], self.table["mean"]]), self.count)
 
     def describe(self) -> str:
@@ -95,21 +95,21 @@ class TokenFFN(OfHarm, AheadOfPass):
         seed: int = 0,
         **options: Any,
     ) -> TokenFFN:
-        """A table of mean harm per token and layer, each mean shrunk to that of its layer.
+        """Fit a table of mean harm per token and layer, each mean shrunk towards that of its layer.
 
         Parameters
         ----------
         harm
-            Of calibration texts, for the action that the policy shall take.
+            Harm on calibration texts, measured with the action that the policy will take.
         ratio, count, rise
-            The target: a share of all blocks, a number of them, or the most harm per token that may be predicted on
-            texts held out, in nats. Give one.
+            The target: a share of all blocks, a number of them, or the largest harm per token predicted on held-out
+            texts, in nats. Give one.
         pseudo
-            Tokens of the layer's mean that each mean is shrunk by.
+            Pseudo-count of the layer's mean in each token's mean.
         hold_out
-            Share of the texts that are held out to predict the harm; the table is then made of all.
+            Share of the texts held out to predict the harm; the final table uses all texts.
         seed
-            Of the draw of these texts.
+            Seed of the draw of these texts.
         options
             `decode_only`, `sink` (by default that of the harm) and `action`.
 
@@ -158,6 +158,6 @@ def _table(ids: np.ndarray, kl: np.ndarray, pseudo: float) -> Mapping[str, np.nd
 
 
 def _rows(known: np.ndarray, ids: np.ndarray) -> np.ndarray:
-    """Row of each id in the table, [token]; behind the last one where it is not there."""
+    """Row of each id in the table, [token]; the row after the last one for an unknown id."""
     place = np.searchsorted(known, ids).clip(max=len(known) - 1)
     return np.where(known[place] == ids, place, len(known))

@@ -1,4 +1,4 @@
-"""What a pruning is given: a model in its hands alone, and calibration texts as token ids."""
+"""Inputs of pruning: an exclusively held model, and calibration texts as token ids."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 from transformers import PreTrainedModel
 
 from ..anatomy import Matrix, find_blocks
-from ..patching import Scope, alone, held
+from ..patching import Scope, exclusive, held
 from ..progress import bar
 from ..recording import Text, encode
 
@@ -19,17 +19,17 @@ _ALREADY = 0.02  # share of zeros from which a model counts as pruned before
 
 
 @contextmanager
-def ours(model: PreTrainedModel) -> Iterator[None]:
-    """The model in our hands alone, and its blocks found: it can be run layer by layer."""
+def held_model(model: PreTrainedModel) -> Iterator[None]:
+    """Hold a model exclusively and check that its blocks can be found, so that it can be run layer by layer."""
     unheld(model, "prune the dense model")
     find_blocks(model)
     scope = Scope()
-    with alone(model, scope), scope.entered():
+    with exclusive(model, scope), scope.entered():
         yield
 
 
 def unheld(model: PreTrainedModel, then: str) -> None:
-    """Raise RuntimeError where somebody skips or watches in a model."""
+    """Raise RuntimeError where a model is being skipped or watched."""
     if held(model):
         raise RuntimeError(
             "expected a model that nobody skips or watches in, but this one is held; leave that block first, and "
@@ -38,7 +38,7 @@ def unheld(model: PreTrainedModel, then: str) -> None:
 
 
 def opened(model: PreTrainedModel, calibration: Any, tokenizer: Any, batch_size: int) -> list[list[int]]:
-    """Token ids of calibration texts, whichever way they are given."""
+    """Token ids of calibration texts, given in any form."""
     if batch_size < 1:
         raise ValueError(f"expected batch_size >= 1, got {batch_size}; 1 takes one text at a time")
     given = getattr(calibration, "ids", calibration)
@@ -52,13 +52,13 @@ def opened(model: PreTrainedModel, calibration: Any, tokenizer: Any, batch_size:
 
 
 def told(calibration: Any, tokens: int) -> dict[str, Any]:
-    """Where the texts came from, as far as they tell."""
+    """The origin of the texts, as far as known."""
     about = calibration.about() if hasattr(calibration, "about") else {"source": "texts"}
     return {**about, "tokens": tokens}
 
 
 def before(model: PreTrainedModel, matrices: list[list[Matrix]]) -> list[str]:
-    """A sentence where the model is pruned already; it is said too."""
+    """A note, which is also logged, where the model is pruned already."""
     weights = [matrix.weight for layer in matrices for matrix in layer]
     zeros = sum(int((weight == 0).sum()) for weight in weights) / sum(weight.numel() for weight in weights)
     if zeros < _ALREADY:
@@ -69,5 +69,5 @@ def before(model: PreTrainedModel, matrices: list[list[Matrix]]) -> list[str]:
 
 
 def shown(layers: list[list[Matrix]], doing: str, progress: bool) -> Any:
-    """The layers one by one, under a bar with the time left."""
+    """Iterate over the layers under a progress bar."""
     return bar(layers, desc=doing, unit="block", progress=progress)

@@ -1,4 +1,4 @@
-"""Calibration texts on their way through a model, layer by layer."""
+"""Layerwise passes: calibration texts run through a model one layer at a time."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from ..recording import padded
 
 
 def few_logits(model: PreTrainedModel) -> dict[str, int]:
-    """Arguments of a pass whose logits nobody reads: those of one position alone, where the model can be asked so."""
+    """Arguments for a pass whose logits are not needed: logits of one position only, where the model allows it."""
     return {"logits_to_keep": 1} if "logits_to_keep" in inspect.signature(model.forward).parameters else {}
 
 
 class Walk:
     """The residual stream of all calibration texts in front of one layer, and how each layer is called.
 
-    Only that stream is kept, [tokens, hidden] over all texts; what a layer computes inside is gone when it has run.
-    The arguments of the layers' calls (masks, rotary angles) are taken from one forward pass of the model.
+    Only that stream is stored, [tokens, hidden] over all texts, and no activations inside a layer. The arguments of the
+    layers' calls (masks, rotary angles) come from one forward pass of the model.
 
     Parameters
     ----------
@@ -53,7 +53,7 @@ class Walk:
         return sum(int(real.sum()) for real in self.real)
 
     def _open(self, batch: list[Sequence[int]]) -> None:
-        """Read a batch once, and keep how the layers were called."""
+        """Read a batch once, and store the arguments of the layers' calls."""
         calls: dict[nn.Module, tuple[tuple[Any, ...], dict[str, Any]]] = {}
         streams: list[Tensor] = []
 
@@ -73,9 +73,9 @@ class Walk:
         self._calls.append([calls[layer] for layer in self.layers])
 
     def run(self, index: int, before: Callable[[Tensor], None] | None = None) -> Iterator[Tensor]:
-        """Run one layer on all texts; yields what it gives, [batch, width, hidden], batch by batch.
+        """Run one layer on all texts; yields its output, [batch, width, hidden], batch by batch.
 
-        `before` is told of each batch which of its places are real.
+        `before` gets the mask of the real tokens of each batch.
         """
         for number, (stream, real) in enumerate(zip(self.hidden, self.real, strict=True)):
             if before is not None:
@@ -83,9 +83,9 @@ class Walk:
             args, named = self._calls[number][index]
             with torch.no_grad():
                 out = first(self.layers[index](stream, *args, **named))
-            yield out  # not from within: a loop that is left early would leave gradients off
+            yield out  # outside no_grad: a loop that ends early would leave gradients off
 
     def step(self, index: int) -> None:
-        """Move the stream behind a layer, as that layer now is."""
+        """Advance the stream through a layer with its current weights."""
         for number, stream in enumerate(self.run(index)):
             self.hidden[number] = stream

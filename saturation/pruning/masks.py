@@ -1,4 +1,4 @@
-"""Which weights of a matrix go: by size, by size times input, a share of them or N of every M."""
+"""Pruning masks: by magnitude or Wanda, for a share of the weights or N of every M."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Pattern:
-    """How many weights go.
+    """How many weights are pruned.
 
     Attributes
     ----------
     share
-        Of the weights of each group that go.
+        Share of the weights of each group that are pruned.
     keep, of
-        N of every M consecutive inputs stay; 0 where a share goes wherever it is.
+        N of every M consecutive inputs stay; 0 for a share without such groups.
     """
 
     share: float
@@ -27,7 +27,7 @@ class Pattern:
 
     @classmethod
     def read(cls, given: float | str) -> Pattern:
-        """A share such as 0.5, or N:M such as "2:4", of which N are kept."""
+        """Read a share such as 0.5, or N:M such as "2:4", of which N are kept."""
         if isinstance(given, str):
             keep, colon, of = given.partition(":")
             if not (colon and keep.isascii() and keep.isdigit() and of.isascii() and of.isdigit()):
@@ -49,12 +49,12 @@ class Pattern:
         return f"{self.keep}:{self.of}" if self.of else f"{self.share:g}"
 
     def count(self, weights: int) -> int:
-        """How many of so many weights go."""
+        """How many of `weights` weights are pruned."""
         return math.floor(weights * self.share + 1e-9)
 
 
 def magnitude(weight: Tensor, pattern: Pattern, *, group: str = "matrix") -> Tensor:
-    """What stays where the smallest weights go, [outputs, inputs] bool.
+    """Mask of the weights that stay when the smallest are pruned, [outputs, inputs] bool.
 
     Parameters
     ----------
@@ -63,20 +63,20 @@ def magnitude(weight: Tensor, pattern: Pattern, *, group: str = "matrix") -> Ten
     pattern
         How many go.
     group
-        What is compared with what: all weights of the "matrix", or those of an output's "row".
+        Weights that are compared: all of the "matrix", or those of an output's "row".
     """
     return kept(weight.abs(), pattern, group)
 
 
 def wanda(weight: Tensor, norms: Tensor, pattern: Pattern, *, group: str = "row") -> Tensor:
-    """What stays where the smallest ``|W_ij| * ||x_j||`` go, [outputs, inputs] bool (Sun et al., arXiv 2306.11695).
+    """Mask of the weights that stay when the smallest ``|W_ij| * ||x_j||`` are pruned (Sun et al., arXiv 2306.11695).
 
     Parameters
     ----------
     weight
         [outputs, inputs].
     norms
-        Of each input over all calibration tokens, [inputs].
+        Norm of each input over all calibration tokens, [inputs].
     pattern, group
         As for `magnitude`.
     """
@@ -84,7 +84,7 @@ def wanda(weight: Tensor, norms: Tensor, pattern: Pattern, *, group: str = "row"
 
 
 def kept(score: Tensor, pattern: Pattern, group: str) -> Tensor:
-    """All but the lowest scores of every group, [outputs, inputs] bool; of equal ones the first go."""
+    """Mask without the lowest scores of every group, [outputs, inputs] bool; of equal ones the first are pruned."""
     outputs, inputs = score.shape
     if pattern.of:
         groups = score.reshape(outputs, inputs // pattern.of, pattern.of)
@@ -95,7 +95,7 @@ def kept(score: Tensor, pattern: Pattern, group: str) -> Tensor:
 
 
 def without(score: Tensor, count: int) -> Tensor:
-    """True but for the lowest along the last axis."""
+    """Mask that is false for the `count` lowest scores along the last axis."""
     stays = torch.ones_like(score, dtype=torch.bool)
     lowest = score.argsort(dim=-1, stable=True)[..., :count]
     return stays.scatter_(-1, lowest, False)

@@ -1,4 +1,4 @@
-"""What the methods know of a matrix's inputs: second moments over real tokens."""
+"""Second moments of a matrix's inputs over real tokens."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Moments:
 
     @classmethod
     def empty(cls, inputs: int, device: torch.device, dtype: torch.dtype) -> Moments:
-        """No tokens yet."""
+        """Moments of no tokens."""
         precise = torch.promote_types(dtype, torch.float32)
         return cls(
             torch.zeros(inputs, inputs, device=device, dtype=precise),
@@ -43,7 +43,7 @@ class Moments:
         )
 
     def add(self, x: Tensor) -> None:
-        """More tokens, [token, inputs]."""
+        """Add tokens, [token, inputs]."""
         x = x.to(self.products.dtype)
         self.products.addmm_(x.T, x)
         self.squares += x.to(self.squares.dtype).square().sum(0)
@@ -51,12 +51,12 @@ class Moments:
 
     @property
     def norms(self) -> Tensor:
-        """Of each input over all tokens, [inputs]."""
+        """Norm of each input over all tokens, [inputs]."""
         return self.squares.sqrt()
 
     @property
     def hessian(self) -> Tensor:
-        """2/n sum of x xᵀ, [inputs, inputs]: of the squared error of the outputs, by a row of the matrix."""
+        """2/n sum of x xᵀ, [inputs, inputs]: the Hessian of the outputs' squared error for one row of the matrix."""
         return self.products * (2 / max(self.tokens, 1))
 
 
@@ -71,7 +71,7 @@ def gathered(walk: Walk, index: int, matrices: Sequence[Matrix]) -> dict[str, Mo
     Raises
     ------
     UnsupportedModel
-        Where padding cannot be told from tokens in what a matrix reads.
+        Where padding cannot be separated from tokens in a matrix's input.
     """
     watch = _Watch(matrices)
     hooks = Hooks()
@@ -84,7 +84,7 @@ def gathered(walk: Walk, index: int, matrices: Sequence[Matrix]) -> dict[str, Mo
 
 
 class _Watch:
-    """Inputs of matrices, collected while a layer runs; what several read is counted once."""
+    """Collects the inputs of matrices while a layer runs; an input that several matrices read counts once."""
 
     def __init__(self, matrices: Sequence[Matrix]) -> None:
         self.found: dict[str, Moments] = {}
@@ -93,7 +93,7 @@ class _Watch:
         self.real = torch.empty(0)
 
     def opened(self, real: Tensor) -> None:
-        """A batch begins, of which these places [batch, width] are real."""
+        """Begin a batch with the mask of its real tokens, [batch, width]."""
         self.real, self.seen = real, []
 
     def read(self, matrix: Matrix, module: nn.Module, args: tuple[Any, ...], named: dict[str, Any]) -> None:
@@ -123,7 +123,7 @@ class _Watch:
         )
 
     def of(self, matrix: Matrix) -> Moments:
-        """What was found for a matrix; an expert that no token was sent to has read nothing."""
+        """The moments of a matrix; empty for an expert that got no tokens."""
         name = self.leader.get(matrix.name, matrix.name)
         weight = matrix.weight
         return self.found.get(name) or Moments.empty(weight.shape[1], weight.device, weight.dtype)

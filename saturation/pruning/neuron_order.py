@@ -1,4 +1,4 @@
-"""Which neurons of each feed-forward block matter most, for policies that run a block with those alone."""
+"""The order of neurons by importance, for policies that run only the most important ones."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from transformers import PreTrainedModel
 from ..anatomy import feedforwards, find_matrices, running
 from ..policies import SINK, Arrays, Narrow
 from ..recording import Text, called
-from .inputs import opened, ours
-from .neurons import SCORES, heard
+from .inputs import held_model, opened
+from .neurons import SCORES, activities
 
 _INSTEAD = "skip whole blocks, with policies that have no action, or put in their place what saturation.stand_in gives"
 
@@ -31,7 +31,7 @@ def narrow(
 ) -> Narrow:
     """Order the neurons of every block by importance; the model stays as it is.
 
-    Give what comes back to a policy as its `action`: ``StaticFFN((3, 4), action=st.narrow(...))``. Other widths need no
+    Give the result to a policy as its `action`: ``StaticFFN((3, 4), action=st.narrow(...))``. Other widths need no
     new measurement: ``dataclasses.replace(action, width=0.25)``.
 
     Parameters
@@ -43,12 +43,12 @@ def narrow(
     width
         Share of each block's neurons that run.
     score
-        By what they are ordered: "energy" (mean square of the activation, times the squared length of the neuron's
+        Order by: "energy" (mean square of the activation, times the squared length of the neuron's
         column), "relative" or "fisher", as for ``prune(method="neurons")``.
     mean
-        Whether what the others give on average is added.
+        Whether the mean output of the other neurons is added.
     sink
-        Tokens at the start of each text that do not count, as policies leave them whole.
+        Tokens at the start of each text that do not count, since policies never skip there.
     batch_size, progress
         Texts per pass; a bar where there is a terminal or a notebook.
 
@@ -61,20 +61,20 @@ def narrow(
     UnsupportedModel
         Where a block is no sum over neurons: a mixture of experts, quantised weights.
     ValueError
-        For a width, a score or texts that cannot be.
+        For an invalid width, score or texts.
     """
-    action = Narrow(width, Arrays({}), "", mean)  # refuses a width that is none
+    action = Narrow(width, Arrays({}), "", mean)  # refuses an invalid width
     if score not in SCORES:
         raise ValueError(f"expected a score among {', '.join(SCORES)}, got {score!r}; choose one")
     model, _ = running(model)
-    with ours(model):
+    with held_model(model):
         blocks = feedforwards(model, find_matrices(model, instead=_INSTEAD), instead=_INSTEAD)
         rows = opened(model, texts, tokenizer, batch_size)
         if max(map(len, rows)) <= sink:
             raise ValueError(
                 f"expected texts of more than {sink} tokens, the attention sink, got none; give longer ones"
             )
-        found = heard(model, blocks, rows, score=score, sink=sink, batch_size=batch_size, progress=progress)
+        found = activities(model, blocks, rows, score=score, sink=sink, batch_size=batch_size, progress=progress)
     arrays: dict[str, np.ndarray] = {}
     for layer, (one, own) in enumerate(zip(blocks, found, strict=True)):
         order = own.score(one, score).argsort(descending=True, stable=True)

@@ -1,4 +1,4 @@
-"""Take whole neurons out of the feed-forward blocks, so that every engine has less to read and to compute."""
+"""Neuron pruning: importance of the neurons of feed-forward blocks, and the choice of those that stay."""
 
 from __future__ import annotations
 
@@ -32,16 +32,16 @@ RANKED, ONE = "ranked", "one"
 
 @dataclass(eq=False)
 class Activity:
-    """What the neurons of one block do on calibration tokens: sums over real tokens, [neuron] or one number.
+    """Activity of the neurons of one block on calibration tokens: sums over real tokens, [neuron] or one number.
 
     Attributes
     ----------
     sums, squares
-        Of each neuron's activation and its square.
+        Sums of each neuron's activation and of its square.
     fisher
-        Of the square of activation times gradient.
+        Sum of the square of activation times gradient.
     stream
-        Of the squared length of the residual stream in front of the block.
+        Sum of the squared length of the residual stream in front of the block.
     tokens
         How many.
     """
@@ -54,21 +54,21 @@ class Activity:
 
     @classmethod
     def empty(cls, one: FeedForward) -> Activity:
-        """No tokens yet."""
+        """Activity over no tokens."""
         device = one.down.weight.device
         sums, squares, fisher = torch.zeros(3, one.width, dtype=finest(device), device=device)
         return cls(sums, squares, fisher)
 
     def score(self, one: FeedForward, name: str) -> Tensor:
-        """How much goes with each neuron, [neuron]; METHODS of FLAP (arXiv 2312.11983) are of this kind."""
+        """Importance of each neuron, [neuron]; FLAP (arXiv 2312.11983) uses such scores."""
         if name == "fisher":
             return self.fisher / self.tokens
         energy = self.squares / self.tokens * one.down.weight.to(self.squares.dtype).square().sum(0)
         return energy if name == "energy" else energy / (self.stream / self.tokens) ** 0.5
 
 
-class Listening:
-    """Reads calibration texts once, and keeps what every neuron does."""
+class ActivityRecorder:
+    """Records the activity of every neuron while calibration texts are read once."""
 
     def __init__(
         self, model: PreTrainedModel, blocks: Sequence[FeedForward], *, fisher: bool, sink: int = 0, seed: int = 0
@@ -79,7 +79,7 @@ class Listening:
         self.real = self.embedded = torch.empty(0)
 
     def read(self, batch: list[list[int]]) -> None:
-        """One pass over a batch, and one backward where gradients are asked for."""
+        """Run one pass over a batch, and one backward pass if gradients are needed."""
         ids, mask = padded(batch, "right", input_device(self.model))
         self.real = mask.bool()
         self.real[:, : self.sink] = False  # padding is on the right
@@ -100,7 +100,7 @@ class Listening:
         chances = logits.detach().float().cpu().softmax(-1)[mask.bool().cpu()]  # [token, vocabulary]
         labels = torch.multinomial(chances, 1, generator=self.generator)[:, 0].to(logits.device)
         loss = torch.nn.functional.cross_entropy(logits[mask.bool()].float(), labels, reduction="sum")
-        torch.autograd.grad(loss, self.embedded)  # nothing is left in the parameters; the neurons' hooks are called
+        torch.autograd.grad(loss, self.embedded)  # parameters get no gradients; the neurons' hooks are called
 
     def _neurons(self, own: Activity, module: Any, args: tuple[Any, ...], named: dict[str, Any]) -> None:
         x = given(args, named)
@@ -124,7 +124,7 @@ class Listening:
         return x.reshape(-1, x.shape[-1])[self.real.flatten().to(x.device)]
 
 
-def heard(
+def activities(
     model: PreTrainedModel,
     blocks: Sequence[FeedForward],
     rows: Sequence[list[int]],
@@ -134,8 +134,8 @@ def heard(
     batch_size: int = 8,
     progress: bool = True,
 ) -> list[Activity]:
-    """What the neurons of every block do on calibration texts, given as token ids, past the first `sink` of each."""
-    listening = Listening(model, blocks, fisher=score == "fisher", sink=sink)
+    """Record the activity of all neurons on texts of token ids, past the first `sink` tokens of each."""
+    listening = ActivityRecorder(model, blocks, fisher=score == "fisher", sink=sink)
     order = sorted(rows, key=len)
     starts = range(0, len(order), batch_size)
     for begin in bar(starts, desc="listening", unit="batch", progress=progress):
@@ -144,16 +144,16 @@ def heard(
 
 
 def chosen(scores: Sequence[Tensor], share: float, widths: str) -> list[Tensor]:
-    """Numbers of the neurons that stay in each block, rising; at least one of each.
+    """Choose the neurons that stay in each block, at least one; returns their numbers, rising.
 
     Parameters
     ----------
     scores
-        Of each block, [neuron].
+        Scores of each block, [neuron].
     share
-        Of all neurons that go.
+        Share of all neurons that are pruned.
     widths
-        "one": the same number in every block; "ranked": the lowest of all blocks together.
+        "one": prune the same number in every block; "ranked": prune the lowest of all blocks together.
     """
     pattern = Pattern(share)
     if widths == ONE:
@@ -169,7 +169,7 @@ def chosen(scores: Sequence[Tensor], share: float, widths: str) -> list[Tensor]:
 
 
 def mean_of_dropped(one: FeedForward, own: Activity, kept: Tensor) -> Tensor:
-    """What the neurons that go give on average, [hidden]."""
+    """Mean output of the pruned neurons, [hidden]."""
     mean = own.sums / own.tokens  # [neuron]
     mean[kept] = 0
     return one.down.weight.to(mean.dtype) @ mean

@@ -1,4 +1,4 @@
-"""`prune(method="neurons")`: choose, take out, and leave the model whole or as it was."""
+"""`prune(method="neurons")`: choose neurons and remove them, all or none."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from transformers.pytorch_utils import Conv1D
 
 from ..anatomy import FeedForward, feedforwards, find_matrices
 from ..anatomy.neurons import WIDTHS, Changes, narrowing
-from ..patching import ensured
-from .inputs import before, opened, ours, told
+from ..patching import restored
+from .inputs import before, held_model, opened, told
 from .masks import Pattern
-from .neurons import ONE, RANKED, SCORES, Activity, chosen, heard, mean_of_dropped
+from .neurons import ONE, RANKED, SCORES, Activity, activities, chosen, mean_of_dropped
 from .report import Report
 
 _LOG = logging.getLogger(__name__)
@@ -25,7 +25,7 @@ _LOG = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Neurons:
-    """What is asked for."""
+    """Settings of neuron pruning."""
 
     sparsity: float
     widths: str
@@ -36,7 +36,7 @@ class Neurons:
     def read(
         cls, sparsity: float | str, calibration: Any, *, widths: str | None, score: str | None, mean: bool | None
     ) -> Neurons:
-        """What was asked for, checked; ValueError in a sentence."""
+        """Check the settings; ValueError for invalid ones."""
         pattern = Pattern.read(sparsity)
         if pattern.of:
             raise ValueError(f"expected a share of the neurons, such as 0.25, got {str(pattern)!r}; give a number")
@@ -55,13 +55,13 @@ class Neurons:
 def narrow(
     model: PreTrainedModel, calibration: Any, tokenizer: Any, asked: Neurons, *, batch_size: int, progress: bool
 ) -> Report:
-    """Take the neurons out that the calibration texts need least; `prune` describes it."""
-    with ours(model):
+    """Remove the neurons of least importance on calibration texts, as `prune` describes."""
+    with held_model(model):
         matrices = find_matrices(model)
         notes = before(model, matrices)
         blocks = feedforwards(model, matrices)
         rows = opened(model, calibration, tokenizer, batch_size)
-        found = heard(model, blocks, rows, score=asked.score, batch_size=batch_size, progress=progress)
+        found = activities(model, blocks, rows, score=asked.score, batch_size=batch_size, progress=progress)
         scores = [own.score(one, asked.score) for one, own in zip(blocks, found, strict=True)]
         kept = chosen(scores, asked.sparsity, asked.widths)
         table = pd.DataFrame(map(_row, blocks, found, kept))
@@ -96,7 +96,7 @@ def _row(one: FeedForward, own: Activity, kept: Tensor) -> dict[str, Any]:
 
 
 def _place(model: PreTrainedModel, blocks: Sequence[FeedForward], mean: bool | None) -> str:
-    """Where the mean goes: "bias" that is there, one that the "config" can ask for, one "beside", or "" for nowhere."""
+    """Where the mean is added: an existing "bias", one that the "config" allows, one "beside" it, or "" for none."""
     if mean is False:
         return ""
     if all(one.down.module.bias is not None for one in blocks):
@@ -107,7 +107,7 @@ def _place(model: PreTrainedModel, blocks: Sequence[FeedForward], mean: bool | N
 
 
 def _notes(model: PreTrainedModel, asked: Neurons, place: str) -> list[str]:
-    """What a reader should know, said too."""
+    """Notes for the report, which are also logged."""
     notes = []
     kind = model.config.model_type
     if place == "" and asked.mean is None:
@@ -129,27 +129,27 @@ def _notes(model: PreTrainedModel, asked: Neurons, place: str) -> list[str]:
 def _take_out(
     blocks: Sequence[FeedForward], kept: Sequence[Tensor], biases: Sequence[Tensor | None], *, beside: bool
 ) -> None:
-    """All of it, or nothing."""
+    """Remove the neurons of all blocks, or of none."""
     made = [narrowing(one, rest, bias, beside=beside) for one, rest, bias in zip(blocks, kept, biases, strict=True)]
     every = Changes(tuple(change for one in made for change in one.changes))
-    with ensured(every.put):
+    with restored(every.put):
         pass
 
 
 def _width(model: PreTrainedModel) -> str | None:
-    """The field of the configuration that names the width."""
+    """The configuration's field for the width."""
     config = model.config.get_text_config()
     return next((name for name in WIDTHS if hasattr(config, name)), None)
 
 
 def _configure(model: PreTrainedModel, blocks: Sequence[FeedForward], place: str) -> None:
-    """The configuration of what the model now is."""
+    """Update the configuration to the new widths."""
     config = model.config.get_text_config()
     widths = {one.width for one in blocks}
     if place == "config":
         config.mlp_bias = True
     name = _width(model)
-    ordinary = len(widths) == 1 and name is not None  # a configuration can say it
+    ordinary = len(widths) == 1 and name is not None  # the configuration can express it
     if ordinary:
         setattr(config, str(name), widths.pop())
     names = {id(module): path for path, module in model.named_modules()}

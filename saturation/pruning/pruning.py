@@ -1,4 +1,4 @@
-"""Remove weights for good, block by block."""
+"""Pruning: `prune` removes weights permanently, block by block."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import pandas as pd
 from transformers import PreTrainedModel
 
 from ..anatomy import Matrix, find_matrices
-from ..patching import ensured
-from .inputs import before, opened, ours, shown, told
+from ..patching import restored
+from .inputs import before, held_model, opened, shown, told
 from .layerwise import Walk
 from .moments import Moments, gathered
 from .prune_neurons import Neurons, narrow
@@ -25,14 +25,14 @@ _LOG = logging.getLogger(__name__)
 
 @dataclass(frozen=True, eq=False)
 class Statistics:
-    """Second moments of the inputs of every matrix of the dense model: one gathering for many prunings.
+    """Second moments of the inputs of every matrix of the dense model, gathered once for many prunings.
 
     Attributes
     ----------
     moments
-        By "layer.matrix". In memory: inputs² numbers for each group of matrices that read the same.
+        By "layer.matrix". Memory: inputs² numbers for each group of matrices with the same input.
     calibration
-        Where the texts came from.
+        Origin of the texts.
     """
 
     moments: Mapping[str, Moments]
@@ -42,7 +42,7 @@ class Statistics:
 def gather(
     model: PreTrainedModel, calibration: Any, *, tokenizer: Any = None, batch_size: int = 8, progress: bool = True
 ) -> Statistics:
-    """Gather what `prune` needs to know of the dense model, to prune it many times.
+    """Gather the input statistics of the dense model, to prune it many times.
 
     Parameters
     ----------
@@ -52,15 +52,15 @@ def gather(
     Returns
     -------
     Statistics
-        To be given to `prune` as `calibration`. Every matrix is then pruned for the inputs it has in the dense model,
-        where texts let each block see what the pruned blocks before it give.
+        Pass it to `prune` as `calibration`. Every matrix is then pruned for its inputs in the dense model; with texts,
+        each block gets the output of the pruned blocks before it.
 
     Raises
     ------
     ValueError, UnsupportedModel, RuntimeError
         As for `prune`.
     """
-    with ours(model):
+    with held_model(model):
         matrices = find_matrices(model)
         walk = Walk(model, opened(model, calibration, tokenizer, batch_size), batch_size)
         found: dict[str, Moments] = {}
@@ -88,19 +88,18 @@ def prune(
     batch_size: int = 8,
     progress: bool = True,
 ) -> Report:
-    """Set weights of a model to zero for good, or take whole neurons out of it.
+    """Prune a model: set weights to zero permanently, or remove whole neurons.
 
-    The matrices of the decoder layers are pruned block by block: each block's inputs come from the pruned blocks
-    before it. Embeddings and head stay. The model is changed in place, and `save_pretrained` writes it in Hugging
-    Face format.
+    The matrices of the decoder layers are pruned block by block; each block's inputs come from the pruned blocks before
+    it. Embeddings and head stay. The model changes in place, and `save_pretrained` writes it in Hugging Face format.
 
     Parameters
     ----------
     model
         A causal language model of transformers, in eval mode, on any device.
     calibration
-        What `saturation.calibration.draw` gives; or texts (with `tokenizer`), or lists of token ids; or what `gather`
-        gives. By magnitude it may be left out; the report then has no errors.
+        Result of `saturation.calibration.draw` or of `gather`; or texts (with `tokenizer`), or lists of token ids. It
+        may be left out for magnitude; the report then has no errors.
     method
         One of `METHODS`.
     sparsity
@@ -108,22 +107,22 @@ def prune(
     tokenizer
         For texts.
     update
-        What becomes of the weights that stay: one of `UPDATES`. None: SparseGPT's own for "sparsegpt", else "none".
+        Update of the weights that stay: one of `UPDATES`. None: SparseGPT's own for "sparsegpt", else "none".
     group
-        Which weights are compared: of the whole "matrix" (magnitude's own) or of an output's "row" (Wanda's own).
+        Weights that are compared: of the whole "matrix" (default for magnitude) or of an output's "row" (for Wanda).
     damping
-        Of SparseGPT, times the mean of the Hessian's diagonal; more where that is needed, and reported.
+        For SparseGPT, times the mean of the Hessian's diagonal; raised where needed, and reported.
     columns
-        In a block of SparseGPT.
+        Columns in a block of SparseGPT.
     widths
-        Of "neurons": "ranked" (the lowest of all blocks together go, so that widths differ) or "one" (the same width
-        everywhere: an ordinary checkpoint). None: "ranked".
+        For "neurons": "ranked" (the lowest of all blocks together are pruned, so widths differ) or "one" (the same
+        width everywhere: an ordinary checkpoint). None: "ranked".
     score
-        Of "neurons": one of `saturation.pruning.SCORES`. None: "energy".
+        For "neurons": one of `saturation.pruning.SCORES`. None: "energy".
     mean
-        Of "neurons": whether the mean of what goes is added as a bias. None: where the family has a place for it.
+        For "neurons": whether the mean output of the pruned neurons is added as a bias. None: where the family has one.
     batch_size
-        Texts per pass; the result does not depend on it, but for rounding.
+        Texts per pass; the result depends on it only by rounding.
     progress
         Show a bar with the time left where there is a terminal or a notebook.
 
@@ -134,22 +133,21 @@ def prune(
     Raises
     ------
     ValueError
-        For settings that are none or cannot be met by every matrix, and for no calibration texts; nothing is changed.
+        For invalid settings, settings that a matrix cannot meet, and no calibration texts; nothing is changed.
     UnsupportedModel
         For quantised, tied or offloaded weights, and for experts that share one tensor.
     RuntimeError
-        Where somebody skips or watches in the model.
+        Where the model is being skipped or watched.
     KeyboardInterrupt
-        As it came, with the report of the blocks that are pruned as its attribute `report`; the others are as they
-        were.
+        Raised again, with the report of the pruned blocks as its attribute `report`; the other blocks are unchanged.
 
     Notes
     -----
-    Memory: the residual stream of all calibration texts, and of one block the second moments of its inputs.
-    Padding is never counted: a batch with it gives the scores of a batch without.
+    Memory: the residual stream of all calibration texts, and the second moments of one block's inputs. Padding never
+    counts.
 
-    N:M weights are saved as ordinary matrices that hold zeros, which engines read as dense ones. A file of 2:4 weights
-    alone has no reader to be written for: compressed-tensors 0.20.1 has no compressor for sparse weights any more.
+    N:M weights are saved as ordinary matrices with zeros, which engines read as dense ones. No compressed 2:4 file is
+    written, since compressed-tensors 0.20.1 has no compressor for sparse weights any more.
     """
     if method not in METHODS:
         raise ValueError(f"expected a method among {', '.join(METHODS)}, got {method!r}; choose one")
@@ -160,7 +158,7 @@ def prune(
         return narrow(model, calibration, tokenizer, asked, batch_size=batch_size, progress=progress)
     _unused(method, own)
     settings = Settings.read(method, sparsity, update, group, damping, columns, calibration is not None)
-    with ours(model):
+    with held_model(model):
         matrices = find_matrices(model)
         settings.check(matrices)
         run = _Pruning(model, settings, matrices, before(model, matrices))
@@ -191,7 +189,7 @@ def prune(
 
 @dataclass(eq=False)
 class _Pruning:
-    """One run: what is pruned so far."""
+    """One pruning run, and what is pruned so far."""
 
     model: PreTrainedModel
     settings: Settings
@@ -203,9 +201,9 @@ class _Pruning:
     done: int = 0
 
     def block(self, layer: list[Matrix], moments: Mapping[str, Moments]) -> None:
-        """Prune a block: all of it, or nothing."""
+        """Prune all matrices of a block, or none."""
         found = [pruned(matrix, moments.get(matrix.name), self.settings) for matrix in layer]
-        with ensured(lambda: self._write(found)):
+        with restored(lambda: self._write(found)):
             pass
 
     def _write(self, found: list[Pruned]) -> None:
@@ -222,7 +220,7 @@ class _Pruning:
 
 
 def _unused(method: str, given: Mapping[str, Any]) -> None:
-    """Refuse what a method has no use for."""
+    """Raise ValueError for settings that the method does not use."""
     if said := [f"{name}={value!r}" for name, value in given.items() if value is not None]:
         raise ValueError(f"expected nothing that {method!r} has no use for, got {said[0]}; leave it out")
 

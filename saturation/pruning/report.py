@@ -1,4 +1,4 @@
-"""What a pruning did: a row per matrix, the masks, the tokens."""
+"""The pruning report: a row per matrix, the masks, and the calibration texts."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import numpy as np
 import pandas as pd
 from torch import Tensor
 
-Packed = Mapping[str, tuple[np.ndarray, tuple[int, ...]]]  # matrix -> the bits of its mask, and its shape
+Packed = Mapping[str, tuple[np.ndarray, tuple[int, ...]]]  # matrix -> packed bits and shape of its mask
 
 
 @dataclass(frozen=True, eq=False)
 class Report:
-    """What `prune` gives.
+    """The result of `prune`.
 
     Attributes
     ----------
@@ -25,11 +25,11 @@ class Report:
         (inputs that were always zero), `damping` (that the Hessian needed), `tokens` and `seconds`. Of neurons: `width`
         and `kept`, and the error of the whole block.
     settings
-        All that was asked for.
+        All settings.
     calibration
-        Where the texts came from, how many tokens they have, and their hash.
+        Origin of the texts, their number of tokens, and their hash.
     notes
-        Sentences about what a reader should know.
+        Sentences for the reader.
     """
 
     table: pd.DataFrame
@@ -40,7 +40,7 @@ class Report:
 
     @property
     def sparsity(self) -> float:
-        """Share of the weights of all matrices that are gone."""
+        """Share of the weights of all matrices that are pruned."""
         weights = self.table["outputs"] * self.table["inputs"]
         return float((self.table["sparsity"] * weights).sum() / weights.sum())
 
@@ -50,12 +50,12 @@ class Report:
         return float(self.table["error"].mean())
 
     def mask(self, matrix: str) -> np.ndarray:
-        """Which weights of a matrix stay, [outputs, inputs] bool; named as "layer.matrix", such as "0.mlp.down_proj".
+        """Mask of the weights that stay in a matrix such as "0.mlp.down_proj", [outputs, inputs] bool.
 
         Raises
         ------
         ValueError
-            For a name that is none, with some that are.
+            For an unknown name; the message lists known ones.
         """
         if matrix not in self.packed:
             some = ", ".join(list(self.packed)[:3]) or "none, since neurons were pruned"
@@ -64,7 +64,7 @@ class Report:
         return np.unpackbits(bits, count=shape[0] * shape[1]).reshape(shape).astype(bool)
 
     def overlap(self, other: Report) -> float:
-        """Of the weights that are gone in either, the share that is gone in both (Jaccard's index).
+        """Jaccard's index with another report: of the weights pruned in either, the share pruned in both.
 
         Raises
         ------
@@ -81,12 +81,12 @@ class Report:
         return both / either if either else 1.0
 
     def about(self) -> dict[str, Any]:
-        """Settings, calibration and what came of it, as JSON can hold them."""
+        """Settings, calibration and results in a form that JSON can hold."""
         return {**self.settings, "calibration": self.calibration, "reached": self.sparsity, "notes": list(self.notes)}
 
 
 def gone(masks: Packed) -> np.ndarray:
-    """Bits of all that is gone, matrix by matrix in the order of their names; those behind the end of one are none."""
+    """Bits of all pruned weights, matrix by matrix in the order of their names; padding bits are 0."""
     return np.concatenate([_gone(bits, shape) for _, (bits, shape) in sorted(masks.items())])
 
 
@@ -98,5 +98,5 @@ def _gone(bits: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def packed(stays: Tensor) -> tuple[np.ndarray, tuple[int, int]]:
-    """A mask in bits, with its shape."""
+    """A mask packed into bits, with its shape."""
     return np.packbits(stays.cpu().numpy()), (stays.shape[0], stays.shape[1])

@@ -1,4 +1,4 @@
-"""What can be asked of a pruning, and what is refused."""
+"""Settings of pruning, and their checks."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _OWN_GROUP = {"magnitude": "matrix", "wanda": "row", "sparsegpt": "columns"}
 
 @dataclass(frozen=True)
 class Settings:
-    """How weights are chosen and what becomes of the others."""
+    """How weights are chosen, and how those that stay are updated."""
 
     method: str
     pattern: Pattern
@@ -46,7 +46,7 @@ class Settings:
         columns: int,
         calibrated: bool,
     ) -> Settings:
-        """What was asked for, checked; ValueError in a sentence."""
+        """Check the settings; ValueError for invalid ones."""
         pattern = Pattern.read(sparsity)
         update = update or _OWN_UPDATE.get(method, "none")
         if update not in UPDATES:
@@ -69,7 +69,7 @@ class Settings:
         return cls(method, pattern, update, group or _OWN_GROUP[method], damping, columns)
 
     def check(self, matrices: list[list[Matrix]]) -> None:
-        """That every matrix can be pruned so, before any is; ValueError names the first that cannot."""
+        """Raise ValueError for the first matrix that cannot be pruned with these settings."""
         m = self.pattern.of
         for matrix in (matrix for layer in matrices for matrix in layer):
             inputs = matrix.weight.shape[1]
@@ -80,7 +80,7 @@ class Settings:
                 )
 
     def about(self) -> dict[str, Any]:
-        """As a report keeps it."""
+        """The settings in the form that a report stores."""
         return {
             "method": self.method,
             "sparsity": str(self.pattern),

@@ -1,4 +1,4 @@
-"""What can stand in for a whole block: its mean, a multiple of the stream, or a linear map, measured on texts."""
+"""Fitting of stand-ins for a whole block on texts: its mean, a multiple of the stream, or a linear map."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from ..anatomy import Block, collapsed, find_blocks, first, input_device, running
-from ..patching import Scope, alone, patched
+from ..patching import Scope, exclusive, patched
 from ..policies import SINK, Arrays, LowRank, Scale
 from ..progress import bar
 from ..recording import Text, called, padded
@@ -23,8 +23,8 @@ from .layerwise import few_logits
 from .moments import finest
 
 _LOG = logging.getLogger(__name__)
-_AT_ONCE = 2e9  # bytes of products that are summed in one reading of the texts
-_FLAT = 1e-10  # share of the largest spread below which the stream has none in a direction
+_AT_ONCE = 2e9  # bytes of products that are summed in one pass over the texts
+_FLAT = 1e-10  # share of the largest variance below which a direction of the stream has none
 MEAN, SCALE, MAP = "mean", "scale", "map"
 
 
@@ -40,11 +40,11 @@ def stand_in(
     batch_size: int = 8,
     progress: bool = True,
 ) -> LowRank | Scale:
-    """Measure what can stand in for the feed-forward blocks; the model stays as it is.
+    """Fit stand-ins for the feed-forward blocks; the model stays as it is.
 
-    Give what comes back to a policy as its `action`: ``StaticFFN((3, 4), action=st.stand_in(...))``. It needs what a
-    block reads and gives alone, so that experts and quantised weights can be stood in for too. A smaller rank needs no
-    new measurement: ``dataclasses.replace(action, rank=16)``.
+    Give the result to a policy as its `action`: ``StaticFFN((3, 4), action=st.stand_in(...))``. The fit needs only the
+    input and output of a block, so it works for experts and quantised weights too. A smaller rank needs no new
+    measurement: ``dataclasses.replace(action, rank=16)``.
 
     Parameters
     ----------
@@ -53,14 +53,14 @@ def stand_in(
     texts
         Calibration texts, or lists of token ids.
     by
-        "mean": what the block gives on average. "scale": the residual stream times the mean of |h + FFN| / |h|, as
+        "mean": the block's mean output. "scale": the residual stream times the mean of |h + FFN| / |h|, as
         AdaSkip has it (arXiv 2501.02336). "map": a linear map of the scaled stream, by least squares.
     rank
-        Of a map; that of the stream's length, or more, leaves it whole.
+        Rank of the map; a rank of the hidden size or more gives the full map.
     ridge
-        Of a map: penalty on its entries, as a share of the mean spread of the stream's directions.
+        Penalty on the entries of the map, as a share of the mean variance over the stream's directions.
     sink
-        Tokens at the start of each text that do not count, as policies leave them whole.
+        Tokens at the start of each text that do not count, since policies never skip there.
     batch_size, progress
         Texts per pass; a bar where there is a terminal or a notebook.
 
@@ -73,8 +73,8 @@ def stand_in(
     Raises
     ------
     ValueError
-        For what is no such stand-in, a rank, a ridge or texts that cannot be; and for "scale" in a model whose
-        attention and FFN run side by side.
+        For an unknown stand-in, or an invalid rank, ridge or texts; and for "scale" in a model whose attention and FFN
+        are parallel.
     UnsupportedModel
         Where the model's feed-forward blocks cannot be found.
     """
@@ -96,7 +96,7 @@ def stand_in(
     hidden = model.config.get_text_config().hidden_size
     together = max(1, int(_AT_ONCE / (16 * hidden**2))) if by == MAP else len(blocks)
     arrays: dict[str, Any] = {}
-    with alone(model, scope), scope.entered(), torch.no_grad():
+    with exclusive(model, scope), scope.entered(), torch.no_grad():
         for begin in range(0, len(blocks), together):
             found = [Sums(block, by, sink) for block in blocks[begin : begin + together]]
             _read(model, found, rows, scope, batch_size, progress)
@@ -116,21 +116,21 @@ def stand_in(
 
 @dataclass(eq=False)
 class Sums:
-    """Sums over real tokens of what one block reads and gives.
+    """Sums over real tokens of the input and output of one block.
 
     Attributes
     ----------
     block
-        Whose.
+        The block.
     by
-        For which stand-in.
+        The kind of stand-in.
     sink
         Tokens at the start of each text that do not count.
     tokens
         How many.
     total
-        By name, of u (what is read, at a root mean square of 1) and f (what is given): "f" and "u" [hidden], "uu" and
-        "fu" [hidden, hidden]; of the stream "scale", a number.
+        Sums by name, of u (the input at a root mean square of 1) and f (the output): "f" and "u" [hidden], "uu" and
+        "fu" [hidden, hidden]; for the stream "scale", a number.
     """
 
     block: Block
@@ -138,10 +138,10 @@ class Sums:
     sink: int
     tokens: int = 0
     total: dict[str, Tensor] = field(default_factory=dict)
-    real: Tensor = field(default_factory=lambda: torch.empty(0))  # bool [batch, width] of the pass under way
+    real: Tensor = field(default_factory=lambda: torch.empty(0))  # bool [batch, width] of the current pass
 
     def ran(self, x: Tensor, *extra: Any, run: Callable[..., Any], **named: Any) -> Any:
-        """Run the block, and add what it does."""
+        """Run the block, and add its input and output to the sums."""
         output = run(x, *extra, **named)
         if len(self.real):
             h, f = self._precise(x), self._precise(first(output))
@@ -149,7 +149,7 @@ class Sums:
         return output
 
     def _precise(self, x: Tensor) -> Tensor:
-        """The real tokens past the sink, [token, hidden], as fine as the device computes."""
+        """The real tokens past the sink, [token, hidden], in the device's highest precision."""
         kept = x.reshape(-1, x.shape[-1])[self.real.flatten().to(x.device)]
         return kept.to(finest(x.device))
 
@@ -185,19 +185,19 @@ class Sums:
 
 
 def reduced(spread: Tensor, cross: Tensor, rank: int, ridge: float) -> tuple[Tensor, Tensor]:
-    """The map of low rank with the least squared error: left [out, rank] and right [rank, in], by falling worth.
+    """The map of low rank with the least squared error: left [out, rank] and right [rank, in], the best first.
 
     Parameters
     ----------
     spread, cross
-        Covariance of what is read, [in, in], and of what is given with it, [out, in].
+        Covariance of the input, [in, in], and of output and input, [out, in].
     rank, ridge
         As for `stand_in`.
     """
     values, axes = torch.linalg.eigh(spread)
     known = values > _FLAT * values.max()
     axes, values = axes[:, known], values[known] + ridge * values.clamp(min=0).mean()
-    whole = cross @ axes / values.sqrt()  # [out, direction]: the map, of streams with no spread but 1
+    whole = cross @ axes / values.sqrt()  # [out, direction]: the map for whitened streams
     worth, out = torch.linalg.eigh(whole @ whole.T)
     left = out[:, worth.argsort(descending=True)[:rank]]
     return left, left.T @ (cross @ axes / values) @ axes.T
@@ -210,7 +210,7 @@ def _plain(tensor: Tensor) -> Any:
 def _read(
     model: PreTrainedModel, found: Sequence[Sums], rows: Sequence[list[int]], scope: Scope, size: int, progress: bool
 ) -> None:
-    """Read the texts once, and add up what some blocks do."""
+    """Read the texts once, and sum inputs and outputs of some blocks."""
     each = (collapsed(one.block, one.ran, scope) for one in found)
     forwards = {module: forward for own in each for module, forward in own.items()}
     order = sorted(rows, key=len)

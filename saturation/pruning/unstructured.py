@@ -1,4 +1,4 @@
-"""Set weights of one matrix to zero, as the settings say."""
+"""Unstructured pruning of one matrix."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Pruned(NamedTuple):
 
 
 def pruned(matrix: Matrix, moments: Moments | None, settings: Settings) -> Pruned:
-    """Choose and, where that is asked for, make up; nothing is written into the model yet."""
+    """Choose the weights to prune and update the others; the model is not changed yet."""
     began = time.perf_counter()
     old = matrix.weight
     precise = old.to(torch.promote_types(old.dtype, torch.float32))
@@ -47,7 +47,7 @@ def pruned(matrix: Matrix, moments: Moments | None, settings: Settings) -> Prune
 
 
 def _solved(weight: Tensor, moments: Moments | None, settings: Settings) -> tuple[Tensor, Tensor, float]:
-    """New weights, what stays of them, and the damping that was needed; NaN where none was."""
+    """New weights, the mask of those that stay, and the damping used; NaN where none was."""
     damping, pattern = float("nan"), settings.pattern
     if settings.method == "sparsegpt":
         assert moments is not None
@@ -78,7 +78,7 @@ def error(old: Tensor, new: Tensor, moments: Moments) -> float:
     old, new
         [outputs, inputs].
     moments
-        Of the inputs.
+        Moments of the inputs.
     """
     products = moments.products.to(old.dtype)
     lost, size = (((part @ products) * part).sum(dtype=torch.float64) for part in (new - old, old))

@@ -1,4 +1,4 @@
-"""The weights that stay, changed to make up for those that went: SparseGPT, and exact least squares."""
+"""Weight updates that compensate for pruned weights: SparseGPT, and exact least squares."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def sparsegpt(
     columns: int = 128,
     stays: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, float]:
-    """Prune column by column, each error made up for by the columns behind it (Frantar and Alistarh, arXiv 2301.00774).
+    """SparseGPT: prune column by column; later columns compensate the error (Frantar and Alistarh, arXiv 2301.00774).
 
     Parameters
     ----------
@@ -29,19 +29,19 @@ def sparsegpt(
     hessian
         2/n sum of x xᵀ, [inputs, inputs].
     pattern
-        How many weights go. A share is taken of each block of columns at once, over all outputs; N:M at every M-th
-        column, from weights that were changed already.
+        How many weights are pruned. A share is chosen per block of columns, over all outputs; N:M at every M-th
+        column, from weights that are updated already.
     damping
-        Times the mean of the diagonal, added to it.
+        Damping, times the mean of the diagonal.
     columns
-        In a block.
+        Columns in a block.
     stays
-        A mask that is given, [outputs, inputs] bool; then nothing is chosen.
+        A given mask, [outputs, inputs] bool; then no weights are chosen.
 
     Returns
     -------
     weight, stays, damping
-        The new weights, which of them stay, and the damping that the Hessian needed.
+        The new weights, the mask of those that stay, and the damping that the Hessian needed.
     """
     weight, hessian = _without_dead(weight, hessian)
     upper, damping = factor(hessian, damping)
@@ -62,7 +62,7 @@ def sparsegpt(
 
 
 def _block(block: Tensor, mask: Tensor, upper: Tensor, pattern: Pattern | None) -> Tensor:
-    """Prune the columns of one block in place; the errors that are left for the columns behind it."""
+    """Prune the columns of one block in place; returns the errors for later columns to compensate."""
     errors = torch.zeros_like(block)
     diagonal = upper.diagonal()
     for column in range(block.shape[1]):
@@ -76,7 +76,7 @@ def _block(block: Tensor, mask: Tensor, upper: Tensor, pattern: Pattern | None) 
 
 
 def least_squares(weight: Tensor, hessian: Tensor, stays: Tensor, *, damping: float) -> tuple[Tensor, float]:
-    """The weights of least error of the outputs among all that have this mask, row by row.
+    """Least squares: the weights with this mask that have the least output error, row by row.
 
     Parameters
     ----------
@@ -87,7 +87,7 @@ def least_squares(weight: Tensor, hessian: Tensor, stays: Tensor, *, damping: fl
     stays
         [outputs, inputs] bool.
     damping
-        As for `sparsegpt`; it draws the new weights towards the old.
+        As for `sparsegpt`; it pulls the new weights towards the old.
 
     Returns
     -------
@@ -119,7 +119,7 @@ def least_squares(weight: Tensor, hessian: Tensor, stays: Tensor, *, damping: fl
 
 
 def _packed(stays: Tensor) -> tuple[Tensor, Tensor]:
-    """Places of what each row keeps, [row, most kept], and which of the entries are some."""
+    """Indices of the kept inputs of each row, [row, most kept], and the mask of valid entries."""
     counts = stays.sum(1)
     most = int(counts.max()) if len(counts) else 0
     places = (~stays).to(torch.int8).argsort(dim=1, stable=True)[:, :most]
@@ -127,14 +127,14 @@ def _packed(stays: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def factor(hessian: Tensor, damping: float) -> tuple[Tensor, float]:
-    """The upper Cholesky factor of the inverse, and the damping with which it exists."""
+    """The upper Cholesky factor of the inverse, and the damping that was needed."""
     damped, damping = _damped(hessian.to(finest(hessian.device)), damping)
     inverse = torch.cholesky_inverse(torch.linalg.cholesky(damped))
     return torch.linalg.cholesky(inverse, upper=True), damping
 
 
 def _damped(hessian: Tensor, damping: float) -> tuple[Tensor, float]:
-    """The Hessian with as much on its diagonal as makes it positive definite, ten times as much at each try."""
+    """The Hessian with damping that makes it positive definite, raised tenfold at each try."""
     scale = hessian.diagonal().mean()
     while damping <= 1000:
         damped = hessian + damping * scale * torch.eye(len(hessian), device=hessian.device, dtype=hessian.dtype)
@@ -150,7 +150,7 @@ def _damped(hessian: Tensor, damping: float) -> tuple[Tensor, float]:
 
 
 def _without_dead(weight: Tensor, hessian: Tensor) -> tuple[Tensor, Tensor]:
-    """Inputs that are always zero get a weight of zero and a Hessian of one."""
+    """Set the weights of inputs that are always zero to 0, and their Hessian to 1."""
     weight, hessian = weight.clone(), hessian.clone()
     dead = hessian.diagonal() == 0
     hessian.diagonal()[dead] = 1

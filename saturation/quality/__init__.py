@@ -1,4 +1,4 @@
-"""Scores of a run, one row per example, and what can be said of many rows."""
+"""Quality: scores of a run, one row per example, and their summaries and comparisons."""
 
 from .dense_comparison import against
 from .drift_from_dense import drift

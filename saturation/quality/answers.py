@@ -1,4 +1,4 @@
-"""Texts continued greedily, and the new text scored: a row per example."""
+"""Generated answers: prompts continued greedily, and the new text scored, one row per example."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from .skip_counts import counted
 def written(
     model: Any, tokenizer: Any, task: Task, policy: Policy | None, chat: bool, size: int, progress: bool
 ) -> pd.DataFrame:
-    """The prompts of a task continued, and the new text scored."""
+    """Continue the prompts of a task, and score the new text."""
     prompts = prompt_ids(model, tokenizer, task, chat)
     table = answers(model, tokenizer, prompts, task.examples, task, policy, size, progress)
     return table.assign(outcome=outcome(table)) if "correct" in table else table
 
 
 def prompt_ids(model: Any, tokenizer: Any, task: Task, chat: bool) -> list[list[int]]:
-    """Token ids of every prompt, checked to leave room for an answer."""
+    """Token ids of every prompt; ValueError where one leaves no room for an answer."""
     return encode(model, tokenizer, [one.prompt for one in task], chat=chat, room=task.max_new_tokens)[0]
 
 
@@ -41,7 +41,7 @@ def answers(
     size: int,
     progress: bool,
 ) -> pd.DataFrame:
-    """One row per prompt, in their order though batched by length: text, scores, shape and counts."""
+    """Generate and score an answer per prompt; rows keep the order of the prompts, batches are by length."""
     order = by_length(prompts)
     examples = [examples[i] for i in order]
     runs = generate(
@@ -68,7 +68,7 @@ def answers(
 
 
 def by_length(prompts: Sequence[Text | tuple[Text, Text]]) -> np.ndarray:
-    """Order in which prompts, or pairs, are run, so that a batch holds texts of similar length; always the same one."""
+    """Order of prompts or pairs by length, so that a batch has texts of similar length; deterministic."""
     sizes = [sum(map(len, prompt)) if isinstance(prompt, tuple) else len(prompt) for prompt in prompts]
     return np.argsort(sizes, kind="stable")
 
@@ -79,10 +79,10 @@ def read_ids(column: Sequence[str]) -> list[list[int]]:
 
 
 def _measured(ids: list[int], own: int) -> dict[str, Any]:
-    """How a text went: its tokens up to its end, how long it is, whether it ended, whether it loops.
+    """Columns of a generated text: its tokens up to its end, its length, whether it ended, whether it loops.
 
-    The pass that consumes generated token n writes token n + 1, so an answer of m tokens is written by the decode
-    steps n < m, and one of a single token by none: prefill wrote it.
+    The pass that reads generated token n writes token n + 1. So decode steps n < m write an answer of m tokens, and
+    prefill alone writes an answer of one token.
     """
     return {
         "ids": " ".join(map(str, ids[: own + 1])),
@@ -94,7 +94,7 @@ def _measured(ids: list[int], own: int) -> dict[str, Any]:
 
 
 def _own(tokenizer: Any, ids: list[int], ends: Any, example: Example) -> int:
-    """New tokens up to the end token or the example's stop, the token that holds it left out."""
+    """Number of new tokens before the end token or the token that completes the example's stop."""
     length = len(ids) - (bool(ids) and ids[-1] in ends)
     if not example.stop:
         return length

@@ -1,4 +1,4 @@
-"""Collapse told apart from a wrong answer: texts that loop, and texts that do not end."""
+"""Collapse of generated text, as distinct from wrong answers: texts that loop or do not end."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import pandas as pd
 
 LOOPS = 0.5  # share of repeated 4-grams from which a text loops
-ENOUGH = 8  # new tokens below which no text counts as looping
-RUNS_AWAY = 2  # a text without an end is a runaway where the dense one ended within 1 / RUNS_AWAY of its length
+ENOUGH = 8  # least new tokens of a text that counts as looping
+RUNS_AWAY = 2  # a text without an end is a runaway if the dense text ended within 1 / RUNS_AWAY of its length
 
 
 def distinct(ids: Sequence[int], n: int) -> float:
@@ -29,7 +29,7 @@ def repetition(ids: Sequence[int], n: int = 4) -> float:
 
 
 def shape(ids: Sequence[int]) -> dict[str, float | bool]:
-    """How a text went, of its token ids without its end: columns of `evaluate`."""
+    """Repetition and diversity of a text, from its token ids without the end token: columns of `evaluate`."""
     repeated = repetition(ids)
     return {
         "repetition": repeated,
@@ -40,12 +40,12 @@ def shape(ids: Sequence[int]) -> dict[str, float | bool]:
 
 
 def runaway(rows: pd.DataFrame, dense: pd.DataFrame) -> pd.Series:
-    """Texts that filled all their room without an end, where the dense text had ended in half of it.
+    """Find texts that reached the limit without an end, where the dense text ended within half of it.
 
     Parameters
     ----------
     rows, dense
-        Of the same examples in the same order, as `evaluate` gives them.
+        Rows of the same examples in the same order, as `evaluate` gives them.
 
     Returns
     -------
@@ -56,6 +56,6 @@ def runaway(rows: pd.DataFrame, dense: pd.DataFrame) -> pd.Series:
 
 
 def outcome(rows: pd.DataFrame) -> pd.Series:
-    """Of each answer: "right"; or "collapsed", where an alarm says why it is not; or "wrong"."""
+    """Outcome of each answer: "right", "collapsed" (not right, and looping or a runaway), or "wrong"."""
     failed = rows["collapsed"].map({True: "collapsed", False: "wrong"})
     return failed.where(~rows["correct"].astype(bool), "right")

@@ -1,4 +1,4 @@
-"""Conversations, decoded turn by turn: each answer becomes part of what the next turn is asked with."""
+"""Conversations, decoded turn by turn: each answer becomes part of the next prompt."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ..tasks import Example, Task
 from .answers import answers
 
 USER, ASSISTANT = "User:", "Assistant:"  # the plain form, for a tokenizer without a chat template
-STOP = f"\n{USER}"  # there the model has begun to write the user's next turn
+STOP = f"\n{USER}"  # where the model begins to write the user's next turn
 
 
 def uses_chat(tokenizer: Any, task: Task, chat: bool | None) -> bool:
@@ -31,13 +31,13 @@ def uses_chat(tokenizer: Any, task: Task, chat: bool | None) -> bool:
 def conversed(
     model: Any, tokenizer: Any, task: Task, policy: Policy | None, chat: bool, size: int, progress: bool
 ) -> pd.DataFrame:
-    """A row per turn, conversation by conversation; all conversations take a turn together, so they are batched."""
+    """Decode conversations, one row per turn; the same turn of all conversations is one batch."""
     replies: list[list[str]] = [[] for _ in task]
     tables = []
     for turn in range(1 + max(len(example.turns) for example in task)):
         places = [place for place, example in enumerate(task) if turn <= len(example.turns)]
         prompts = [asked(tokenizer, task.examples[place], replies[place], chat) for place in places]
-        encode(model, tokenizer, prompts, room=task.max_new_tokens)  # says so where a history outgrows the context
+        encode(model, tokenizer, prompts, room=task.max_new_tokens)  # raises where a history exceeds the context
         turns = [at_turn(task.examples[place], turn, chat) for place in places]
         table = answers(model, tokenizer, prompts, turns, task, policy, size, progress)
         for place, answer in zip(places, table["answer"], strict=True):
@@ -48,7 +48,7 @@ def conversed(
 
 
 def asked(tokenizer: Any, example: Example, replies: Sequence[str], chat: bool) -> list[int]:
-    """Token ids of a conversation up to the turn that is to be answered next."""
+    """Token ids of a conversation up to the next turn to answer."""
     if not chat:
         return tokenizer(transcript(example, replies)).input_ids
     told = messages(example, replies)
@@ -56,7 +56,7 @@ def asked(tokenizer: Any, example: Example, replies: Sequence[str], chat: bool) 
 
 
 def messages(example: Example, replies: Sequence[str]) -> list[dict[str, str]]:
-    """What was said, for a chat template: every reply behind its turn, and the turn that has none yet."""
+    """Messages for a chat template: each turn with its reply, then the open turn."""
     told: list[dict[str, str]] = []
     for user, reply in zip(_users(example), [*replies, None], strict=False):
         told.append({"role": "user", "content": user})
@@ -66,14 +66,14 @@ def messages(example: Example, replies: Sequence[str]) -> list[dict[str, str]]:
 
 
 def transcript(example: Example, replies: Sequence[str]) -> str:
-    """The same in plain form: lines of `User:` and `Assistant:`, the last of them open."""
+    """The messages as plain lines of `User:` and `Assistant:`, the last line open."""
     *past, now = _users(example)[: len(replies) + 1]
     told = [f"{USER} {user}\n{ASSISTANT} {reply}\n" for user, reply in zip(past, replies, strict=True)]
     return "".join(told) + f"{USER} {now}\n{ASSISTANT}"
 
 
 def at_turn(example: Example, turn: int, chat: bool) -> Example:
-    """One turn, counted from 0, as an example of its own: held against the reference reply, where there is one."""
+    """One turn, counted from 0, as an example with its reference reply, if any."""
     reply = example.replies[turn] if turn < len(example.replies) else ""
     return replace(
         example,
@@ -85,7 +85,7 @@ def at_turn(example: Example, turn: int, chat: bool) -> Example:
 
 
 def histories(task: Task, rows: pd.DataFrame) -> list[tuple[Example, list[str]]]:
-    """Of each row of a run: its conversation, and the answers that the run had given before."""
+    """For each row of a run, its conversation and the run's earlier answers."""
     given = rows.sort_values("turn").groupby("conversation", sort=False)["answer"].agg(list)
     examples = {example.id: example for example in task}
     places = zip(rows["conversation"], rows["turn"], strict=True)

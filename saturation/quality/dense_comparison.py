@@ -1,4 +1,4 @@
-"""Rows of a skipping run beside the dense run's: how far it drifted, and how it failed."""
+"""Comparison of a skipping run's rows with the dense run: drift and failures."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ def against(
     batch_size: int = 16,
     progress: bool = True,
 ) -> pd.DataFrame:
-    """Rows of `evaluate` with what only the dense run can tell; the dense text is not written again.
+    """Add columns that compare rows of `evaluate` with the dense run; the dense text is not generated again.
 
     Parameters
     ----------
     model, tokenizer, task
         As for `evaluate`.
     rows, dense
-        What `evaluate` gave for the policy and for the dense model; they may be the same.
+        Rows of `evaluate` for the policy and for the dense model; they may be the same.
     policy
         The policy that gave `rows`.
     chat, stride, batch_size, progress
@@ -48,11 +48,11 @@ def against(
     Returns
     -------
     DataFrame
-        `rows` with further columns. Of generated text those of `drift` (`agreement`, `diverged`, `kl`, `kl_max`,
-        `dense_nll`), over the tokens in `ids`: up to the end or the example's stop; and `runaway` (it filled all its
-        room without an end, where the dense text had ended in half of it), which counts as `collapsed` and in
-        `outcome`. Of a multiple choice `agreement`: 1 where the dense model takes the same choice, else 0. Of plain
-        text `kl` and `kl_max` over its tokens.
+        `rows` with further columns. For generated text those of `drift` (`agreement`, `diverged`, `kl`, `kl_max`,
+        `dense_nll`), over the tokens in `ids`, up to the end or the example's stop; and `runaway` (it reached the limit
+        without an end, where the dense text ended within half of it), which counts as `collapsed` and in `outcome`. For
+        a multiple choice `agreement`: 1 where the dense model makes the same choice, else 0. For plain text `kl` and
+        `kl_max` over its tokens.
 
     Raises
     ------
@@ -88,7 +88,7 @@ def _aligned(rows: pd.DataFrame, dense: pd.DataFrame) -> pd.DataFrame:
 def _drifts(
     model: Any, tokenizer: Any, task: Task, rows: pd.DataFrame, dense: pd.DataFrame, chat: bool, options: dict[str, Any]
 ) -> pd.DataFrame:
-    """Drift of each row, computed in the order in which the rows were written, so that a random policy draws alike."""
+    """Drift of each row, in the order in which the rows were generated, so that a random policy draws the same."""
     ours, theirs = (_prompts(model, tokenizer, task, table, chat) for table in (rows, dense))
     turns = rows["turn"] if "turn" in rows else pd.Series(1, index=rows.index)
     new, old = read_ids(rows["ids"]), read_ids(dense["ids"])
@@ -103,7 +103,7 @@ def _drifts(
 
 
 def _prompts(model: Any, tokenizer: Any, task: Task, rows: pd.DataFrame, chat: bool) -> list[list[int]]:
-    """Token ids that each row was written behind."""
+    """Token ids of the prompt of each row."""
     if task.score == "conversation":
         return [asked(tokenizer, example, replies, chat) for example, replies in histories(task, rows)]
     ids = prompt_ids(model, tokenizer, task, chat)
@@ -112,7 +112,7 @@ def _prompts(model: Any, tokenizer: Any, task: Task, rows: pd.DataFrame, chat: b
 
 
 def _read(model: Any, tokenizer: Any, texts: list[str], stride: int | None, options: dict[str, Any]) -> pd.DataFrame:
-    """Divergence over the tokens of given texts, each counted in the window that scores it."""
+    """KL over the tokens of given texts, each in the window that scores it."""
     order = by_length(texts)
     given = windows(model, tokenizer, [texts[i] for i in order], stride=stride)
     found = divergences(model, [one.ids for one in given], [one.start for one in given], **options)

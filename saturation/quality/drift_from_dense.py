@@ -1,4 +1,4 @@
-"""How far a skipping run went from the dense one, token by token."""
+"""Drift of a skipping run from the dense run, token by token."""
 
 from __future__ import annotations
 
@@ -32,20 +32,20 @@ def drift(
     batch_size: int = 8,
     progress: bool = True,
 ) -> pd.DataFrame:
-    """Hold what a policy wrote against what the dense model wrote after the same prompts.
+    """Compare the text of a skipping run with the dense model's text after the same prompts.
 
     Parameters
     ----------
     model, tokenizer
         As `load` gives them.
     prompts
-        Texts, or token ids, that both runs were given.
+        Texts, or token ids, that both runs read.
     dense, sparse
         The new token ids of each prompt, as ``generate(...).ids`` gives them.
     policy
-        The policy that wrote `sparse`; None is the dense model itself.
+        The policy of the run that wrote `sparse`; None is the dense model.
     sparse_prompts
-        What the skipping run was given, where that differs: in a conversation its own earlier answers.
+        Prompts of the skipping run, where they differ: in a conversation they hold its own earlier answers.
     chat
         As for `generate`.
     batch_size
@@ -110,7 +110,7 @@ def divergences(
     batch_size: int = 8,
     progress: bool = True,
 ) -> list[Tensor]:
-    """KL(dense || skipping) at every predicted token of given texts, teacher-forced.
+    """Compute KL(dense || skipping) at every predicted token of given texts, teacher-forced.
 
     Parameters
     ----------
@@ -119,7 +119,7 @@ def divergences(
     rows
         Token ids of each text.
     starts
-        Position from which each text counts as decode, for the policy and for what is measured.
+        Position from which each text counts as decode, for the policy and for the measurement.
     policy
         Which blocks to skip; None gives zeros.
     batch_size, progress

@@ -1,4 +1,4 @@
-"""One model, one task, one policy: a row per example."""
+"""Evaluation of one model and policy on one task, one row per example."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def evaluate(
     policy
         Which blocks to skip; None is the dense model.
     dense
-        Rows that this function gave for the dense model on the same task; then `against` adds its columns.
+        Rows of this function for the dense model on the same task; then `against` adds its columns.
     judge
         Rates answers of conversations and summaries; a `Judge`, or any function of example and answer.
     chat
@@ -112,9 +112,9 @@ def evaluate(
 
 
 def rated(task: Task, rows: pd.DataFrame, judge: Callable[[Example, str], float | None]) -> pd.DataFrame:
-    """Rows of `evaluate` with a judge's ratings of conversations and summaries; other rows as they are.
+    """Add a judge's ratings to rows of conversations and summaries; other rows do not change.
 
-    Rows that have a rating already keep it, so that only failures are asked about again.
+    Existing ratings stay, so only failures are rated again.
     """
     if task.score not in JUDGED:
         return rows
@@ -132,7 +132,7 @@ def rated(task: Task, rows: pd.DataFrame, judge: Callable[[Example, str], float 
 
 
 def _named(task: Task, policy: Policy | None, table: pd.DataFrame) -> pd.DataFrame:
-    """What the rows are of, before what they say."""
+    """Add the columns that name task and policy, before the others."""
     rows = table.get("conversation", pd.Series([example.id for example in task]))
     kinds = {example.id: example.kind for example in task}
     turns = "/" + table["turn"].astype(str) if "turn" in table else ""
@@ -151,7 +151,7 @@ def _read(
 
 
 def _chosen(model: Any, tokenizer: Any, task: Task, policy: Policy | None, size: int, progress: bool) -> pd.DataFrame:
-    """Each choice read behind the prompt; the likeliest is taken, by its sum and per character."""
+    """Score multiple choices by the log-likelihood of each choice after the prompt, as a sum and per character."""
     pairs = [(example.prompt, f" {choice}") for example in task for choice in example.choices]
     scored = losses(model, tokenizer, pairs, policy=policy, batch_size=size, progress=progress)
     scored["example"] = np.repeat(np.arange(len(task)), [len(example.choices) for example in task])

@@ -1,4 +1,4 @@
-"""Intervals of a mean over examples."""
+"""Confidence intervals of means over examples."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from scipy import stats
 def ratio_interval(
     value: np.ndarray, weight: np.ndarray, *, confidence: float = 0.95, seed: int = 0
 ) -> tuple[float, float]:
-    """Percentile bootstrap interval of sum(value) / sum(weight), over examples, 2,000 resamples.
+    """Percentile bootstrap interval of sum(value) / sum(weight) over examples, with 2,000 resamples.
 
     Parameters
     ----------
@@ -20,7 +20,7 @@ def ratio_interval(
     confidence
         Of the interval.
     seed
-        Of the resampling.
+        Seed of the resampling.
 
     Returns
     -------

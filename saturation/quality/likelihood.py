@@ -1,4 +1,4 @@
-"""How well a model, dense or skipping, predicts given text."""
+"""Likelihood of given text under a dense or skipping model."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from .skip_counts import counted
 
 
 class Window(NamedTuple):
-    """A stretch of a text that one pass reads.
+    """A part of a text that one pass reads.
 
     Attributes
     ----------
@@ -55,7 +55,7 @@ def losses(
     batch_size: int = 8,
     progress: bool = True,
 ) -> pd.DataFrame:
-    """Negative log-likelihood of given texts, teacher-forced, under the dense or the skipping model.
+    """Compute the negative log-likelihood of given texts, teacher-forced, under the dense or skipping model.
 
     Parameters
     ----------
@@ -113,7 +113,7 @@ def losses(
 def losses_by_length(
     model: PreTrainedModel, tokenizer: Any, texts: Sequence[Text | tuple[Text, Text]], **options: Any
 ) -> pd.DataFrame:
-    """What `losses` gives, but for the texts' numbers; read in batches of similar length, so with less padding."""
+    """As `losses`, without the column `text`; batches have texts of similar length, so less padding."""
     order = by_length(texts)
     table = losses(model, tokenizer, [texts[i] for i in order], **options)
     return table.drop(columns="text").set_axis(order).sort_index()
@@ -128,7 +128,7 @@ def windows(
     stride: int | None = None,
     window: int | None = None,
 ) -> list[Window]:
-    """What `losses` reads, pass by pass; the options are its own."""
+    """The windows that `losses` reads, with the same options."""
     width = min(filter(None, (window, context_of(model))), default=None)
     if stride is not None and width is not None and not 0 < stride < width:
         raise ValueError(
@@ -158,7 +158,7 @@ def _spans(length: int, first: int, stride: int | None, width: int | None) -> It
 
 
 def mean_loss(table: pd.DataFrame, *, confidence: float = 0.95, seed: int = 0) -> tuple[float, float, float]:
-    """Mean loss per token with a bootstrap interval over texts.
+    """Compute the mean loss per token with a bootstrap interval over texts.
 
     Parameters
     ----------

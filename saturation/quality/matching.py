@@ -1,4 +1,4 @@
-"""New text held against what an example expects. No model, no torch."""
+"""Matching of new text with the references of an example."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ def normalise(text: str) -> str:
 
 
 def exact(new: str, example: Example) -> dict[str, Any]:
-    """Whether the answer, normalised, is one of those that are right."""
+    """Exact match: whether the normalised answer is one of the right answers."""
     said = example.scored_part(new)
     return {"answer": said, "correct": any(_same(said, answer) for answer in example.answers)}
 
 
 def _same(said: str, answer: str) -> bool:
-    """Normalised; an answer such as "The" or "!" that normalises to nothing must be said itself, not silence."""
+    """Whether two normalised texts are equal; answers that normalise to nothing ("The", "!") are compared unchanged."""
     right = normalise(answer)
     return normalise(said) == right if right else said.strip().casefold() == answer.strip().casefold()
 
 
 def numeric(new: str, example: Example) -> dict[str, Any]:
-    """Whether the last number of the answer is the right one; "18", "$18" and "18.0" are the same number."""
+    """Numeric match: whether the last number of the answer is right; "18", "$18" and "18.0" are equal."""
     said = number(example.scored_part(new))
     right = said is not None and said in {number(answer) for answer in example.answers}
     return {"answer": "" if said is None else f"{said:f}", "correct": right}
@@ -50,7 +50,7 @@ def overlap(new: str, example: Example) -> dict[str, Any]:
 
 
 def spoken(new: str, example: Example) -> dict[str, Any]:
-    """A turn of a conversation: what was said, and its overlap with the reference reply where there is one."""
+    """Score a turn of a conversation: the text, and its overlap with the reference reply, if any."""
     return overlap(new, example) if example.references else {"answer": example.scored_part(new)}
 
 

@@ -1,4 +1,4 @@
-"""How many blocks a run skipped, text by text: the sums behind every skip ratio."""
+"""Skip counts per text: the sums behind every skip ratio."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ RATIOS = {
 
 
 def counted(ledger: Ledger | None, texts: int, *, until: np.ndarray | None = None) -> pd.DataFrame:
-    """Blocks of each text that were skipped, and that could have been.
+    """Count the skipped and skippable blocks of each text.
 
     Parameters
     ----------
     ledger
-        Of the run; None for a dense run, which counts nothing.
+        Ledger of the run; None for a dense run, which counts 0.
     texts
-        How many texts it read or wrote.
+        Number of texts in the run.
     until
-        [text]: decode steps from this generated token on are left out, such as those that a finished text of a batch
-        still took part in.
+        [text]: decode steps from this generated token on do not count, such as those that a finished text still runs
+        in its batch.
 
     Returns
     -------

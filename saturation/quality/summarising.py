@@ -1,4 +1,4 @@
-"""From rows to a number with an interval, and to a comparison with the dense run, paired on examples."""
+"""Summaries of rows with intervals, and paired comparisons with the dense run."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from scipy import stats
 from .intervals import ratio_interval, share_interval
 from .skip_counts import RATIOS
 
-SHARES = ("correct", "correct_norm", "wrong", "collapsed")  # each example is one or it is not
+SHARES = ("correct", "correct_norm", "wrong", "collapsed")  # yes or no for each example
 SCORES = (
     *SHARES,
     *("rouge_1", "rouge_2", "rouge_L", "chrf", "judge"),
@@ -22,7 +22,7 @@ SCORES = (
 def summarise(
     table: pd.DataFrame, *, by: Sequence[str] = ("task", "policy"), confidence: float = 0.95, seed: int = 0
 ) -> pd.DataFrame:
-    """Mean of every score with its number of examples and an interval.
+    """Summarise every score by its mean, number of examples and interval.
 
     Parameters
     ----------
@@ -60,7 +60,7 @@ def summarise(
 
 
 def compare(sparse: pd.DataFrame, dense: pd.DataFrame, score: str = "correct") -> dict[str, float]:
-    """A run against the dense one on the same examples.
+    """Compare a run with the dense run on the same examples.
 
     Parameters
     ----------
@@ -106,7 +106,7 @@ def compare(sparse: pd.DataFrame, dense: pd.DataFrame, score: str = "correct") -
 
 
 def _outcomes(table: pd.DataFrame) -> pd.DataFrame:
-    """With the shares of `outcome` as columns; other rows keep their alarms."""
+    """Add the shares of `outcome` as columns."""
     if "outcome" not in table:
         return table
     told = table["outcome"].notna()
@@ -136,7 +136,7 @@ def _estimate(own: pd.DataFrame, score: str, confidence: float, seed: int) -> tu
 
 
 def _units(own: pd.DataFrame) -> np.ndarray:
-    """Number of the example that each row belongs to; the turns of a conversation are one."""
+    """Number of the example of each row; the turns of a conversation are one example."""
     unit = own["example"]
     if "conversation" in own:
         unit = own["conversation"].fillna(unit)

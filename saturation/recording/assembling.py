@@ -1,4 +1,4 @@
-"""The parts of a recording, one per forward pass, put together as a Trace."""
+"""Assembly of a Trace from the parts of a recording, one part per forward pass."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ from .token_rows import Rows, token_ids
 
 @dataclass(frozen=True, eq=False)
 class Part:
-    """What one or several passes gave: their rows, the sums [4, layer, token] per measure, and what was skipped."""
+    """Results of one or several passes: their rows, the sums [4, layer, token] per measure, and the skip mask."""
 
     rows: tuple[Rows, ...]
     sums: dict[str, Tensor]
     skipped: np.ndarray | None  # bool [token, layer]
 
     def mask(self, layers: int) -> np.ndarray:
-        """What was skipped, bool [token, layer]."""
+        """The skip mask, bool [token, layer]."""
         return np.zeros((sum(map(len, self.rows)), layers), bool) if self.skipped is None else self.skipped
 
 
 def on_host(parts: Sequence[Part]) -> list[Part]:
-    """The same numbers off the device, in one copy of each measure; what is on the host already stays as it is."""
+    """Move parts from the device to the host with one copy per measure; parts on the host stay as they are."""
     found: list[Part] = []
     for far, group in groupby(parts, _far):
         own = list(group)
@@ -45,13 +45,13 @@ def on_host(parts: Sequence[Part]) -> list[Part]:
 
 
 def _far(part: Part) -> bool:
-    """Whether any of it lies on a device."""
+    """Whether any tensor of a part is on a device."""
     held = (*part.sums.values(), *(rows.ids for rows in part.rows if rows.ids is not None))
     return any(tensor.device.type != "cpu" for tensor in held)
 
 
 def _brought(parts: list[Part]) -> Part:
-    """Parts that follow each other as one on the host, without padding."""
+    """Consecutive parts joined into one on the host, without padding."""
     passes = [rows for part in parts for rows in part.rows]
     rows = [
         replace(one, ids=None if one.ids is None else torch.from_numpy(ids), index=None)
@@ -75,7 +75,7 @@ def assemble(
     tokenizer: Any,
     provenance: dict[str, Any],
 ) -> Trace:
-    """One Trace of all parts, sorted by sequence and position, without what follows a finished sequence."""
+    """Build one Trace of all parts, sorted by sequence and position, without tokens after the end of a sequence."""
     parts = on_host(parts)
     tokens, order = tokens_of([rows for part in parts for rows in part.rows], model, tokenizer)
     skipped = np.concatenate([np.zeros((0, len(blocks)), bool), *(part.mask(len(blocks)) for part in parts)])
@@ -91,9 +91,9 @@ def assemble(
 
 
 def described(model: PreTrainedModel, blocks: Sequence[Block], provenance: dict[str, Any]) -> dict[str, Any]:
-    """What a Trace or a Harm says of the model: its name, revision and dtype, and versions beside the provenance.
+    """Fields of a Trace or a Harm that describe the model: name, revision, dtype, and provenance with versions.
 
-    Where layers without a feed-forward block stand between, `ffn_layers` are the numbers of those that have one.
+    Where some layers have no feed-forward block, `ffn_layers` lists the numbers of those that have one.
     """
     config = model.config
     numbers = [block.number for block in blocks]
@@ -107,14 +107,14 @@ def described(model: PreTrainedModel, blocks: Sequence[Block], provenance: dict[
 
 
 def called(model: PreTrainedModel) -> str:
-    """The name of a model in what is measured on it: where it was loaded from, else its type."""
+    """Name of a model in traces: where it was loaded from, else its type."""
     return getattr(model.config, "_name_or_path", "") or model.config.model_type
 
 
 def tokens_of(rows: Sequence[Rows], model: PreTrainedModel, tokenizer: Any = None) -> tuple[pd.DataFrame, np.ndarray]:
-    """All rows as one frame with a column `generated`, and the order in which a Trace holds them.
+    """All rows as one frame with a column `generated`, and the order of these rows in a Trace.
 
-    Decode steps that a finished sequence sat through while others of its batch went on are not in that order.
+    The order leaves out decode steps of a finished sequence that ran because others in its batch went on.
     """
 
     def joined(arrays: list[np.ndarray], kind: type) -> np.ndarray:
@@ -142,7 +142,7 @@ def tokens_of(rows: Sequence[Rows], model: PreTrainedModel, tokenizer: Any = Non
 def texts(ids: np.ndarray, tokenizer: Any, sequence: np.ndarray, order: np.ndarray) -> list[str]:
     """The text of each token, its leading space included; empty without a tokenizer.
 
-    A character whose bytes several tokens hold stands at the last of them; `order` is that of reading.
+    A character whose bytes are spread over several tokens goes to the last of them; `order` is the reading order.
     """
     if tokenizer is None:
         return [""] * len(ids)
@@ -156,14 +156,14 @@ def texts(ids: np.ndarray, tokenizer: Any, sequence: np.ndarray, order: np.ndarr
 
 
 def _runs(marked: np.ndarray, sequence: np.ndarray) -> list[slice]:
-    """Stretches of at least two marked tokens that follow each other in one sequence."""
+    """Runs of at least two consecutive marked tokens in one sequence."""
     apart = np.flatnonzero((np.diff(sequence) != 0) | np.diff(marked)) + 1
     ends = [0, *apart.tolist(), len(marked)]
     return [slice(a, b) for a, b in pairwise(ends) if b - a > 1 and marked[a]]
 
 
 def _alone(ids: np.ndarray, tokenizer: Any) -> list[str]:
-    """The text of each token by itself."""
+    """The text of each token, decoded by itself."""
     known = {}
     for number in np.unique(ids).tolist():
         piece = tokenizer.convert_ids_to_tokens(number) if number >= 0 else None
@@ -173,13 +173,13 @@ def _alone(ids: np.ndarray, tokenizer: Any) -> list[str]:
 
 
 def end_ids(model: PreTrainedModel) -> list[int]:
-    """Ids of the tokens that end a text, as the model's generation config names them."""
+    """Ids of the tokens that end a text, from the model's generation config."""
     ends = getattr(getattr(unwrapped(model), "generation_config", None), "eos_token_id", None)
     return [] if ends is None else [ends] if isinstance(ends, int) else list(ends)
 
 
 def _measured(parts: Sequence[Part], name: str, layers: int) -> np.ndarray:
-    """The numbers of one measure in all parts, float64 [4 or 2, layer, token]."""
+    """The numbers of one measure from all parts, float64 [4 or 2, layer, token]."""
     kinds = 2 if name == "magnitude" else 4
     return np.concatenate(
         [np.zeros((kinds, layers, 0)), *(part.sums[name].double().numpy() for part in parts)], axis=-1
@@ -189,7 +189,7 @@ def _measured(parts: Sequence[Part], name: str, layers: int) -> np.ndarray:
 def _columns(measured: dict[str, np.ndarray], skipped: np.ndarray) -> dict[str, Any]:
     """The arrays of a Trace, float32 [token, layer]."""
     columns = {}
-    with np.errstate(all="ignore"):  # what is not finite is refused by Trace, by name
+    with np.errstate(all="ignore"):  # Trace refuses numbers that are not finite, and names them
         for name, abcp in measured.items():
             if name == "magnitude":
                 columns["magnitude"], columns["median"] = (array.T for array in abcp)

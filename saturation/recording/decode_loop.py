@@ -1,4 +1,4 @@
-"""Prefill and decode of one batch: the bare loop behind everything that writes text here."""
+"""The decode loop: prefill and decode of one batch, used by all code here that generates text."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from .token_stream import parameters
 def steps(
     model: PreTrainedModel, rows: Sequence[Sequence[int]], choose: Callable[[Tensor], Tensor]
 ) -> Iterator[Tensor]:
-    """The next token of every sequence, [batch] on the CPU, one forward pass each; it is fed back where it was chosen.
+    """Yield the next token of every sequence, [batch] on the CPU, one forward pass each.
 
-    Of a pass nothing but these tokens comes over from a device.
+    Only these tokens are copied from the device; the tensor on the device is fed back.
 
-    The model's generation config is not asked: no penalties, no beams, no forced or suppressed tokens.
+    The model's generation config is ignored: no penalties, no beams, no forced or suppressed tokens.
 
     Parameters
     ----------
     model
         A causal language model of transformers, or a wrapper of one.
     rows
-        Token ids of each prompt; padded on the left here.
+        Token ids of each prompt; this function pads them on the left.
     choose
-        Takes the logits [batch, vocabulary] and gives the tokens [batch].
+        Called with the logits [batch, vocabulary]; returns the tokens [batch].
     """
     told, mask = padded(rows, "left", "cpu")
     ids, mask = known(told.to(input_device(model)), told), mask.to(input_device(model))
@@ -43,7 +43,7 @@ def steps(
         )
     cache = DynamicCache(config=inner.config)
     positions = "position_ids" in parameters(inner)
-    # as an index: told a number, Gemma 4 leaves the prompt's other tokens out of the layers that share keys and values
+    # an index, since with a number Gemma 4 drops the prompt's other tokens from layers that share keys and values
     last: Any = torch.tensor([-1]) if getattr(inner.config.get_text_config(), "num_kv_shared_layers", 0) else 1
     while True:
         inputs: dict[str, Any] = {"input_ids": ids, "past_key_values": cache, "use_cache": True}
@@ -54,10 +54,10 @@ def steps(
         output = model(**inputs, logits_to_keep=last)
         logits = output.logits[:, -1]  # [batch, vocabulary]
         tokens = choose(logits)
-        if added:  # what stands before the text is in the cache now, which may be another one
+        if added:  # the virtual tokens are in the cache now, which may be a new object
             model, cache = inner, output.past_key_values
         ids = tokens[:, None].to(logits.device)
-        told = tokens if tokens.device.type == "cpu" else tokens.cpu()  # waits, so that whoever takes the time is right
+        told = tokens if tokens.device.type == "cpu" else tokens.cpu()  # synchronises, so that timings are right
         yield told
         known(ids, told)
         if ragged:
@@ -70,7 +70,7 @@ def greedy(logits: Tensor) -> Tensor:
 
 
 def padded(rows: Sequence[Sequence[int]], side: str, device: torch.device | str) -> tuple[Tensor, Tensor]:
-    """Rows of ids as one rectangle with its mask, [batch, width] each; needs no pad token, the mask hides it."""
+    """Pad rows of ids to one tensor, and return it with its mask, [batch, width] each; needs no pad token."""
     width = max(len(row) for row in rows)
     ids = torch.zeros(len(rows), width, dtype=torch.long)
     mask = torch.zeros_like(ids)

@@ -1,4 +1,4 @@
-"""What is kept of one forward pass, and the numbers that are made of it."""
+"""Tensors kept from one forward pass, and the measures computed from them."""
 
 from __future__ import annotations
 
@@ -18,27 +18,29 @@ ROLES = ("x", "delta", "before", "after", "naive_in", "naive_out")
 
 
 class Pass:
-    """One forward pass under way: tensors kept by role and layer until they are summed."""
+    """One running forward pass: tensors kept by role and layer until they are summed."""
 
     def __init__(self, rows: Rows, layers: int) -> None:
         self.rows, self.thread = rows, get_ident()
         self.kept: dict[str, list[Any]] = {role: [None] * layers for role in ROLES}
-        self.given: set[tuple[str, int]] = set()  # (role, layer) of what a skipping run kept, where the eyes see part
-        self.summed: dict[str, dict[int, Tensor | None]] = {}  # None of a layer at which nothing ran
-        self.skipped: np.ndarray | None = None  # bool [token, layer], where a skipping run says so
+        self.given: set[tuple[str, int]] = (
+            set()
+        )  # (role, layer) that a skipping run gave; the taps see only part of these
+        self.summed: dict[str, dict[int, Tensor | None]] = {}  # None for a layer at which nothing ran
+        self.skipped: np.ndarray | None = None  # bool [token, layer], set by a skipping run
 
 
 def ends(block: Block) -> tuple[nn.Module, nn.Module]:
-    """The first and the last module of a block's chain that carry matrices: without the FFN's own norms.
+    """The first and the last module with matrices in a block's chain, so without the FFN's own norms.
 
-    Of a block with branches the last is its source, where they have been added.
+    For a block with branches the last is its source, whose output is their sum.
     """
     heavy = [module for module in block.chain if weight(module)]
     return heavy[0], block.source if block.steps else heavy[-1]
 
 
 def numbers(measure: str, passes: Sequence[Pass], blocks: Sequence[Block]) -> Tensor:
-    """What is kept of a measure: its four sums, or of "magnitude" the largest and the median |h_i|, [4 or 2, ...]."""
+    """The numbers of a measure: four sums, or for "magnitude" the largest and the median |h_i|, [4 or 2, ...]."""
     if measure == "magnitude":
         size = _precise(_stacked("after", passes, blocks)).abs()  # [pass * layer, token, hidden]
         return torch.stack((size.amax(dim=-1), size.median(dim=-1).values))
@@ -46,7 +48,7 @@ def numbers(measure: str, passes: Sequence[Pass], blocks: Sequence[Block]) -> Te
 
 
 def _pair(measure: str, passes: Sequence[Pass], blocks: Sequence[Block]) -> tuple[Tensor, Tensor]:
-    """The residual stream and what is added to it, [pass * layer, token, hidden] each, without padding."""
+    """The residual stream and the sublayer's output, [pass * layer, token, hidden] each, without padding."""
     if measure == "naive":
         return _stacked("naive_in", passes, blocks), _stacked("naive_out", passes, blocks)
     if measure == "block":
@@ -59,7 +61,7 @@ def _pair(measure: str, passes: Sequence[Pass], blocks: Sequence[Block]) -> tupl
         delta = _precise(delta) * each[:, None, None]
     elif factors[0] != 1:
         delta = _precise(delta) * factors[0]
-    if blocks[0].parallel:  # attention is added with the FFN: the stream the FFN turns is the output without it
+    if blocks[0].parallel:  # attention and FFN are added together: the FFN turns the layer's output without the FFN
         x = _precise(_stacked("after", passes, blocks)) - _precise(delta)
     else:
         x = _stacked("x", passes, blocks)
@@ -70,17 +72,17 @@ def _pair(measure: str, passes: Sequence[Pass], blocks: Sequence[Block]) -> tupl
 
 
 def _stacked(role: str, passes: Sequence[Pass], blocks: Sequence[Block]) -> Tensor:
-    """What was kept under a role, [pass * layer, token, hidden], real tokens only."""
+    """The tensors kept under a role, [pass * layer, token, hidden], real tokens only."""
     tensors = [now.kept[role][block.index] for now in passes for block in blocks]
     if missing := next((block for block, tensor in zip(blocks, tensors, strict=False) if tensor is None), None):
         raise not_run(missing.index)
     if not passes[0].rows.stepped:
-        for tensor, block in zip(tensors, blocks, strict=True):  # passes over text are summed one by one
+        for tensor, block in zip(tensors, blocks, strict=True):  # passes over given text are summed one by one
             passes[0].rows.check(tensor, block.index)
     if tensors[0].device != tensors[-1].device:
         tensors = [tensor.to(tensors[0].device) for tensor in tensors]
     flat = torch.stack(tensors).flatten(1, -2)  # [pass * layer, batch * width, hidden]
-    rows = passes[0].rows  # passes that are summed together are decode steps, which have no padding
+    rows = passes[0].rows  # only decode steps are summed together, and they have no padding
     return flat if rows.index is None else flat[:, rows.index_on(flat.device)]
 
 

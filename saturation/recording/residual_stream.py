@@ -1,4 +1,4 @@
-"""The residual stream in front of one feed-forward block, for policies that decide from it."""
+"""The residual stream in front of one feed-forward block, which routed policies read."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from transformers import PreTrainedModel
 
 from ..anatomy import find_blocks, given, input_device, running
-from ..patching import Hooks, Scope, alone
+from ..patching import Hooks, Scope, exclusive
 from ..progress import bar
 from .decode_loop import padded
 from .texts import Text, encode
@@ -25,12 +25,12 @@ def streams(
     batch_size: int = 8,
     progress: bool = True,
 ) -> np.ndarray:
-    """What the feed-forward block of a layer reads, for every token of some texts.
+    """Record the residual stream that the feed-forward block of a layer reads, for every token of some texts.
 
     Parameters
     ----------
     model, tokenizer, texts
-        As for `record`; its Trace, or the Harm of the same texts, stands beside row by row.
+        As for `record`; rows match those of its Trace, or of the Harm of the same texts.
     layer
         Number of the layer, from 0.
     batch_size
@@ -56,7 +56,7 @@ def streams(
     found: list[np.ndarray] = []
     batches = [rows[begin : begin + batch_size] for begin in range(0, len(rows), batch_size)]
     hooks = Hooks()
-    with alone(model, scope), scope.entered(), hooks.held(), torch.no_grad():
+    with exclusive(model, scope), scope.entered(), hooks.held(), torch.no_grad():
         kept: list[torch.Tensor] = []
         hooks.before(blocks[layer].chain[0], lambda _, args, named: kept.append(given(args, named)) if scope else None)
         for batch in bar(batches, desc="reading", progress=progress):

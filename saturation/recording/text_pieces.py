@@ -1,30 +1,30 @@
-"""What each token adds to a text that grows, without decoding the whole text for each of them."""
+"""The text of each token of a growing text, without decoding the whole text each time."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
-CUT = "�"  # stands for bytes that are no character, or not yet
-_LONGEST = 32  # tokens decoded for the next piece before their beginning is dropped
-_KEPT = 8  # tokens that stay: what a tokenizer does with a token depends on the few before it
+CUT = "�"  # replaces bytes that are not a character, or not yet a whole one
+_LONGEST = 32  # most tokens decoded for the next piece; beyond that the first of them are dropped
+_KEPT = 8  # tokens that stay, since the text of a token depends on the few before it
 
 
 class Pieces:
-    """The texts of the tokens of one growing text; a character whose bytes several tokens hold comes with the last.
+    """Text pieces of one growing text; a character whose bytes are spread over several tokens goes to the last.
 
-    A token's piece is what decoding adds when the token is added. Only the last tokens are decoded for that, from a
-    place where their text is the end of the whole text.
+    A token's piece is the text that decoding adds when the token is added. Only the last tokens are decoded for that,
+    from a place where their text is the end of the whole text.
     """
 
     def __init__(self, tokenizer: Any) -> None:
         self._tokenizer = tokenizer
-        self._found: list[str] = []  # of all tokens but the last, whose bytes may wait for more
-        self._first = 0  # token that the decoding begins at
-        self._before = ""  # text from there on, as far as it has pieces
+        self._found: list[str] = []  # pieces of all tokens but the last, whose character may be incomplete
+        self._first = 0  # token at which decoding begins
+        self._before = ""  # text from there on that has pieces already
 
     def of(self, ids: Sequence[int]) -> list[str]:
-        """A piece for each token; `ids` begins with those of the call before."""
+        """A piece for each token; `ids` begins with the ids of the previous call."""
         for end in range(len(self._found) + 1, len(ids)):
             self._add(ids, end)
         last = [self._text(ids, self._first, len(ids))[len(self._before) :]] if ids else []

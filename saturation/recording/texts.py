@@ -1,4 +1,4 @@
-"""Record given texts, or what the model writes after them."""
+"""Recording of given texts, or of the text that the model writes after them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .assembling import end_ids
 from .decode_loop import greedy, padded, steps
 from .watching import watch
 
-_HALF = re.compile("[\ud800-\udfff]")  # surrogates: two of them make a character in UTF-16, and none in Python
+_HALF = re.compile("[\ud800-\udfff]")  # surrogates: half of a character in UTF-16, invalid in Python
 Text = str | Sequence[int]  # a text, or its token ids
 Prompt = Text | tuple[Text, Text]
 
@@ -44,8 +44,8 @@ def record(
         A text, or a list of several. With ``max_new_tokens=0`` they are read teacher-forced, and a pair (prompt,
         answer) in the list is read as one text whose answer counts as decode.
     max_new_tokens
-        Tokens that the model writes after each prompt: always the likeliest one, whatever its generation config
-        says of beams or penalties.
+        Tokens that the model writes after each prompt, greedily; beams and penalties of its generation config are
+        ignored.
     start
         Teacher-forced only: position from which the tokens of a plain text count as decode.
     chat
@@ -53,7 +53,7 @@ def record(
     also
         More to record, as for `watch`: "attention", "block", "naive", "magnitude".
     batch_size
-        Texts per forward pass; the numbers do not depend on it, but for new tokens of the few types of models that
+        Texts per forward pass. The numbers do not depend on it, except for new tokens of the few model types that
         data/families.md calls "not left-padded".
     progress
         Show a bar where there is a terminal or a notebook.
@@ -61,13 +61,13 @@ def record(
     Returns
     -------
     Trace
-        One row per token: what was read, and what was written except the last token, which nothing reads.
+        One row per token read: the prompt, and the new tokens except the last, which no pass reads.
 
     Raises
     ------
     ValueError
-        No prompts, a prompt that is empty or no text, one too long for the model's context, no chat template; a
-        pair or a `start` with new tokens.
+        Without prompts; for a prompt that is empty, no text or too long for the model's context; without a chat
+        template; for a pair or a `start` with new tokens.
     UnsupportedModel
         As for `watch`.
     KeyboardInterrupt
@@ -109,16 +109,16 @@ def encode(
     room: int = 0,
     fits: bool = True,
 ) -> tuple[list[list[int]], list[int]]:
-    """Token ids of each prompt, and where its decode part starts.
+    """Tokenize each prompt, and return the position where its decode part starts.
 
     Parameters
     ----------
     model, tokenizer, prompts, start, chat
-        As for `record`; in place of a text there may be a list of token ids, which is taken as it is.
+        As for `record`; a list of token ids in place of a text is used as it is.
     room
-        Tokens that must still fit into the context behind each prompt.
+        Tokens that must still fit into the context after each prompt.
     fits
-        False takes prompts that are longer than the context.
+        False accepts prompts that are longer than the context.
 
     Returns
     -------
@@ -173,7 +173,7 @@ class _Generation:
 
 
 def listed(prompts: str | Iterable[Prompt]) -> list[Prompt]:
-    """Prompts as a list, each of them a text or a pair; ValueError, which counts them from 1, for anything else."""
+    """Prompts as a list, each a text or a pair; ValueError, with the prompt's number from 1, for anything else."""
     found: list[Prompt] = [prompts] if isinstance(prompts, str) else [*prompts]
     if not found:
         raise ValueError("expected at least one prompt, got none; pass a text or a list of texts")
@@ -194,7 +194,7 @@ def listed(prompts: str | Iterable[Prompt]) -> list[Prompt]:
 
 
 def _is_text(given: Any) -> bool:
-    """A text or its ids; a list of texts is neither."""
+    """Whether something is a text or its ids; a list of texts is neither."""
     return isinstance(given, str) or (isinstance(given, Collection) and not any(isinstance(one, str) for one in given))
 
 
@@ -208,10 +208,10 @@ def _ids(tokenizer: Any, text: Text, chat: bool, **options: Any) -> list[int]:
 
 
 def _with_answer(tokenizer: Any, ids: list[int], question: Text, answer: Text) -> list[int]:
-    """Ids of a prompt, and behind them those of its answer as they are in running text.
+    """Ids of a prompt followed by those of its answer, as they are in running text.
 
-    SentencePiece begins every text with a space, so that an answer read by itself would have one too many. Where the
-    two run together in one token, or the prompt is not plain text, the answer is read by itself all the same.
+    SentencePiece begins every text with a space, so an answer tokenized by itself would have one too many. Where one
+    token spans the border, or the prompt is not plain text, the answer is tokenized by itself anyway.
     """
     if isinstance(question, str) and isinstance(answer, str):
         whole = _ids(tokenizer, question + answer, False)

@@ -1,4 +1,4 @@
-"""The tokens of one forward pass, as a recording and a policy see them."""
+"""The tokens of one forward pass, as recordings and policies use them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch.utils.weak import WeakTensorKeyDictionary
 
 from ..policies import Policy, Steps
 
-_READ: WeakTensorKeyDictionary = WeakTensorKeyDictionary()  # ids on a device -> the same, on the host already
+_READ: WeakTensorKeyDictionary = WeakTensorKeyDictionary()  # ids on a device -> their copy on the host
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,9 +23,9 @@ class Rows:
     Attributes
     ----------
     ids
-        Token ids as the model got them, [batch, width]; None for embeddings.
+        Token ids given to the model, [batch, width]; None for embeddings.
     index
-        Where the real tokens stand in the flattened [batch * width], [token]; None when all are real.
+        Indices of the real tokens in the flattened [batch * width], [token]; None when all are real.
     sequence, position
         Number of the sequence, and of the token inside it without padding, [token].
     generated
@@ -49,11 +49,11 @@ class Rows:
 
     @property
     def steps(self) -> Steps:
-        """The tokens as a policy sees them, without their ids."""
+        """The tokens for a policy, without their ids."""
         return Steps(self.sequence, self.position, self.generated)
 
     def steps_for(self, policy: Policy) -> Steps:
-        """The tokens as a policy sees them, with their ids where it reads them."""
+        """The tokens for a policy, with their ids where it reads them."""
         return replace(self.steps, token_id=self.token_ids()) if policy.reads_tokens else self.steps
 
     def token_ids(self) -> np.ndarray:
@@ -61,12 +61,12 @@ class Rows:
         return token_ids([self])[0]
 
     def real(self, x: Tensor) -> np.ndarray:
-        """The rows of x [..., hidden] that are no padding, float32 [token, hidden]."""
+        """The rows of x [..., hidden] without padding, float32 [token, hidden]."""
         flat = x.detach().reshape(-1, x.shape[-1])
         return (flat if self.index is None else flat[self.index_on(x.device)]).float().cpu().numpy()
 
     def index_on(self, device: torch.device) -> Tensor:
-        """`index`, which must be there, on a device; copied to each but once."""
+        """`index`, which must not be None, on a device; copied to each device once."""
         if device not in self._copied:
             self._copied[device] = torch.from_numpy(self.index).to(device)
         return self._copied[device]
@@ -76,11 +76,11 @@ class Rows:
         return {}
 
     def whole(self, x: Tensor) -> bool:
-        """Whether x [..., hidden] is of all the tokens."""
+        """Whether x [..., hidden] holds all the tokens."""
         return x.numel() == self.read * x.shape[-1]
 
     def check(self, x: Tensor, layer: int) -> None:
-        """Raise ValueError where a layer's x [..., hidden] is not of all the tokens."""
+        """Raise ValueError where a layer's x [..., hidden] does not hold all the tokens."""
         if not self.whole(x):
             raise ValueError(
                 f"expected every feed-forward block to read all {self.read} tokens of a pass at once, but that of "
@@ -91,14 +91,14 @@ class Rows:
 
 
 def known(ids: Tensor, host: Tensor) -> Tensor:
-    """Ids on a device, of which the host has a copy already, so that nobody reads them from there again."""
+    """Remember the host copy of ids on a device, so that they are not copied again; returns the ids."""
     if ids.device.type != "cpu":
         _READ[ids] = host
     return ids
 
 
 def token_ids(passes: Sequence[Rows]) -> list[np.ndarray]:
-    """Ids of the real tokens of several passes, [token] each; those that lie on a device are brought in one copy."""
+    """Ids of the real tokens of several passes, [token] each; those on a device are copied to the host at once."""
     hosts = [_on_host(rows.ids) for rows in passes]
     far = [rows.ids for rows, host in zip(passes, hosts, strict=True) if host is None and rows.ids is not None]
     brought: Iterator[Tensor] = iter(())
@@ -116,7 +116,7 @@ def token_ids(passes: Sequence[Rows]) -> list[np.ndarray]:
 
 
 def _on_host(ids: Tensor | None) -> Tensor | None:
-    """Ids that need not be brought from a device."""
+    """Ids that are on the host already, or None."""
     return ids if ids is None or ids.device.type == "cpu" else _READ.get(ids)
 
 

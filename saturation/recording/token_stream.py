@@ -1,4 +1,4 @@
-"""Which token of which sequence each row of a forward pass is: prefill or decode, padding or real."""
+"""The token stream: sequence, position and phase of each row of a forward pass, and which rows are padding."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ _NEVER = np.iinfo(np.int64).max
 
 @dataclass(eq=False)
 class _Batch:
-    """Sequences that are read side by side, as far as they have come."""
+    """Sequences that are read together, and how far each has been read."""
 
-    begun: int  # number of the first of them
+    begun: int  # number of the first sequence
     length: np.ndarray  # real tokens read so far, [batch]
     start: np.ndarray  # position from which a token counts as decode, [batch]
     filled: int = 0  # tokens in their KV cache, padding included
@@ -34,21 +34,21 @@ class _Batch:
 
 
 class Stream:
-    """Follows the forward passes of one model and numbers what it reads.
+    """Follow the forward passes of one model and number the tokens that it reads.
 
-    A pass with an empty KV cache, or with one not seen before, begins new sequences. A pass of one token on a filled
-    cache is a decode step; one of several is more of the given text, such as the next turn of a conversation or a
-    chunk of a long prompt (whose last chunk should not be of a single token).
+    A pass with an empty or unknown KV cache begins new sequences. A pass of one token on a filled cache is a decode
+    step. A pass of several is more given text, such as the next turn of a conversation or a chunk of a long prompt
+    (whose last chunk should have more than one token).
 
     Parameters
     ----------
     start
         Position from which given text counts as decode: one for all sequences, or one per sequence in the order they
-        are read; negative where so many decoded tokens came before the given ones. None: given text is prefill, and
+        are read; -n where n decoded tokens came before the given ones. None: given text is prefill, and
         decoding starts with the first decode step.
     added
-        Tokens that a wrapper puts before each text (prompt tuning); they are rows too, and `start` does not count
-        them.
+        Virtual tokens that a wrapper puts before each text (prompt tuning); they are rows too, but `start` does not
+        count them.
     """
 
     def __init__(self, start: int | Sequence[int] | None = None, added: int = 0) -> None:
@@ -60,7 +60,7 @@ class Stream:
         self._said = False
 
     def read(self, named: Mapping[str, Any]) -> Rows:
-        """The rows of the pass that is called with these arguments."""
+        """The rows of a pass that is called with these arguments."""
         ids, cache, mask = (named.get(name) for name in ("input_ids", "past_key_values", "attention_mask"))
         batch, width = (ids if ids is not None else named["inputs_embeds"]).shape[:2]
         past = int(cache.get_seq_length()) if cache is not None else 0
@@ -72,14 +72,14 @@ class Stream:
         return self._text(ids, real_tokens(mask, batch, width, past), width)
 
     def made(self, output: Any) -> None:
-        """Take note of the cache that a pass without one made: what reads on from it goes on with its sequences."""
+        """Remember the cache that a pass without one made, so that later passes on it continue its sequences."""
         found = output if isinstance(output, tuple) else (getattr(output, "past_key_values", None),)
         for one in found:
             if hasattr(one, "get_seq_length"):
                 self._by_cache.setdefault(one, self._now)
 
     def _batch(self, cache: Any, batch: int, past: int, mask: Any, ids: Tensor | None) -> _Batch:
-        """The sequences that a pass goes on with, or new ones."""
+        """The sequences that a pass continues, or new ones."""
         known = self._by_cache.get(cache) if past else None
         if known is not None and len(known) == batch:
             if past < known.filled:
@@ -88,11 +88,11 @@ class Stream:
                     "assisted and prompt-lookup decoding do with tokens that they take back; generate without them, "
                     "or from a copy of the cache"
                 )
-            known.length = known.length + (past - known.filled)  # read while nobody looked
+            known.length = known.length + (past - known.filled)  # tokens read while nothing was recorded
             return known
         self._say_if_read_again(ids if cache is None else None)
         new = self._begin(batch)
-        if past:  # filled before anybody looked
+        if past:  # the cache was filled before the recording began
             new.length += past if (real := _real_before(mask, past)) is None else real.sum(axis=1)
         if cache is not None:
             self._by_cache[cache] = new
@@ -124,7 +124,7 @@ class Stream:
     def _text(self, ids: Tensor | None, real: np.ndarray | None, width: int) -> Rows:
         now = self._now
         if self._asked is None:
-            now.start = np.full(len(now), _NEVER)  # what is given is prefill again, also after a text was written
+            now.start = np.full(len(now), _NEVER)  # given text is prefill again, also after decoding
         row = np.repeat(np.arange(len(now)), width)  # [batch * width]
         if real is None:
             position = (now.length[:, None] + np.arange(width)).reshape(-1)
@@ -140,7 +140,7 @@ class Stream:
         return Rows(ids, index, now.begun + row, position, generated, False, len(now) * width)
 
     def _say_if_read_again(self, ids: Tensor | None) -> None:
-        """Say that a text grows token by token without a KV cache: every pass counts as new given text."""
+        """Warn where a text grows token by token without a KV cache: every pass then counts as new given text."""
         before, self._uncached = self._uncached, ids
         if self._said or ids is None or before is None or ids.shape[1] != before.shape[1] + 1:
             return
@@ -153,38 +153,38 @@ class Stream:
 
 
 def by_name(model: nn.Module, args: tuple[Any, ...], named: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The arguments of a forward pass by their names, those given by position too."""
+    """The arguments of a forward pass by name, also those given by position."""
     if not args:
         return named
     return dict(zip(parameters(model), args, strict=False)) | dict(named)
 
 
 def parameters(model: nn.Module) -> tuple[str, ...]:
-    """Names of what a model's forward takes."""
+    """Parameter names of a model's forward."""
     return _parameters(type(model).forward)
 
 
 @cache
 def _parameters(forward: Callable[..., Any]) -> tuple[str, ...]:
-    """Names of what a forward takes, itself left out."""
+    """Parameter names of a forward, without self."""
     return tuple(inspect.signature(forward).parameters)[1:]
 
 
 def real_tokens(mask: Any, batch: int, width: int, past: int) -> np.ndarray | None:
-    """Which tokens are not padding, bool [batch, width]; None when all are real.
+    """Mask of the tokens that are not padding, bool [batch, width]; None when all are real.
 
     Parameters
     ----------
     mask
-        What the model was given: None, [batch, past + width], or the [batch, 1, width, keys] mask (or a dict of
-        them by attention type) that transformers prepares for a static cache.
+        The attention mask of the call: None, [batch, past + width], or the [batch, 1, width, keys] mask (or a dict
+        of masks by attention type) that transformers prepares for a static cache.
     batch, width, past
         Sequences, tokens of this pass, and tokens already in the cache.
     """
     mask = _whole_mask(mask)
     if mask is None:
         return None
-    if mask.ndim == 4:  # a padded token may not look at itself
+    if mask.ndim == 4:  # a padded token may not attend to itself
         mask = torch.diagonal(mask[:, 0, :, past : past + width], dim1=1, dim2=2)
         mask = _allowed(mask)
     real = mask[:, -width:].bool().cpu().numpy()
@@ -193,16 +193,16 @@ def real_tokens(mask: Any, batch: int, width: int, past: int) -> np.ndarray | No
 
 
 def _real_before(mask: Any, past: int) -> np.ndarray | None:
-    """Which of the tokens in the cache are not padding, bool [batch, past]; None when all are real."""
+    """Mask of the cached tokens that are not padding, bool [batch, past]; None when all are real."""
     if (mask := _whole_mask(mask)) is None:
         return None
-    if mask.ndim == 4:  # all that is before the last token, it may look at
+    if mask.ndim == 4:  # the last token may attend to all real tokens before it
         mask = _allowed(mask[:, 0, -1])
     return mask[:, :past].bool().cpu().numpy()
 
 
 def _whole_mask(mask: Any) -> Tensor | None:
-    """The mask that a model was given, of several that of full attention."""
+    """The mask of the call as one tensor; of several masks that of full attention."""
     if isinstance(mask, dict):
         mask = next((m for _, m in sorted(mask.items(), key=lambda m: m[0] != "full_attention") if m is not None), None)
     if mask is None or torch.is_tensor(mask):
@@ -218,7 +218,7 @@ def _allowed(mask: Tensor) -> Tensor:
 
 
 def _refuse_guesses(cache: Any, width: int, keep: Any) -> None:
-    """Refuse passes that check guessed tokens: they are neither given text nor decode steps, and may be taken back."""
+    """Raise ValueError for passes that verify guessed tokens: these may be taken back, so they are no decode steps."""
     if cache is not None and width > 1 and isinstance(keep, int) and keep > 1:
         raise ValueError(
             f"expected passes that read given text or one decoded token, got one on a KV cache that asks for the "

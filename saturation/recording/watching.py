@@ -1,4 +1,4 @@
-"""Eyes on every decoder layer that take down how far each block turns the residual stream, token by token."""
+"""Recording of forward passes: taps on every decoder layer measure how far each block turns the residual stream."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from ..anatomy import Block, find_blocks, first, recomputing, running, wrappers
-from ..patching import Hooks, Scope, alone, ensured, patched, uncompiled
+from ..patching import Hooks, Scope, exclusive, patched, restored, uncompiled
 from ..trace import Trace
 from .assembling import Part, assemble, on_host
 from .measures import Pass, ends, numbers
 from .token_stream import Stream, by_name
 
 EXTRAS = ("attention", "block", "naive", "magnitude")
-LARGE = 1 << 16  # elements of one activation above which it is summed at once, not kept to the end of the pass
-TOGETHER = 16  # decode steps that are summed at once
-HELD = 1 << 22  # numbers that wait on the device before they are moved to the host
+LARGE = 1 << 16  # elements from which an activation is summed immediately, not at the end of the pass
+TOGETHER = 16  # decode steps that are summed together
+HELD = 1 << 22  # numbers kept on the device before they are moved to the host
 
 _RECORDERS: WeakKeyDictionary[PreTrainedModel, set[Recorder]] = WeakKeyDictionary()
 
@@ -37,17 +37,17 @@ def watch(
     start: int | Sequence[int] | None = None,
     also: Sequence[str] = (),
 ) -> Iterator[Recorder]:
-    """Record every forward pass that the block runs on the model; the logits stay the same, bit for bit.
+    """Record every forward pass of the model inside a `with` block; the logits stay the same, bit for bit.
 
-    Only the context that entered is recorded. Where another thread watches or skips in the same model, this one waits
-    for its turn.
+    Only passes of the context (thread or task) that entered are recorded. While another thread watches or skips in the
+    same model, this one waits.
 
     Parameters
     ----------
     model
         A causal language model of transformers, in eval mode, or a wrapper of one (PEFT, torch.compile and others).
     tokenizer
-        Gives the trace its texts; without one they are empty.
+        Gives the texts of the tokens in the trace; without one they are empty.
     start
         Position from which given text counts as decode: an int, or one per sequence. None: given text is prefill
         and only steps on a filled KV cache are decode.
@@ -66,14 +66,14 @@ def watch(
     UnsupportedModel
         Where the model's feed-forward blocks cannot be found.
     KeyboardInterrupt
-        As it came, with the partial trace as its attribute `trace`, marked incomplete.
+        Raised again, with the partial trace as its attribute `trace`, marked incomplete.
     """
     recorder = Recorder(model, tokenizer, start, also)
     listening = _RECORDERS.setdefault(recorder.model, set())
     hooks = Hooks()
-    left = ensured(lambda: listening.discard(recorder))
+    left = restored(lambda: listening.discard(recorder))
     with (
-        alone(recorder.model, recorder.scope),
+        exclusive(recorder.model, recorder.scope),
         uncompiled(model),
         patched(recorder.forwards()),
         hooks.held(),
@@ -90,22 +90,22 @@ def watch(
 
 
 def listeners(model: PreTrainedModel) -> list[Recorder]:
-    """The recorders that listen to this model in this context."""
+    """The recorders that record this model in this context."""
     return [recorder for recorder in _RECORDERS.get(model, ()) if recorder.scope]
 
 
-class _Eye(NamedTuple):
-    """What one module shows: its output or its first input, kept under the name of a role."""
+class _Tap(NamedTuple):
+    """A tap on one module: keeps its output or its first input under the name of a role."""
 
     block: Block
     role: str
     output: bool
-    last: bool = False  # the layer has shown all that is needed
-    adds: bool = False  # a branch of the block: what it shows is added to what the others showed
+    last: bool = False  # the last tap of its layer
+    adds: bool = False  # a branch of the block: its tensor is added to those of the other branches
 
 
 class Recorder:
-    """What `watch` hands out; `trace()` gives everything recorded so far."""
+    """The recorder that `watch` yields; `trace()` returns everything recorded so far."""
 
     def __init__(self, model: PreTrainedModel, tokenizer: Any, start: Any, also: Sequence[str]) -> None:
         if unknown := [name for name in also if name not in EXTRAS]:
@@ -118,12 +118,12 @@ class Recorder:
         self.scope = Scope()
         self._stream = Stream(start, added)
         self._now: Pass | None = None
-        self._waiting: list[Pass] = []  # decode steps that will be summed together
+        self._waiting: list[Pass] = []  # decode steps to be summed together
         self._parts: list[Part] = []
         self._held = 0
 
     def trace(self, *, complete: bool = True) -> Trace:
-        """Everything recorded so far, sorted by sequence and position.
+        """Build a Trace of everything recorded so far, sorted by sequence and position.
 
         Parameters
         ----------
@@ -145,7 +145,7 @@ class Recorder:
         return assemble(self._parts, self.model, self.blocks, self.tokenizer, provenance)
 
     def provide(self, layer: int, abcp: Tensor | None, skipped: np.ndarray) -> None:
-        """Take a layer's sums [4, token], None if nothing ran, and mask [token] from a skipping run, which has both."""
+        """Store a layer's sums [4, token] (None if nothing ran) and skip mask [token], given by a skipping run."""
         if (now := self._now) is not None:
             if now.skipped is None:
                 now.skipped = np.zeros((len(now.rows), len(self.blocks)), dtype=bool)
@@ -153,43 +153,43 @@ class Recorder:
             now.summed.setdefault("ffn", {})[layer] = abcp
 
     def show(self, layer: int, role: str, tensor: Tensor) -> None:
-        """Take from a skipping run, of all tokens of a pass, what an eye would see of those alone that run."""
+        """Store a tensor of all tokens of a pass, given by a skipping run; a tap would see only the tokens that run."""
         if (now := self._now) is not None and layer not in now.summed.get(self.measures[-1], ()):
             now.kept[role][layer] = tensor.detach()
             now.given.add((role, layer))
 
-    # --- eyes on the model: they read, and hand every output on as it is ---------------------------------------
+    # --- taps on the model: they read outputs and do not change them ---------------------------------------------
 
     def register(self, hooks: Hooks) -> None:
-        """Hooks that open and close each pass."""
+        """Register the hooks that open and close each pass."""
         hooks.before(self.model, self._begin)
         hooks.after(self.model, self._end)
 
     def forwards(self) -> dict[nn.Module, Callable[..., Any]]:
-        """Forwards that do what they did, and keep what goes in or comes out; a hook would cost three times more."""
-        eyes: defaultdict[nn.Module, list[_Eye]] = defaultdict(list)
+        """Forwards that keep the inputs or outputs of their modules; a hook would cost three times more."""
+        taps: defaultdict[nn.Module, list[_Tap]] = defaultdict(list)
         around = len(self.measures) > 1
         for block in self.blocks:
             whole = around or block.parallel
-            eyes[block.chain[0]].append(_Eye(block, "x", False))
+            taps[block.chain[0]].append(_Tap(block, "x", False))
             if "naive" in self.measures:
                 reads, gives = ends(block)
-                eyes[reads].append(_Eye(block, "naive_in", False))
+                taps[reads].append(_Tap(block, "naive_in", False))
                 for end in block.ends if block.steps else (block.source if block.adds_residual else gives,):
-                    eyes[end].append(_Eye(block, "naive_out", True, adds=bool(block.summed)))
+                    taps[end].append(_Tap(block, "naive_out", True, adds=bool(block.summed)))
             for end in block.ends:
                 final = not whole and end is block.ends[-1]
-                eyes[end].append(_Eye(block, "delta", True, last=final, adds=bool(block.summed)))
+                taps[end].append(_Tap(block, "delta", True, last=final, adds=bool(block.summed)))
             if whole:
-                eyes[block.layer] += [_Eye(block, "before", False), _Eye(block, "after", True, last=True)]
-        return {module: self._seen(module.forward, tuple(own)) for module, own in eyes.items()}
+                taps[block.layer] += [_Tap(block, "before", False), _Tap(block, "after", True, last=True)]
+        return {module: self._tapped(module.forward, tuple(own)) for module, own in taps.items()}
 
-    def _seen(self, forward: Callable[..., Any], eyes: tuple[_Eye, ...]) -> Callable[..., Any]:
-        def look(*args: Any, **named: Any) -> Any:
+    def _tapped(self, forward: Callable[..., Any], taps: tuple[_Tap, ...]) -> Callable[..., Any]:
+        def tapped(*args: Any, **named: Any) -> Any:
             result = forward(*args, **named)
             now = self._now
-            if now is not None and now.thread == get_ident():  # else someone else calls the model meanwhile
-                for block, role, output, last, adds in eyes:
+            if now is not None and now.thread == get_ident():  # else another thread called the model
+                for block, role, output, last, adds in taps:
                     given = first(result) if output else args[0] if args else named["hidden_states"]
                     if not now.given or (role, block.index) not in now.given:
                         given = given.detach() if given.requires_grad else given
@@ -200,17 +200,17 @@ class Recorder:
                         self._settle(now, block.index)
             return result
 
-        return look
+        return tapped
 
     def _begin(self, module: nn.Module, args: tuple[Any, ...], named: dict[str, Any]) -> None:
-        if self.scope and not recomputing():  # what the backward pass computes anew was seen before
+        if self.scope and not recomputing():  # the backward pass recomputes layers that were recorded already
             self._now = Pass(self._stream.read(by_name(self.model, args, named)), len(self.blocks))
 
     def _settle(self, now: Pass, layer: int) -> None:
-        """Sum a large activation at once, so that no pass holds those of all layers."""
+        """Sum a large activation immediately, so that a pass does not hold those of all layers."""
         kept = [tensors[layer] for tensors in now.kept.values() if tensors[layer] is not None]
         if not all(map(now.rows.whole, kept)):
-            return  # the FFN of some tokens alone, which the skipping run sums
+            return  # the FFN ran for some tokens only; the skipping run sums those
         for measure in self.measures:
             done = now.summed.setdefault(measure, {})
             if layer not in done:
@@ -236,7 +236,7 @@ class Recorder:
             self._flush()
 
     def _flush(self) -> None:
-        """Sum the decode steps that wait: a few large operations instead of many small ones."""
+        """Sum the waiting decode steps together: a few large operations instead of many small ones."""
         passes, self._waiting = self._waiting, []
         if not passes:
             return
@@ -255,7 +255,7 @@ class Recorder:
             self._held = 0
 
     def _gather(self, measure: str, now: Pass) -> Tensor:
-        """The numbers of one measure in all layers of one pass, [4 or 2, layer, token]."""
+        """The numbers of one measure at all layers of one pass, [4 or 2, layer, token]."""
         done = now.summed.get(measure, {})
         if missing := [block for block in self.blocks if block.index not in done]:
             rest = numbers(measure, [now], missing)  # [4 or 2, layer, token]

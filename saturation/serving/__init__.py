@@ -1,4 +1,4 @@
-"""Checkpoints in which feed-forward blocks are really gone, or really narrow, for vLLM and llama.cpp."""
+"""Serving: checkpoints without the skipped feed-forward blocks, or with narrow ones, for vLLM and llama.cpp."""
 
 from __future__ import annotations
 

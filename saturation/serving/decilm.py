@@ -1,8 +1,8 @@
-"""The layout of DeciLM (Nemotron-NAS): a LLaMA whose decoder layers each say whether they have an FFN, and how wide.
+"""The DeciLM layout (Nemotron-NAS): a LLaMA in which each layer may lack its FFN or have a width of its own.
 
-vLLM reads it (`DeciLMForCausalLM`): of each layer `block_configs` gives `attention.n_heads_in_group`,
-`attention.no_op`, `ffn.no_op` and `ffn.intermediate_size`. The two modules in `remote/` are laid beside the weights, so
-that vLLM and transformers know the configuration.
+vLLM reads it (`DeciLMForCausalLM`): `block_configs` gives `attention.n_heads_in_group`, `attention.no_op`, `ffn.no_op`
+and `ffn.intermediate_size` of each layer. The two modules in `remote/` are saved beside the weights, so that vLLM and
+transformers can read the configuration.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _NOT_SAID = ("_name_or_path", "matrix_shapes", "pruning", "transformers_version"
 
 
 def write(model: PreTrainedModel, layers: tuple[int, ...], out: Path, tokenizer: Any) -> tuple[int, int]:
-    """Write the folder, whole or not at all; bytes of weights before and after.
+    """Write the folder, whole or not at all; returns the bytes of weights before and after.
 
     Parameters
     ----------
@@ -61,7 +61,7 @@ def write(model: PreTrainedModel, layers: tuple[int, ...], out: Path, tokenizer:
 
 
 def _widths(model: PreTrainedModel, layers: tuple[int, ...]) -> list[int | None]:
-    """Neurons of each layer's FFN, None where it is left out; refuses what the layout cannot hold."""
+    """Neurons of each layer's FFN, None where left out; UnsupportedModel for a model that does not fit the layout."""
     reason = None
     if not isinstance(model, LlamaForCausalLM):
         reason = "DeciLM's layers are LLaMA's"
@@ -91,7 +91,7 @@ def _save(model: PreTrainedModel, widths: list[int | None], part: Path) -> None:
 
 
 def _config(model: PreTrainedModel, widths: list[int | None]) -> dict[str, Any]:
-    """The configuration of a LLaMA, and what each layer is."""
+    """The configuration of the LLaMA with a description of each layer."""
     config = model.config
     group = config.num_attention_heads // config.num_key_value_heads
     blocks = [

@@ -1,4 +1,4 @@
-"""`export`: what a static policy leaves out is left out of the checkpoint itself."""
+"""`export`: writes a checkpoint without the blocks that a static policy skips."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from .removable import layers_of
 
 @dataclass(frozen=True)
 class Exported:
-    """What `export` wrote.
+    """The result of `export`.
 
     Attributes
     ----------
     path
         The folder in Hugging Face format, or the GGUF file.
     layers
-        Numbers of the decoder layers, from 0, that have no feed-forward block there.
+        Numbers of the decoder layers, from 0, without a feed-forward block in the checkpoint.
     before, after
-        Bytes of weights in the dense checkpoint and in this one.
+        Bytes of weights in the dense checkpoint and in the written one.
     serve
         The command that serves it.
     """
@@ -73,8 +73,7 @@ def export(
     Raises
     ------
     ValueError
-        For a policy that adapts or spares tokens, a layer that the model does not have, or a name that `out` cannot
-        have.
+        For a policy that adapts or spares tokens, a layer that the model does not have, or an invalid name for `out`.
     UnsupportedModel
         For an architecture that the engine's layout cannot hold.
     FileExistsError

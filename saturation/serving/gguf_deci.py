@@ -1,8 +1,8 @@
-"""A GGUF file of the architecture `llama` becomes one of `deci`, whose layers are each as wide as they say.
+"""Export of GGUF files: from the architecture `llama` to `deci`, whose layers may differ in width.
 
-Nothing is unpacked: keys and tensors are copied as they lie. A feed-forward block that is left out stays as one
-quantisation block of zeros, 32 neurons or more, since llama.cpp drops a layer's attention too where its
-`feed_forward_length` is 0 (seen with b11549).
+Keys and tensors are copied without unpacking. A feed-forward block that is left out is replaced by one quantisation
+block of zeros, 32 neurons or more, since llama.cpp also drops a layer's attention if its `feed_forward_length` is 0
+(seen with b11549).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _PER_LAYER = {"attention.head_count", "attention.head_count_kv", "feed_forward_l
 
 
 def write(source: Path, layers: tuple[int, ...], out: Path) -> tuple[int, int]:
-    """Write the file, whole or not at all; bytes of its tensors before and after.
+    """Write the file, whole or not at all; returns the bytes of its tensors before and after.
 
     Parameters
     ----------
@@ -68,7 +68,7 @@ def write(source: Path, layers: tuple[int, ...], out: Path) -> tuple[int, int]:
 
 
 def _width(reader: Any, layers: tuple[int, ...]) -> int:
-    """Neurons of a block that is left out: the fewest that its quantisation allows."""
+    """Neurons of a left-out block: the fewest that its quantisation allows."""
     from gguf.constants import GGML_QUANT_SIZES
 
     downs = [tensor for tensor in reader.tensors if _of(tensor.name) in layers and "ffn_down." in tensor.name]

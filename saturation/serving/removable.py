@@ -1,4 +1,4 @@
-"""Which blocks a checkpoint can be without: those that a policy skips at every token."""
+"""Removable blocks: those that a policy skips at every token."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from ..policies import Policy, StaticFFN
 
 
 def layers_of(policy: Policy | None) -> tuple[int, ...]:
-    """Layers to leave out; refuses what no checkpoint can hold."""
+    """Layers to leave out of a checkpoint; ValueError for a policy that no checkpoint can express."""
     if policy is None:
         return ()
     if not isinstance(policy, StaticFFN):
@@ -30,6 +30,6 @@ def layers_of(policy: Policy | None) -> tuple[int, ...]:
 
 
 def within(layers: tuple[int, ...], depth: int) -> None:
-    """Raise ValueError where a layer is named that a model of so many does not have."""
+    """Raise ValueError for a layer number that a model of `depth` layers does not have."""
     if layers and layers[-1] >= depth:
         raise ValueError(f"expected layers of a model with {depth}, numbered from 0, got {layers[-1]}; leave it out")

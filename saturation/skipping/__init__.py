@@ -1,4 +1,4 @@
-"""Run forward passes with feed-forward blocks left out, and put everything back."""
+"""Skipping: forward passes with feed-forward blocks left out; the model is restored afterwards."""
 
 from ..patching import free
 from .context import skip

@@ -1,4 +1,4 @@
-"""Attention that adds nothing at some tokens, while its keys and values are stored for all."""
+"""Dropped attention: it adds nothing at some tokens, while keys and values are stored for all."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ Attend = Callable[..., Any]
 
 
 class Attending:
-    """The attention that a policy may drop, in the hands of one session.
+    """The attention sublayers that a policy may drop, in one session.
 
     Attributes
     ----------
     found
-        By layer; empty where the policy drops none, and then the model is asked nothing.
+        Attention by layer; empty where the policy drops none, and then the model is not searched.
     """
 
     def __init__(self, model: PreTrainedModel, blocks: Sequence[Block], policy: Policy, scope: Scope) -> None:
@@ -34,7 +34,7 @@ class Attending:
         found = find_attentions(model, whole=whole) if layers else ()
         self.found: dict[int, Attention] = {layer: found[layer] for layer in layers}
         self._scope = scope
-        self._storing = False  # whether what runs now shall give keys and values alone
+        self._storing = False  # whether attention now computes only keys and values
 
     def forwards(self, attend: Attend) -> dict[nn.Module, Attend]:
         """Forwards for `patched`, under which attention is called as ``attend(attention, *args, run=run, **named)``."""
@@ -48,9 +48,9 @@ class Attending:
         return lambda *args, **named: (inside if self._scope else original)(*args, **named)
 
     def run(self, one: Attention, rows: Rows, mask: np.ndarray, run: Attend, args: tuple[Any, ...], named: Any) -> Any:
-        """Attention that adds nothing at the tokens of a mask [token], of which there are some."""
+        """Run attention that adds nothing at the tokens of a mask [token], which is not all false."""
         x = given(args, named)
-        if not mask.all():  # the others attend to all of them
+        if not mask.all():  # the other tokens attend to all tokens
             return one.without(run(*args, **named), tokens_at(rows, mask, x))
         self._storing = True
         try:

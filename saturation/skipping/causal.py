@@ -1,8 +1,8 @@
-"""Decisions of a causal policy: it reads the distances of the token before, which are known when a pass begins.
+"""Causal policies: they read the distances of the previous token, which are known when a pass begins.
 
-So the whole mask of a decode step stands before its first layer. What the pass measures stays on the device, and comes
-over in one copy when the next pass begins. In given text, whose tokens follow each other inside one pass, such a
-policy is asked layer by layer.
+So the skip mask of a decode step is known before its first layer. The measurements of a pass stay on the device until
+the next pass begins, and are then moved in one copy. In given text, where one pass reads consecutive tokens, the policy
+is asked layer by layer.
 """
 
 from __future__ import annotations
@@ -18,30 +18,30 @@ from ..recording import Rows
 from .token_subset import Sums, distances
 
 
-class Foreseen(NamedTuple):
-    """What is known of a pass before it runs: what is skipped, bool [token, layer], and layers to be measured."""
+class Decisions(NamedTuple):
+    """The decisions of a pass before it runs: the skip mask, bool [token, layer], and the layers to measure."""
 
     skipped: np.ndarray
     needs: set[int]
 
 
-class Before:
-    """The distances of the last token of each sequence, by layer, as far as a causal policy may read them."""
+class PreviousDistances:
+    """The distances of the last token of each sequence, by layer, for a causal policy."""
 
     def __init__(self, policy: Policy, layers: Sequence[int]) -> None:
         self._policy, self._layers = policy, layers
         self._last: dict[int, dict[int, Any]] = {layer: {} for layer in layers}  # sequence -> distance
-        self._measuring: dict[int, tuple[np.ndarray, Sums]] = {}  # of the pass under way: mask and sums, by layer
-        self._foreseen = False  # whether the pass under way was
+        self._measuring: dict[int, tuple[np.ndarray, Sums]] = {}  # mask and sums of the current pass, by layer
+        self._foreseen = False  # whether the current pass was decided before it ran
         self._ended: tuple[Rows, dict[int, tuple[np.ndarray, Sums]]] | None = None
 
-    def foresee(self, rows: Rows, state: Any, layers: int) -> Foreseen | None:
-        """The decisions of a pass; None where its tokens must wait for each other."""
+    def foresee(self, rows: Rows, state: Any, layers: int) -> Decisions | None:
+        """The decisions of a pass; None where its tokens depend on each other."""
         self._bring()
         self._measuring, self._foreseen = {}, False
         if not rows.stepped and self._policy.eligible(rows.steps).any():
             return None
-        found = Foreseen(np.zeros((len(rows), layers), dtype=bool), set())
+        found = Decisions(np.zeros((len(rows), layers), dtype=bool), set())
         for layer in self._layers:
             found.skipped[:, layer] = self._policy.skips(state, layer)
             if self._policy.needs(state, layer):
@@ -53,20 +53,20 @@ class Before:
         return found
 
     def measured(self, layer: int, mask: np.ndarray, abcp: Sums) -> None:
-        """Keep a layer's sums until the next pass begins."""
+        """Store a layer's sums until the next pass begins."""
         self._measuring[layer] = mask, abcp
 
     def moved_on(self, layer: int, rows: Rows, distance: np.ndarray) -> np.ndarray:
-        """The distances of the tokens before, of those of a pass under way, [token]."""
+        """The distances of the previous tokens for the tokens of the current pass, [token]."""
         return previous_token(distance, rows.sequence, self._last[layer])
 
     def end(self, rows: Rows) -> None:
-        """A pass has ended."""
+        """End a pass."""
         if self._foreseen:
             self._ended = rows, self._measuring
 
     def _bring(self) -> None:
-        """Take what the pass before measured from the device."""
+        """Move the measurements of the previous pass from the device."""
         if self._ended is None:
             return
         (rows, measured), self._ended = self._ended, None

@@ -1,4 +1,4 @@
-"""`skip`: a model in a policy's hands for the length of a block, and as it was behind it."""
+"""The context manager `skip`: runs a model with a policy inside a `with` block, and restores it afterwards."""
 
 from __future__ import annotations
 
@@ -9,64 +9,64 @@ from weakref import WeakKeyDictionary
 
 from transformers import PreTrainedModel
 
-from ..patching import Hooks, alone, ensured, patched, uncompiled
+from ..patching import Hooks, exclusive, patched, restored, uncompiled
 from ..policies import Policy
 from .ledger import Ledger
 from .session import Session
 
 _LOG = logging.getLogger(__name__)
-_SKIPPED: WeakKeyDictionary[PreTrainedModel, Session] = WeakKeyDictionary()  # by whom
+_SKIPPED: WeakKeyDictionary[PreTrainedModel, Session] = WeakKeyDictionary()  # the session of each model
 
 
 @contextmanager
 def skip(model: PreTrainedModel, policy: Policy, *, start: int | Sequence[int] | None = None) -> Iterator[Ledger]:
-    """Skip feed-forward blocks of a model in every forward pass that the block runs.
+    """Skip feed-forward blocks of a model in every forward pass inside a `with` block.
 
-    Works around anything that calls the model: transformers' `generate` (greedy, sampling, beams, padded
-    batches), a pipeline, or a bare forward over given text. A skipped FFN does not run, nor its norm; attention
-    always runs. Where the policy has an action, that runs in the block's place: some of its neurons, from a copy that
-    is made on entry and gone at the end, or a stand-in. Only the context that entered is affected, and at the end the
-    model is as it was. Where another thread skips or watches in the same model, such as a widget's, this one waits
-    for its turn.
+    Works with anything that calls the model: transformers' `generate` (greedy, sampling, beams, padded batches), a
+    pipeline, or a bare forward over given text. A skipped FFN does not run, nor does its norm; attention always runs.
+    A policy's action runs in the block's place: some of its neurons, from a copy that exists until the end, or a
+    stand-in. Only the context (thread or task) that entered is affected, and the model is restored at the end. While
+    another thread skips or watches in the same model, such as a widget's, this one waits.
 
     Parameters
     ----------
     model
         A causal language model of transformers, in eval mode, or a wrapper of one (PEFT, torch.compile and others).
     policy
-        Which blocks to skip, such as `FFNSkip`.
+        The policy that chooses the blocks, such as `FFNSkip`.
     start
-        Position from which given text counts as decode (one, or one per sequence), so that policies which leave
-        prefill alone act on teacher-forced text. None: only steps on a filled KV cache are decode.
+        Position from which given text counts as decode (one, or one per sequence), so that policies that leave prefill
+        alone act on teacher-forced text. None: only steps on a filled KV cache are decode.
 
     Yields
     ------
     Ledger
-        What was really skipped, filled while the model runs.
+        A record of what was skipped, filled while the model runs.
 
     Raises
     ------
     ValueError
-        For what is no policy, or one that does not fit the model's number of layers, or was fitted for another model.
+        For an object that is no policy, or a policy that does not fit the number of layers or was fitted on another
+        model.
     RuntimeError
         Where another `skip` of the same thread holds the model.
     UnsupportedModel
         Where the model's feed-forward blocks cannot be found, or cannot be narrowed as the policy's action asks.
     MemoryError
-        Where what runs in place of blocks does not fit.
+        Where the stand-ins or narrow copies do not fit into memory.
 
     Notes
     -----
-    FFN-SkipLLM (Jaiswal et al., EMNLP 2024). The layer that crosses the threshold has been computed already: the
-    probe is part of the method's cost. What follows an end token that the model's generation config names is left out
-    of the ledger; one that is only an argument of `generate` is not known here. With beams a causal policy goes on in
-    the row of the batch where it measured, while its beam may have moved to another. What was compiled runs
-    as it was written inside the block, which is said once.
+    FFN-SkipLLM (Jaiswal et al., EMNLP 2024). The block that crosses the threshold has run already: the probe is part of
+    the method's cost. The ledger leaves out tokens after an end token of the model's generation config; an end token
+    that is only an argument of `generate` is unknown here. With beams a causal policy continues in the batch row where
+    it measured, while the beam may have moved to another row. Compiled modules run uncompiled inside the block, which
+    is logged once.
     """
     session = Session(model, policy, start)
     scope, hooks = session.scope, Hooks()
     with (
-        alone(session.model, scope),
+        exclusive(session.model, scope),
         _only(session),
         _prepared(session),
         uncompiled(model),
@@ -81,28 +81,28 @@ def skip(model: PreTrainedModel, policy: Policy, *, start: int | Sequence[int] |
 
 @contextmanager
 def _only(session: Session) -> Iterator[None]:
-    """No second rule in the same model."""
+    """Register the session; RuntimeError where the model is being skipped already."""
     model = session.model
     if model in _SKIPPED:
         raise RuntimeError(
             "expected a model that no other skip(...) holds, but this one is being skipped already; leave that "
             "block first, or combine both rules in one policy"
         )
-    with ensured(lambda: _SKIPPED.pop(model, None) if _SKIPPED.get(model) is session else None):
+    with restored(lambda: _SKIPPED.pop(model, None) if _SKIPPED.get(model) is session else None):
         _SKIPPED[model] = session
         yield
 
 
 @contextmanager
 def _prepared(session: Session) -> Iterator[None]:
-    """What runs in place of blocks, for as long as the block lasts."""
-    with ensured(session.instead.clear):
+    """Make the stand-ins or copies of a policy's action, and drop them at the end."""
+    with restored(session.instead.clear):
         session.prepare()
         yield
 
 
 def _say_if_idle(ledger: Ledger, *, given: bool) -> None:
-    """Say what is easily taken for a policy without effect; of likelihoods only where no start of theirs was given."""
+    """Warn where the policy had no effect because of how it was used; of likelihoods only without a given start."""
     if not ledger.idle:
         if not given and (idle := ledger.idle_passes):
             _LOG.warning(

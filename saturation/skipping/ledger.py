@@ -1,4 +1,4 @@
-"""What a skipping run really did."""
+"""The ledger: a record of what a skipping run did."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from .replacement import NOTHING, Cost, cost
 
 
 class Ledger:
-    """What `skip` hands out: which blocks were really left out, filled while the model runs.
+    """The record that `skip` yields: which blocks were skipped, filled while the model runs.
 
     Attributes
     ----------
     policy
         The policy that decided.
     probes
-        How many distances were measured to decide, over tokens and layers; where one token of a pass probes, those
-        of all its tokens that run are measured. Of early exit, how many confidences.
+        Number of distances measured to decide, over tokens and layers; where one token of a pass probes, the distances
+        of all its running tokens are measured. For early exit, the number of confidences.
     instead
-        By layer what one token costs what runs in place of the block; empty where blocks are skipped.
+        Cost per token of what runs in place of the block, by layer; empty where blocks are skipped.
     attention
-        By layer the attention that the policy may drop; empty for one of feed-forward blocks alone.
+        The attention that the policy may drop, by layer; empty for a policy of feed-forward blocks only.
     """
 
     def __init__(
@@ -51,9 +51,9 @@ class Ledger:
         self._early: list[int] = []
 
     def add(self, rows: Rows, skipped: np.ndarray, dropped: np.ndarray | None = None, early: int = 0) -> None:
-        """Take down one pass: its rows, what was skipped, whose attention was dropped, bool [token, layer] each.
+        """Record one pass: its rows, the skip mask and the mask of dropped attention, bool [token, layer] each.
 
-        And behind how many layers early logits were made.
+        `early` is the number of layers behind which early logits were computed.
         """
         self._early.append(early)
         self._rows.append(rows)
@@ -68,12 +68,12 @@ class Ledger:
 
     @property
     def skipped(self) -> np.ndarray:
-        """Which blocks did not run, bool [token, layer]."""
+        """Mask of the blocks that did not run, bool [token, layer]."""
         return self._sorted[1]
 
     @property
     def dropped(self) -> np.ndarray:
-        """Whose attention gave its keys and values alone, bool [token, layer]."""
+        """Mask of the attention that only stored keys and values, bool [token, layer]."""
         return self._sorted[2]
 
     @cached_property
@@ -85,25 +85,24 @@ class Ledger:
 
     @property
     def steps(self) -> Steps:
-        """The tokens as a policy sees them."""
+        """The tokens for a policy."""
         return Steps(*(self.tokens[name].to_numpy() for name in ("sequence", "position", "generated", "token_id")))
 
     @property
     def idle(self) -> bool:
-        """Whether the policy could skip at none of the tokens that were read; asks no device for their ids."""
+        """Whether the policy could not skip at any token; needs no ids from a device."""
         return not any(self.policy.eligible(rows.steps).any() for rows in self._rows)
 
     @property
     def passes(self) -> int:
-        """Forward passes that were seen."""
+        """Number of forward passes."""
         return len(self._rows)
 
     @property
     def idle_passes(self) -> int:
-        """Passes over text that nothing was decoded after, at none of whose tokens the policy could skip.
+        """Number of passes over given text, with no decoding after, in which the policy could not skip.
 
-        Likelihoods are such passes unless `skip` is given their start: a policy that leaves prefill alone leaves them
-        dense.
+        Likelihoods are such passes unless `skip` gets their start: a policy that leaves prefill alone runs them dense.
         """
         decoded = [rows.sequence[rows.generated > 0] for rows in self._rows]
         written = np.unique(np.concatenate([np.zeros(0, np.int64), *decoded]))
@@ -119,12 +118,12 @@ class Ledger:
 
     @property
     def ideal(self) -> float:
-        """Speed-up of the decode steps if time were the bytes of weights read: bytes(dense) / bytes(touched).
+        """Ideal speed-up of decode, if time were the bytes of weights read: bytes(dense) / bytes(touched).
 
-        A part's weights are read, and not only those of what stands in for it (the action of a block, keys and values
-        of attention), unless every sequence of the batch leaves it out in that step. Of a mixture of experts
-        those that one token reads count; the sequences of a batch may read more. Quantised weights count as stored.
-        Each time that early logits are made, the output embedding is read once more.
+        A step reads a sublayer's weights unless every sequence of the batch leaves it out; else only what runs in its
+        place (the action of a block, keys and values of attention). A mixture of experts counts the experts of one
+        token; the sequences of a batch may read more. Quantised weights count as stored. Each computation of early
+        logits reads the output embedding once more.
         """
         held = sum(_bytes(module) for block in self.blocks for module in block.modules)
         ffn, instead, attention, keys = self._costs[:, :, 0]
@@ -141,37 +140,37 @@ class Ledger:
 
     @property
     def unread(self) -> float:
-        """Share of the feed-forward blocks' bytes that decoded tokens left unread, each reading for itself.
+        """Share of the feed-forward blocks' bytes that decoded tokens did not read, counted per token.
 
-        Of whole blocks that are all alike it is `ratios.decode`; where something runs in their place it is less.
+        Where blocks of equal size are skipped it equals `ratios.decode`; where an action runs it is less.
         """
         return self._spared(*self._costs[:2, :, 0])
 
     @property
     def uncomputed(self) -> float:
-        """Share of the blocks' FLOPs that decoded tokens left uncomputed: of the products with their matrices."""
+        """Share of the FLOPs in the blocks' matrix products that decoded tokens did not compute."""
         return self._spared(*self._costs[:2, :, 1])
 
     @property
     def unread_layers(self) -> float:
-        """Share of the bytes of all decoder layers that decoded tokens left unread, each reading for itself.
+        """Share of the bytes of all decoder layers that decoded tokens did not read, counted per token.
 
-        Policies of blocks, of attention and of whole layers compare by it. The weights that keys and values are made
-        by are read nevertheless, with those of the queries where one matrix gives all three.
+        Compares policies of blocks, of attention and of whole layers. The weights of keys and values are always read,
+        with those of the queries where one matrix gives all three.
         """
         return self._share_of_layers(0)
 
     @property
     def undone(self) -> float:
-        """Share of the multiplications with weights of all decoder layers that decoded tokens did without.
+        """Share of the multiplications with weights of all decoder layers that decoded tokens did not compute.
 
-        Those of attention with the keys and values of the tokens before, which grow with the text, do not count.
+        The products of attention with keys and values of earlier tokens, which grow with the text, do not count.
         """
         return self._share_of_layers(1)
 
     @property
     def bytes(self) -> tuple[np.ndarray, np.ndarray]:
-        """Bytes that one token reads of each block, and of what runs in its place, [layer]."""
+        """Bytes that one token reads from each block, and from what runs in its place, [layer]."""
         whole, instead = self._costs[:2, :, 0]
         return whole, instead
 
@@ -179,7 +178,7 @@ class Ledger:
     def _costs(self) -> np.ndarray:
         """Bytes and products that one token costs, [part, layer, 2].
 
-        The parts: each block, what runs in its place, the attention that may be dropped, and its keys and values.
+        The parts are the block, what runs in its place, the attention that may be dropped, and its keys and values.
         """
         found = [self.attention.get(block.index) for block in self.blocks]
         return np.array(
@@ -203,7 +202,7 @@ class Ledger:
         return float(left.sum() / max(len(left) * layers, 1))
 
     def _untouched(self) -> int:
-        """Bytes of an input embedding that no head shares: one row of it is read per token."""
+        """Bytes of an input embedding that is not tied to the head: a token reads one row of it."""
         table, head = self.model.get_input_embeddings(), self.model.get_output_embeddings()
         tied = head is not None and any(one is other for one in weights(head) for other in weights(table))
         return 0 if tied else _bytes(table)

@@ -1,4 +1,4 @@
-"""Copies of a block's most important neurons, which a narrow block runs: the model's own weights stay untouched."""
+"""Copies of a block's most important neurons, for narrow blocks; the model's own weights do not change."""
 
 from __future__ import annotations
 
@@ -18,36 +18,36 @@ _INSTEAD = "give the policy no action, so that it skips whole blocks, or what sa
 
 @dataclass(frozen=True, eq=False)
 class Copy(Instead):
-    """Some neurons of one block.
+    """A copy of some neurons of one block.
 
     Attributes
     ----------
     narrow
-        Modules that have those neurons alone.
+        Modules with only those neurons.
     """
 
     narrow: FeedForward
 
     def output(self, x: Tensor) -> Tensor:
-        """What the narrow block gives for x [..., hidden]."""
+        """The output of the narrow block for x [..., hidden]."""
         return self.narrow.output(x)
 
     def cost(self, model: PreTrainedModel) -> Cost:
-        """What one token costs here."""
+        """The cost of one token."""
         return cost(model, self.narrow.block.modules)
 
 
 def copies(model: PreTrainedModel, action: Narrow, layers: Iterable[int]) -> dict[int, Instead]:
-    """The copies that some layers of a model run; none for a layer in which nothing is left to run or to add.
+    """Make the copies for some layers of a model; none for a layer whose action is a skip.
 
     Raises
     ------
     UnsupportedModel
-        Where its blocks are no sums over neurons.
+        Where the blocks are no sums over neurons.
     ValueError
-        Where the action is of blocks with other numbers of neurons.
+        Where the action was measured on blocks with other numbers of neurons.
     MemoryError
-        Where they do not fit.
+        Where the copies do not fit into memory.
     """
     blocks = feedforwards(model, find_matrices(model, instead=_INSTEAD), instead=_INSTEAD)
     made: dict[int, Instead] = {}
@@ -78,6 +78,6 @@ def _copy(model: PreTrainedModel, one: FeedForward, action: Narrow, layer: int) 
     bias = None if mean is None else down.float() @ torch.from_numpy(mean).to(down.device, torch.float32)
     if len(kept):
         return Copy(narrowed(one, kept, bias))
-    mute = narrowed(one, kept.new_zeros(1), bias)  # not every family can run a matrix without rows
+    mute = narrowed(one, kept.new_zeros(1), bias)  # one neuron, since not every family can run a matrix without rows
     mute.down.weight.zero_()
     return Copy(mute)

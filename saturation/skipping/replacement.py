@@ -1,4 +1,4 @@
-"""What runs in place of a block, and what it costs."""
+"""Replacements of a block and their cost."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from .token_subset import like
 
 
 class Cost(NamedTuple):
-    """What one token costs a block.
+    """The cost of one token in a block.
 
     Attributes
     ----------
     bytes
-        Of weights that it reads, as stored.
+        Bytes of weights read, as stored.
     products
-        Multiplications of a weight with a number; a FLOP count is twice that.
+        Multiplications with weights; a FLOP count is twice that.
     """
 
     bytes: float
@@ -32,29 +32,29 @@ NOTHING = Cost(0.0, 0.0)
 
 
 class Instead(ABC):
-    """Stands in a block's place for the tokens that a policy would skip."""
+    """Base class of replacements, which run in a block's place at the tokens that a policy would skip."""
 
     @abstractmethod
     def output(self, x: Tensor) -> Tensor:
-        """What is added in place of the block's output, for x [..., hidden]; of as many numbers."""
+        """The tensor added in place of the block's output, for x [..., hidden], with the same size."""
 
     @abstractmethod
     def cost(self, model: PreTrainedModel) -> Cost:
-        """What one token costs here."""
+        """The cost of one token."""
 
     def __call__(self, block: Block, x: Tensor) -> Any:
-        """What it gives for all of x [..., hidden], in the form that the layer expects."""
+        """The output for all of x [..., hidden], in the form that the layer expects."""
         return block.giving(x, self.output(x).reshape(x.shape))
 
     def add(self, delta: Tensor, x: Tensor, tokens: Tensor) -> None:
-        """Put what it gives for some tokens of the flattened [batch * width] at their places, zero before, in delta."""
+        """Write the output for some tokens of the flattened [batch * width] into delta, which is zero there."""
         hidden = x.shape[-1]
         found = self.output(like(x.reshape(-1, hidden)[tokens], x)).reshape(-1, hidden)
         delta.view(-1, hidden)[tokens] = found.to(delta.dtype)
 
 
 def cost(model: PreTrainedModel, modules: Iterable[nn.Module]) -> Cost:
-    """What one token costs some modules: of stacked experts as many count as it is sent to."""
+    """The cost of one token in some modules; of stacked experts only the chosen ones count."""
     modules = list(modules)
     config = model.config.get_text_config()
     given = (getattr(config, name, None) for name in ("num_experts_per_tok", "moe_topk", "moe_top_k", "top_k_experts"))
@@ -69,7 +69,7 @@ def cost(model: PreTrainedModel, modules: Iterable[nn.Module]) -> Cost:
 
 
 def _products(part: nn.Module, share: Callable[[Tensor], float]) -> float:
-    """Multiplications of the matrices that a module holds itself; a packed one counts as what it stands for."""
+    """Multiplications in the matrices that a module itself holds; a packed matrix counts by its unpacked size."""
     across: Any = getattr(part, "in_features", None), getattr(part, "out_features", None)
     if all(isinstance(size, int) for size in across):
         return across[0] * across[1]

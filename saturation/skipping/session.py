@@ -1,4 +1,4 @@
-"""A policy at work inside a model: each feed-forward block asks it, token by token, whether to run."""
+"""A skipping session: each feed-forward block of a model asks the policy which tokens to run."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ..patching import Hooks, Scope
 from ..policies import CONFIDENCE, LAYERWISE, BehindLayer, Narrow, Policy
 from ..recording import Recorder, Rows, Stream, by_name, called, listeners, not_run
 from .attention import Attending
-from .causal import Before
+from .causal import PreviousDistances
 from .ledger import Ledger
 from .narrow_copies import copies
 from .replacement import Instead
@@ -36,7 +36,7 @@ from .token_subset import (
 
 
 class Session:
-    """One run of `skip`: the stream of tokens, the policy's state in the pass under way, and the ledger."""
+    """One run of `skip`: the token stream, the policy's state in the current pass, and the ledger."""
 
     def __init__(self, model: PreTrainedModel, policy: Policy, start: int | Sequence[int] | None) -> None:
         if not isinstance(policy, Policy):
@@ -49,22 +49,22 @@ class Session:
         self.model, added = running(model)
         suited(self.model, len(self.blocks), policy)
         acting = _acting(policy, len(self.blocks))
-        self._acting = self.blocks[min(acting) : max(acting) + 1]  # the others are left as they are
+        self._acting = self.blocks[min(acting) : max(acting) + 1]  # the other blocks are not patched
         self._attending = Attending(self.model, self.blocks, policy, self.scope)
         self._reading = find_reading(self.model) if policy.measures == CONFIDENCE else None
         self.ledger = Ledger(self.model, self.blocks, policy, self._attending.found, self._reading)
         self._stream = Stream(start, added)
-        self.instead: dict[int, Instead] = {}  # by layer, what runs in place of the block
-        self._before = Before(policy, [block.index for block in self._acting])
+        self.instead: dict[int, Instead] = {}  # replacements of blocks, by layer
+        self._before = PreviousDistances(policy, [block.index for block in self._acting])
         self._foresees = policy.causal and not self._attending.found and self._reading is None
         self._rows: Rows | None = None
         self._recorders: list[Recorder] = []
-        self._shown: list[Recorder] = []  # those that record more than the FFN
-        self._ran: set[int] = set()  # layers whose FFN was reached in the pass under way
+        self._shown: list[Recorder] = []  # recorders that record more than the FFN
+        self._ran: set[int] = set()  # layers whose FFN was reached in the current pass
         self._pending: dict[int, Tensor] = {}  # parallel blocks: the FFN's output until the layer ends
 
     def register(self, hooks: Hooks) -> None:
-        """Hooks that open and close each pass, and those that parallel blocks need."""
+        """Register the hooks that open and close each pass, and those that parallel blocks need."""
         hooks.before(self.model, self._begin)
         for block in self._acting:
             if block.parallel:
@@ -75,7 +75,7 @@ class Session:
         hooks.after(self.model, self._end)
 
     def prepare(self) -> None:
-        """Make what runs in place of blocks."""
+        """Make the replacements of blocks."""
         action, layers = self.policy.action, self.policy.skippable(len(self.blocks))
         if action is None or action.skips or not layers:
             return
@@ -86,7 +86,7 @@ class Session:
         self.ledger.instead = {layer: one.cost(self.model) for layer, one in self.instead.items()}
 
     def forwards(self) -> dict[nn.Module, Callable[..., Any]]:
-        """The forwards that stand in for those of the blocks' modules."""
+        """The forwards that replace those of the blocks' modules."""
         each = (collapsed(block, partial(self._ffn, block), self.scope) for block in self._acting)
         forwards = {module: forward for own in each for module, forward in own.items()}
         return forwards | self._attending.forwards(self._attend)
@@ -97,7 +97,7 @@ class Session:
             rows = self._rows = self._stream.read(by_name(self.model, args, named))
             self._steps = rows.steps_for(self.policy)
             self._state = self.policy.start(self._steps, len(self.blocks))
-            self._needs: set[int] = set()  # layers to be measured, where all is known before
+            self._needs: set[int] = set()  # layers to measure, where all decisions are known before the pass
             self._decided = self.policy.known != LAYERWISE
             if self._decided:
                 self._settle(rows, self._state)
@@ -111,22 +111,22 @@ class Session:
             self._unknown = np.full(len(rows), np.nan, dtype=np.float32)
             self._pending.clear()
             self._ran.clear()
-            self._read_early = 0  # layers behind which early logits were made
+            self._read_early = 0  # layers behind which early logits were computed
 
     def _settle(self, rows: Rows, state: Any) -> None:
-        """All that is left out in this pass is known: nobody is asked again."""
+        """Take over all decisions of this pass at once; the policy is not asked again."""
         self._take(rows, self.policy.skipped(state))  # type: ignore[attr-defined]
         if self._attending.found:
             self._dropped = self.policy.dropped(state)  # type: ignore[attr-defined]
 
     def _take(self, rows: Rows, mask: np.ndarray) -> None:
-        """Skip these blocks, bool [token, layer]."""
+        """Set the blocks to skip in this pass, bool [token, layer]."""
         self._skipped, self._counts = mask, np.count_nonzero(mask, axis=0).tolist()
         if len(rows) > 1 and (mixed := [layer for layer, some in enumerate(self._counts) if 0 < some < len(rows)]):
             self._places = Places(rows, mask[:, mixed], mixed)
 
     def _asked(self, block: Block, rows: Rows, x: Tensor) -> tuple[np.ndarray, int, bool]:
-        """Which tokens skip this block, [token], how many, and whether its distances are needed."""
+        """The tokens that skip this block, bool [token], their number, and whether its distances are needed."""
         layer = block.index
         if not self._decided:
             mask = self.policy.skips(self._state, layer)
@@ -149,7 +149,7 @@ class Session:
             self.ledger.add(rows, self._skipped, self._dropped if self._attending.found else None, self._read_early)
 
     def _attend(self, one: Attention, *args: Any, run: Callable[..., Any], **named: Any) -> Any:
-        """Attention for those tokens at which the policy does not drop it."""
+        """Run attention for the tokens at which the policy does not drop it."""
         if (rows := self._rows) is None:
             return run(*args, **named)
         layer = one.block.index
@@ -162,8 +162,8 @@ class Session:
         return self._attending.run(one, rows, mask, run, args, named)
 
     def _ffn(self, block: Block, x: Tensor, *extra: Any, run: Callable[..., Any], **named: Any) -> Any:
-        """The FFN for those tokens that the policy lets run."""
-        if (rows := self._rows) is None:  # a layer called by itself, outside a pass of the whole model
+        """Run the FFN for the tokens that the policy does not skip."""
+        if (rows := self._rows) is None:  # a layer was called outside a pass of the whole model
             _refuse_checkpointing(None)
             return run(x, *extra, **named)
         self._ran.add(block.index)
@@ -171,7 +171,9 @@ class Session:
             rows.check(x, block.index)
         mask, some, self._needed = self._asked(block, rows, x)
         instead = self.instead.get(block.index)
-        measure = self._needed or bool(some and self._recorders)  # a recorder measures by itself what runs whole
+        measure = self._needed or bool(
+            some and self._recorders
+        )  # recorders measure blocks that run for all tokens themselves
         if some and some == len(mask):
             output = block.nothing(x) if instead is None else instead(block, x)
             if self._shown:
@@ -201,7 +203,7 @@ class Session:
         return x + output if alone else output
 
     def _show(self, block: Block, x: Tensor, roles: dict[str, Tensor], kept: Tensor | None = None) -> None:
-        """Show recorders what goes into the FFN and comes out, of all tokens; in either nesting their eyes see less."""
+        """Give recorders the input and output of the FFN for all tokens, since their taps see only those that run."""
         for role, tensor in {"x": x, **roles}.items():
             if kept is not None and tensor.numel() != x.numel():
                 tensor = spread(tensor, kept, x)
@@ -210,7 +212,7 @@ class Session:
                 recorder.show(block.index, role, tensor)
 
     def _leaving(self, block: Block) -> Callable[..., None]:
-        """A parallel block's residual stream is known when its layer ends: the output without the FFN."""
+        """A hook for a parallel block, whose residual stream is known at the layer's end: the output minus the FFN."""
 
         def hook(module: nn.Module, args: Any, named: Any, output: Any) -> None:
             delta = self._pending.pop(block.index, None) if self.scope else None
@@ -224,7 +226,7 @@ class Session:
         return hook
 
     def _behind(self, block: Block, reading: Reading, module: nn.Module, args: Any, named: Any, output: Any) -> None:
-        """Behind a layer: the confidence of those tokens of which the policy asks it."""
+        """Measure the confidence behind a layer for the tokens that the policy asks for."""
         if not self.scope or (rows := self._rows) is None:
             return
         asked = self.policy.asks(self._state, block.index)
@@ -236,7 +238,7 @@ class Session:
             self._state = self.policy.step(self._state, block.index, found)
 
     def _measured(self, block: Block, rows: Rows, mask: np.ndarray, abcp: Sums | None) -> None:
-        """Hand a layer's sums [4, token] to whoever records, and its distances to the policy; None: nothing ran."""
+        """Give a layer's sums [4, token] (None if nothing ran) to the recorders, and its distances to the policy."""
         layer = block.index
         for recorder in self._recorders:
             recorder.provide(layer, None if abcp is None else torch.as_tensor(abcp), mask)
@@ -252,7 +254,7 @@ class Session:
         return self._advance(layer, rows, distance)
 
     def _advance(self, layer: int, rows: Rows, distance: np.ndarray) -> None:
-        """One layer on; a causal policy is given the distances of the tokens before."""
+        """Advance the policy's state by one layer; a causal policy gets the distances of the previous tokens."""
         if self._decided or self._reading is not None:
             return
         if self.policy.causal:
@@ -261,7 +263,7 @@ class Session:
 
 
 def suited(model: PreTrainedModel, layers: int, policy: Policy) -> None:
-    """Raise ValueError where a policy or its action does not fit a model with so many feed-forward blocks."""
+    """Raise ValueError where a policy or its action does not fit a model with `layers` feed-forward blocks."""
     policy.check(layers)
     policy.fits(called(model), model.config.get_text_config().vocab_size)
     if policy.action is not None:
@@ -269,7 +271,7 @@ def suited(model: PreTrainedModel, layers: int, policy: Policy) -> None:
 
 
 def _acting(policy: Policy, layers: int) -> Sequence[int]:
-    """Layers whose blocks ask the policy, or show it what it reads."""
+    """The layers whose blocks ask the policy, or give it the stream that it reads."""
     skippable = policy.skippable(layers)
     if isinstance(policy, BehindLayer) and skippable:
         return (policy.reads, *skippable)
@@ -277,7 +279,7 @@ def _acting(policy: Policy, layers: int) -> Sequence[int]:
 
 
 def _refuse_checkpointing(model: nn.Module | None) -> None:
-    """Refuse to compute a pass anew for its gradients: no policy acts there, nor knows what it decided before."""
+    """Raise ValueError for gradient checkpointing: no policy acts when the backward pass recomputes layers."""
     asked = model is not None and model.training and torch.is_grad_enabled()
     if recomputing() or (asked and any(getattr(part, "gradient_checkpointing", False) for part in model.modules())):  # type: ignore[union-attr]
         raise ValueError(

@@ -1,4 +1,4 @@
-"""Stand-ins at work: a constant, a multiple of the residual stream, or a linear map of it."""
+"""Stand-ins that run in place of blocks: a constant, a multiple of the residual stream, or a linear map of it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .replacement import Cost, Instead
 
 @dataclass(frozen=True, eq=False)
 class Mapped(Instead):
-    """A linear map of the scaled stream; of rank 0 a constant.
+    """A linear map of the scaled stream; a constant at rank 0.
 
     Attributes
     ----------
@@ -29,14 +29,14 @@ class Mapped(Instead):
     right: Tensor
 
     def output(self, x: Tensor) -> Tensor:
-        """What is added for x [..., hidden]."""
+        """The tensor added for x [..., hidden]."""
         if not self.left.shape[1]:
             return self.constant.expand(x.shape).clone()  # a layer may add to it in place
         u = unit(x).to(self.right.dtype).reshape(-1, x.shape[-1])  # [token, hidden]
         return torch.addmm(self.constant, u @ self.right.T, self.left.T)
 
     def cost(self, model: PreTrainedModel) -> Cost:
-        """What one token costs here."""
+        """The cost of one token."""
         return Cost(sum(map(stored, (self.constant, self.left, self.right))), self.left.numel() + self.right.numel())
 
 
@@ -53,11 +53,11 @@ class Scaled(Instead):
     factor: float
 
     def output(self, x: Tensor) -> Tensor:
-        """What is added for x [..., hidden]."""
+        """The tensor added for x [..., hidden]."""
         return x * self.factor
 
     def cost(self, model: PreTrainedModel) -> Cost:
-        """What one token costs here: a number, that each of the stream's is multiplied with."""
+        """The cost of one token: one factor, and a product with each number of the stream."""
         return Cost(torch.finfo(model.dtype).bits / 8, model.config.get_text_config().hidden_size)
 
 
@@ -70,7 +70,7 @@ def unit(x: Tensor) -> Tensor:
 def stand_ins(
     model: PreTrainedModel, blocks: Sequence[Block], action: LowRank | Scale, layers: Iterable[int]
 ) -> dict[int, Instead]:
-    """What stands in for the blocks of some layers.
+    """Make the stand-ins for the blocks of some layers.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Running a feed-forward block for some tokens of a pass, and the sums of what came out."""
+"""Runs of a feed-forward block for some tokens of a pass, and the sums of its output."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _TURNS = 0.05  # least share of |f|^2 across h at which float32 dot products kee
 
 
 def block_sums(block: Block, rows: Rows, x: Tensor, delta: Tensor) -> Sums:
-    """Sums of the tokens that are no padding; for a single token on the CPU by the shortest way."""
+    """Sums over the real tokens; faster for a single token on the CPU."""
     hidden = x.shape[-1]
     if len(rows) == 1 and x.numel() == hidden and x.device.type == "cpu" and x.dtype == delta.dtype == torch.float32:
         h, f = x.reshape(-1), delta.reshape(-1)  # [hidden]
@@ -34,7 +34,7 @@ def block_sums(block: Block, rows: Rows, x: Tensor, delta: Tensor) -> Sums:
 
 
 def distances(abcp: Sums) -> np.ndarray:
-    """1 - cos [token] as a Trace keeps it, so that the live decision and its replay compare the same numbers."""
+    """1 - cos [token] as in a Trace, so that live decisions and replay compare the same numbers."""
     if isinstance(abcp, np.ndarray):
         return np.array([distance_and_growth(abcp[:, 0].tolist())[0]], dtype=np.float32)
     with np.errstate(all="ignore"):
@@ -42,27 +42,27 @@ def distances(abcp: Sums) -> np.ndarray:
 
 
 class Places:
-    """Where in the flattened [batch * width] those tokens of a pass stand that run, and those that do not; no padding.
+    """Indices of running and of skipped tokens in the flattened [batch * width] of a pass, without padding.
 
     Parameters
     ----------
     rows
         The tokens of the pass.
     skipped
-        Which of them do not run, bool [token, layer], of several layers, which go to a device in one copy.
+        The skip mask of several layers, bool [token, layer]; it goes to a device in one copy.
     layers
-        Their numbers.
+        Numbers of the layers.
     """
 
     def __init__(self, rows: Rows, skipped: np.ndarray, layers: Sequence[int]) -> None:
-        order = np.argsort(skipped, axis=0, kind="stable").T  # [layer, token]: those that run, then the others
+        order = np.argsort(skipped, axis=0, kind="stable").T  # [layer, token]: running tokens, then skipped ones
         self._order = torch.from_numpy(np.ascontiguousarray(order if rows.index is None else rows.index[order]))
         runs = len(rows) - np.count_nonzero(skipped, axis=0)
         self._each = {layer: (row, int(count)) for row, (layer, count) in enumerate(zip(layers, runs, strict=True))}
         self._copied: dict[torch.device, Tensor] = {}
 
     def of(self, layer: int, device: torch.device) -> tuple[Tensor, Tensor]:
-        """Those of a layer that run, and those that do not, [token] each, on the device."""
+        """Indices of the running and the skipped tokens of a layer, [token] each, on the device."""
         if device not in self._copied:
             self._copied[device] = self._order.to(device)
         row, count = self._each[layer]
@@ -78,13 +78,13 @@ def confidence(reading: Reading, x: Tensor, tokens: Tensor) -> np.ndarray:
 
 
 def tokens_at(rows: Rows, mask: np.ndarray, x: Tensor) -> Tensor:
-    """Where in the flattened [batch * width] the tokens of a mask [token] stand; padding does not."""
+    """Indices in the flattened [batch * width] of the tokens of a mask [token]."""
     index = np.flatnonzero(mask) if rows.index is None else rows.index[mask]
     return torch.from_numpy(index).to(x.device)
 
 
 def run_some(block: Block, x: Tensor, kept: Tensor, run: Callable[..., Any], extra: tuple, named: dict) -> Any:
-    """The FFN of some tokens, zero for the others; what it hands out beside (router scores) is left out."""
+    """Run the FFN for some tokens, with zeros for the others and without further outputs (router scores)."""
 
     def pick(argument: Any) -> Any:
         if torch.is_tensor(argument) and argument.shape[:-1] == x.shape[:-1]:
@@ -97,14 +97,14 @@ def run_some(block: Block, x: Tensor, kept: Tensor, run: Callable[..., Any], ext
 
 
 def spread(rows: Tensor, kept: Tensor, x: Tensor) -> Tensor:
-    """Rows of some tokens at their places, in the shape of x [..., hidden]; zero elsewhere."""
+    """Scatter the rows of some tokens into the shape of x [..., hidden]; zero elsewhere."""
     full = torch.zeros_like(x).reshape(-1, x.shape[-1])  # [batch * width, hidden]
     full[kept] = rows.reshape(-1, x.shape[-1]).to(full.dtype)
     return full.reshape(x.shape)
 
 
 def seeing_naive(block: Block, roles: dict[str, Tensor]) -> Callable[..., None]:
-    """Take down, while an FFN runs, what goes into its first matrix and comes out of its last."""
+    """A callback that keeps the input of an FFN's first matrix and the output of its last."""
     reads, gives = ends(block)
 
     def seen(module: nn.Module, given: Tensor, output: Tensor) -> None:
@@ -122,7 +122,7 @@ def like(rows: Tensor, x: Tensor) -> Tensor:
 
 
 def without_residual(x: Tensor, extra: tuple, named: dict) -> tuple[tuple, dict]:
-    """The arguments with zeros for the residual stream, so that the FFN's own output comes back."""
+    """The arguments with zeros for the residual stream, so that the FFN returns only its own output."""
 
     def blank(argument: Any) -> Any:
         return torch.zeros_like(x) if argument is x else argument

@@ -1,4 +1,4 @@
-"""Which calibration data keeps what: sources x formats x methods x seeds, pruned or skipping, judged on tasks."""
+"""The calibration study: sources x formats x methods x seeds, pruned or skipping, scored on tasks."""
 
 from .cell_recipes import METHODS, SKIPPING, Recipe, recipes
 from .comparing import overlaps, ranking, rises

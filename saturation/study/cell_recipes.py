@@ -1,4 +1,4 @@
-"""What is done to a model in one cell of a study, and with which calibration texts."""
+"""Recipes: how a model is pruned or made to skip in one cell of a study, and on which calibration texts."""
 
 from __future__ import annotations
 
@@ -29,17 +29,17 @@ class Recipe:
     Attributes
     ----------
     source
-        Of calibration texts, as `calibration.open_source` takes it; "dense" for the model as it is.
+        Source of calibration texts, as for `calibration.open_source`; "dense" for the unchanged model.
     method
-        One of `METHODS`; "" for the model as it is.
+        One of `METHODS`; "" for the unchanged model.
     sparsity
         A share of the weights, neurons or blocks; or N:M.
     format, shots
         As for `calibration.draw`.
     seed, tokens
-        Of the drawing, and its budget.
+        Seed of the draw, and its budget.
     length
-        Tokens of a text at most; None as for `calibration.draw`.
+        Most tokens of a text; None as for `calibration.draw`.
     whole
         As for `calibration.draw`.
     """
@@ -56,15 +56,15 @@ class Recipe:
 
     @property
     def name(self) -> str:
-        """Of the source, for tables."""
+        """Name of the source, for tables."""
         return str(getattr(self.source, "name", self.source))
 
     def texts(self) -> Recipe:
-        """What decides which texts are drawn, without what is done with them."""
+        """The part of the recipe that determines the texts."""
         return replace(self, method="", sparsity=0.0)
 
     def columns(self) -> dict[str, Any]:
-        """As a row of a study's table keeps it."""
+        """The columns of a study's table."""
         shots = float("nan") if self.shots is None else self.shots
         return {
             "source": self.name,
@@ -88,7 +88,7 @@ def recipes(
     length: int | None = None,
     whole: bool = True,
 ) -> list[Recipe]:
-    """Every combination, source by source, so that texts are drawn once for all methods.
+    """Make a recipe for every combination, source by source, so that texts are drawn once for all methods.
 
     Parameters
     ----------
@@ -97,7 +97,7 @@ def recipes(
     methods, sparsity, seeds, tokens
         Several of each.
     formats
-        Pairs of format and shots, such as ``("icl", 5)``; ``(None, None)`` is each source's own.
+        Pairs of format and shots, such as ``("icl", 5)``; ``(None, None)`` is the default of each source.
     length, whole
         As for `calibration.draw`.
 
@@ -108,7 +108,7 @@ def recipes(
     Raises
     ------
     ValueError
-        For a method that is none.
+        For an unknown method.
     """
     if unknown := [method for method in methods if method not in METHODS]:
         raise ValueError(f"expected methods among {', '.join(METHODS)}, got {unknown[0]!r}; name some of these")
@@ -120,7 +120,7 @@ def recipes(
 
 
 def fitted(model: PreTrainedModel, tokenizer: Any, recipe: Recipe, sample: Sample, batch_size: int) -> Policy:
-    """The policy of a skipping method, fitted to calibration texts.
+    """Fit the policy of a skipping method to calibration texts.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Which source keeps a task: rises over the dense model, rankings with intervals, paired tests."""
+"""Comparison of calibration sources: rises over the dense model, rankings with intervals, paired tests."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SCORES = {"nll": "loss, nats a token", "correct": "share right"}
 
 
 def rises(table: pd.DataFrame, *, score: str = "nll", by: Sequence[str] = BY, seed: int = 0) -> pd.DataFrame:
-    """How far each recipe is from the dense model on each task.
+    """Compute the rise of each recipe over the dense model on each task.
 
     Parameters
     ----------
@@ -88,18 +88,18 @@ def _interval(units: pd.DataFrame, seed: int) -> tuple[float, float]:
 def ranking(
     table: pd.DataFrame, task: str, *, score: str = "nll", across: Sequence[str] = ("source", "format"), seed: int = 0
 ) -> pd.DataFrame:
-    """Which source is best for a task, and which are no worse as far as can be told.
+    """Rank the sources for a task, with paired tests against the best one.
 
     Parameters
     ----------
     table
         Rows of `study`, of one method and sparsity and one policy.
     task
-        Judged on.
+        The task to rank on.
     score
         As for `rises`.
     across
-        Columns that tell the ranked apart.
+        Columns that identify the ranked entries.
     seed
         Of the bootstrap.
 
@@ -143,14 +143,14 @@ def _paired(one: pd.Series, other: pd.Series) -> float:
 
 
 def overlaps(masks: Mapping[str, Packed], names: Sequence[str]) -> np.ndarray:
-    """Jaccard's index of what is gone, of every two prunings, [pruning, pruning].
+    """Jaccard's index of the pruned weights for every two prunings, [pruning, pruning].
 
     Parameters
     ----------
     masks
         As `study.masks` gives them.
     names
-        Of prunings, in the order of the rows.
+        Names of prunings, in the order of the rows.
     """
     lost = [gone(masks[name]) for name in names]
     count = np.array([[np.bitwise_count(one & other).sum() for other in lost] for one in lost], dtype=float)

@@ -1,4 +1,4 @@
-"""The four findings of Bandari et al. (arXiv 2410.07461), each held against a study's table and said in a sentence."""
+"""Tests of the four findings of Bandari et al. (arXiv 2410.07461) on a study's table, each with a sentence."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ _RESAMPLES = 2000
 
 
 class Contrast(NamedTuple):
-    """How much more one choice of calibration texts costs than another, in nats per token.
+    """Difference in loss between two choices of calibration texts, in nats per token.
 
     Attributes
     ----------
     difference, low, high
-        Mean over the tasks, with the ends of its interval.
+        Mean difference over the tasks, with the ends of its interval.
     agree
         Whether every seed has the difference's sign.
     """
@@ -38,7 +38,7 @@ class Contrast(NamedTuple):
 
     @property
     def sign(self) -> int:
-        """-1 where the first is cheaper, 1 where it is dearer, 0 where that cannot be told."""
+        """-1 where the first has the lower loss, 1 where it has the higher, 0 where undecided."""
         return int(self.agree) * ((self.low > 0) - (self.high < 0))
 
     def __str__(self) -> str:
@@ -63,9 +63,9 @@ def contrast(
     one, other
         Values of columns, such as ``{"source": "problems", "format": "icl"}``.
     tasks
-        Judged on, each with the same weight; all of the table unless named.
+        Tasks to compare on, with equal weights; by default all in the table.
     comparisons
-        Made at once: the interval holds all of them with 95 % (Bonferroni).
+        Number of simultaneous comparisons: the intervals hold jointly with 95 % (Bonferroni).
     seed
         Of the bootstrap: examples are resampled within each task, 2,000 times, each with all its seeds.
 
@@ -130,7 +130,7 @@ def findings(
     arithmetic: Sequence[str] = (),
     own: Mapping[str, str] | None = None,
 ) -> pd.DataFrame:
-    """Hold what the paper found against a measurement.
+    """Test the findings of the paper on a study's table.
 
     Parameters
     ----------
@@ -173,7 +173,7 @@ def findings(
 
 
 def _rivals(table: pd.DataFrame, number: int, rivals: Sequence[str], general: str) -> tuple[int, str, str] | None:
-    """Whether one of several sources is better than the usual text."""
+    """Test whether one of several sources is better than the general text."""
     against = {name: contrast(table, {"source": name}, {"source": general}, comparisons=len(rivals)) for name in rivals}
     if not against:
         return None
@@ -184,7 +184,7 @@ def _rivals(table: pd.DataFrame, number: int, rivals: Sequence[str], general: st
 
 
 def _own(table: pd.DataFrame, own: Mapping[str, str], general: str) -> tuple[int, str, str] | None:
-    """Whether a task's own kind of text serves it better than the usual one."""
+    """Test whether text of a task's own kind is better for it than the general text."""
     how = {"comparisons": len(own)}
     against = {
         task: contrast(table, {"source": source}, {"source": general}, tasks=[task], **how)
@@ -199,7 +199,7 @@ def _own(table: pd.DataFrame, own: Mapping[str, str], general: str) -> tuple[int
 
 
 def _formats(table: pd.DataFrame) -> tuple[int, str, str] | None:
-    """Whether several questions are better than one, and reasoning than none."""
+    """Test whether several questions are better than one, and reasoning better than none."""
     has = table[table["source"] != DENSE].groupby("source", sort=False)["format"].agg(set)
     several = [source for source, names in has.items() if {"qa", "icl"} <= names]
     reasoned = [source for source in several if "cot" in has[source]]
@@ -226,6 +226,6 @@ def _formats(table: pd.DataFrame) -> tuple[int, str, str] | None:
 def _shaped(
     table: pd.DataFrame, source: str, one: str, other: str, tasks: Sequence[str] | None, comparisons: int
 ) -> Contrast:
-    """One source in two formats."""
+    """Contrast of two formats of one source."""
     choices = ({"source": source, "format": name} for name in (one, other))
     return contrast(table, *choices, tasks=tasks, comparisons=comparisons)

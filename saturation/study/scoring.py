@@ -1,4 +1,4 @@
-"""What a model still can: the loss of reference answers, and how many of its own are right."""
+"""Scoring in a study: the loss of reference answers, and the share of right generated answers."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ JUDGED = ("answer", "number", "choice")  # scores of tasks whose answers are rig
 def scored(
     model: PreTrainedModel, tokenizer: Any, task: Task, *, policy: Policy | None, accuracy: bool, batch_size: int
 ) -> pd.DataFrame:
-    """One row per example of a task.
+    """Score a model on a task, one row per example.
 
     Parameters
     ----------
     model, tokenizer, task, policy, batch_size
         As for `quality.evaluate`.
     accuracy
-        Whether answers are written and judged too, which costs most of the time.
+        Whether answers are generated and scored too, which takes most of the time.
 
     Returns
     -------
@@ -54,7 +54,7 @@ def scored(
 
 
 def reference(tokenizer: Any, example: Example, task: Task) -> Text | tuple[Text, Text]:
-    """What is read: prompt and answer, of which the answer is scored, or a text."""
+    """The text to score: prompt and answer, of which only the answer counts, or a plain text."""
     if task.score == "text":
         return example.text
     if task.score == "conversation":
@@ -65,7 +65,7 @@ def reference(tokenizer: Any, example: Example, task: Task) -> Text | tuple[Text
 
 
 def check(task: Task) -> None:
-    """That a task has what is read; ValueError where it has no reference answers."""
+    """Raise ValueError for a task without texts or reference answers."""
     can = possible(task)
     if not {"text", "qa"} & set(can):
         raise ValueError(

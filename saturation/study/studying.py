@@ -1,4 +1,4 @@
-"""The study itself: draw, prune or fit, score on all tasks; a file per cell, so that a killed one goes on."""
+"""`study`: draws texts, prunes or fits, and scores on all tasks; one file per cell, so a study can resume."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def study(
     batch_size: int = 16,
     progress: bool = True,
 ) -> pd.DataFrame:
-    """Prune or skip by each recipe and score it on all tasks; what is on disk already is not run again.
+    """Prune or skip by each recipe and score on all tasks; cells on disk are not run again.
 
     Parameters
     ----------
@@ -77,7 +77,7 @@ def study(
         Before anything is run, for a source that cannot give its texts, tasks of one name or without references; and
         as for `pruning.prune`.
     KeyboardInterrupt
-        As it came; finished cells stay, and the model is as it was.
+        Raised again; finished cells stay, and the model is restored.
     """
     distinct("tasks", [one.name for one in tasks])
     for task in tasks:
@@ -97,7 +97,7 @@ def study(
 
 
 def masks(out: str | Path, table: pd.DataFrame) -> dict[str, dict[str, tuple[np.ndarray, tuple[int, ...]]]]:
-    """The masks of the prunings in a study's table, by `pruning` (its column): matrix -> bits and shape."""
+    """Read the masks of the prunings in a study's table, by its column `pruning`: matrix -> bits and shape."""
     found = {}
     for name in table["pruning"].unique():
         path = located(out) / f"{name}.masks.npz"
@@ -124,7 +124,7 @@ class _Cell(NamedTuple):
 
 @dataclass(eq=False)
 class _Study:
-    """Runs recipes, or takes their cells from disk."""
+    """Runs recipes, or reads their cells from disk."""
 
     model: PreTrainedModel
     tokenizer: Any
@@ -140,10 +140,10 @@ class _Study:
         self.weights = cell_keys.fingerprint(self.model)
         code = cell_keys.code(pruning, calibration, scoring)
         self.common = [self.weights, cell_keys.place(self.model), tokens, code, f"{self.accuracy}"]
-        self.written = [tokens, cell_keys.code(calibration)]  # what decides the texts of a source
+        self.written = [tokens, cell_keys.code(calibration)]  # determines the texts of a source
 
     def drawn(self, recipes: Sequence[Recipe]) -> list[tuple[Recipe, Sample]]:
-        """All calibration texts, before anything is pruned."""
+        """Draw all calibration texts before anything is pruned."""
         sources: dict[str, Any] = {}
         samples: dict[Recipe, Sample] = {}
         found = []
@@ -159,7 +159,7 @@ class _Study:
         return found
 
     def _sample(self, recipe: Recipe, source: Any) -> Sample:
-        """Texts of a source; those that the model itself writes are kept on disk."""
+        """Draw texts of a source; generated texts are stored on disk."""
         how = {name: value for name, value in asdict(recipe).items() if name not in ("source", "method", "sparsity")}
         if source.name != GENERATED:
             return calibration.draw(self.model, self.tokenizer, source, **how)
@@ -170,7 +170,7 @@ class _Study:
         return Sample.load(path)
 
     def cells(self, recipe: Recipe, sample: Sample | None) -> Iterator[pd.DataFrame]:
-        """The rows of a recipe on every task, with and without the policies."""
+        """Rows of a recipe on every task, with and without the policies."""
         told = [recipe.method, str(recipe.sparsity), repr(sorted(self.options.items()))]
         key = cell_keys.digest(*self.common, *told, sample.digest if sample else "")
         policies: dict[str, Policy | None] = {"": None, **({} if recipe.method in SKIPPING else self.policies)}
@@ -202,7 +202,7 @@ class _Study:
         return model, None
 
     def _keep(self, report: pruning.Report, key: str) -> None:
-        """The report of a pruning and its masks, beside the cells."""
+        """Store the report of a pruning and its masks beside the cells."""
         with writing(self.out / f"{key}.report.parquet", "the report of a pruning") as part:
             report.table.to_parquet(part, index=False)
         held: dict[str, Any] = {name: bits for name, (bits, _) in report.packed.items()}

@@ -1,4 +1,4 @@
-"""Many runs, one table: policies x tasks x seeds, each cell kept on disk, so that a killed sweep goes on."""
+"""Sweeps: many runs in one table, policies x tasks x seeds; each cell is stored on disk, so a sweep can resume."""
 
 from .cell_keys import fingerprint, verify
 from .sweeping import sweep

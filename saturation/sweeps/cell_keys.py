@@ -1,4 +1,4 @@
-"""What a cell depends on, as a hash: results of another model, text, policy or code are never taken for its own."""
+"""Cell keys: hashes of everything a cell depends on, such as model, texts, policy and code."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ _SCORES = (
     "answers collapse conversations dense_comparison drift_from_dense evaluating likelihood matching skip_counts"
 ).split()
 _ROOMS = (anatomy, generation, patching, policies, recording, similarity, skipping, task)
-_NOTES = ("_name_or_path", "architectures", "dtype", "torch_dtype", "transformers_version")  # in a configuration
-_SAMPLED = 64  # numbers of a weight
-_PACKAGES = ("torch", "transformers", "rouge-score", "sacrebleu")  # that compute logits, tokens or a score
+_NOTES = ("_name_or_path", "architectures", "dtype", "torch_dtype", "transformers_version")  # ignored config fields
+_SAMPLED = 64  # numbers sampled of a weight
+_PACKAGES = ("torch", "transformers", "rouge-score", "sacrebleu")  # packages that compute logits, tokens or scores
 
 
 def fingerprint(model: PreTrainedModel) -> str:
     """Hash of all weights and buffers of a model, their names and types, its configuration and its end tokens.
 
-    Every byte is read: a second or so per gigabyte. Where the model lies, and what a configuration notes of the
-    program that saved it, count for nothing.
+    It reads every byte, about a second per gigabyte. The model's location, and the configuration's notes on the program
+    that saved it, are ignored.
     """
     config = json.loads(unwrapped(model).config.to_json_string(use_diff=False))
     found = hashlib.blake2b(json.dumps(_deciding(config), sort_keys=True).encode(), digest_size=16)
@@ -48,27 +48,29 @@ def fingerprint(model: PreTrainedModel) -> str:
 
 
 def sample(model: PreTrainedModel) -> str:
-    """Hash of the sum of each weight and a few of its numbers: cheap, and another one where a model was changed."""
+    """Cheap hash of a model, from the sum of each weight and a few of its numbers, to detect changes."""
     found = hashlib.blake2b(digest_size=16)
     for name, tensor in (*model.named_parameters(), *model.named_buffers()):
         for part in held(tensor):
             flat = part.detach().flatten()
-            if not flat.is_meta:  # offloaded to the disk
-                some = flat[:: max(flat.numel() // _SAMPLED, 1) | 1].cpu().contiguous()  # odd: not one column alone
+            if not flat.is_meta:  # meta: offloaded to the disk
+                some = (
+                    flat[:: max(flat.numel() // _SAMPLED, 1) | 1].cpu().contiguous()
+                )  # an odd step samples several columns
                 found.update(name.encode() + bytes(some.view(torch.uint8).numpy()))
                 found.update(str(float(flat.float().sum())).encode())
     return found.hexdigest()
 
 
 def verify(model: PreTrainedModel, tokenizer: Any, *, weights: str, words: str) -> None:
-    """Raise ValueError unless this is the very model and tokenizer that a script was copied for.
+    """Raise ValueError unless these are the model and tokenizer that a script was copied for.
 
     Parameters
     ----------
     model, tokenizer
         As they were loaded.
     weights, words
-        `fingerprint` of the model, and `tokens` of the tokenizer, where the script was copied.
+        `fingerprint` of the model, and `tokens` of the tokenizer, when the script was copied.
     """
     found = {"model": (weights, fingerprint(model)), "tokenizer": (words, tokens(tokenizer))}
     for what, (wanted, got) in found.items():
@@ -82,14 +84,14 @@ def verify(model: PreTrainedModel, tokenizer: Any, *, weights: str, words: str) 
 
 
 def _deciding(config: Any) -> Any:
-    """A configuration without what decides nothing."""
+    """A configuration without fields that do not affect results."""
     if isinstance(config, dict):
         return {name: _deciding(value) for name, value in config.items() if name not in _NOTES}
     return [_deciding(part) for part in config] if isinstance(config, list) else config
 
 
 def _tensors(model: PreTrainedModel) -> Iterator[tuple[str, torch.Tensor]]:
-    """All weights and buffers, saved with the model or not; what is offloaded is brought here module by module."""
+    """All weights and buffers, saved with the model or not; offloaded ones are loaded module by module."""
     for path, module in model.named_modules():
         with align_module_device(module):
             for name, tensor in (*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)):
@@ -98,15 +100,15 @@ def _tensors(model: PreTrainedModel) -> Iterator[tuple[str, torch.Tensor]]:
 
 
 def place(model: PreTrainedModel) -> str:
-    """What rounds as it computes: the kind of device and the attention kernel. Not the card, nor the number of threads.
+    """Kind of device and attention kernel, which affect rounding; not the GPU model or the number of threads.
 
-    Ties of two likely tokens fall differently there, and then a text does.
+    Rounding can break ties between likely tokens differently, and so change a text.
     """
     return f"{input_device(model).type} {getattr(unwrapped(model).config, '_attn_implementation', None)}"
 
 
 def tokens(tokenizer: Any) -> str:
-    """What decides how a tokenizer reads and writes, wherever it was loaded from."""
+    """Hash of a tokenizer's behaviour, independent of its location."""
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is None:
         own = {"vocab": tokenizer.get_vocab(), "class": type(tokenizer).__name__}
@@ -118,9 +120,9 @@ def tokens(tokenizer: Any) -> str:
 
 
 def code(*more: ModuleType) -> str:
-    """The source of all that decides a row, and the versions it runs on: rows of another are not this version's.
+    """Hash of the source code and package versions that affect a row.
 
-    `more` are rooms or modules beside those that decide the row of a sweep.
+    `more` are further rooms or modules besides those of a sweep.
     """
     parts = (*_ROOMS, *more, *(getattr(quality, name) for name in _SCORES))
     texts = (path.read_text(encoding="utf-8") for part in parts for path in _files(part))
@@ -134,16 +136,16 @@ def _files(part: ModuleType) -> list[Path]:
 
 
 def cell(given: Task, policy: Policy | None, *common: str) -> str:
-    """Key of one run: a task wherever its file lies, a policy, and what all cells share."""
+    """Key of one run, from its task, its policy and the common parts of all cells."""
     examples = json.dumps(asdict(replace(given, source="")), ensure_ascii=False)
     return digest(*common, examples, "dense" if policy is None else policy.to_json())
 
 
 def of_judge(judge: Callable[..., Any]) -> str:
-    """How a judge is asked, and what it is."""
+    """Key of a judge, from its code and settings and from the code that asks it."""
     return digest(inspect.getsource(quality.judge_endpoint), *told(judge))
 
 
 def digest(*parts: str) -> str:
-    """Hash of texts in this order."""
+    """Hash of texts in the given order."""
     return hashlib.blake2b("\0".join(parts).encode(), digest_size=16).hexdigest()

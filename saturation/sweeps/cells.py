@@ -1,4 +1,4 @@
-"""Cells of a sweep on disk: written whole, read only when they are what they should be."""
+"""Cells of a sweep on disk: written whole, and checked when read."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ _LOG = logging.getLogger(__name__)
 
 
 class Kept(Protocol):
-    """What is kept on disk under a key, with so many rows."""
+    """A table stored on disk under a key, with a known number of rows."""
 
     @property
     def key(self) -> str:
-        """Hash of all that decides the rows."""
+        """Hash of everything that affects the rows."""
         ...
 
     @property
     def rows(self) -> int:
-        """How many rows there are."""
+        """Number of rows."""
         ...
 
 
 class Cell(NamedTuple):
-    """One run of a sweep: what it is called, what it does, and the key under which its rows are kept."""
+    """One run of a sweep: its name, task and policy, and the key of its rows."""
 
     name: str
     policy: Policy | None
@@ -44,7 +44,7 @@ class Cell(NamedTuple):
 
     @property
     def rows(self) -> int:
-        """How many rows it has: one per example, or per turn of a conversation."""
+        """Number of rows: one per example, or per turn of a conversation."""
         return len(self.task) + sum(len(example.turns) for example in self.task)
 
 
@@ -59,7 +59,7 @@ def cells_of(
 
 
 def _seeded(policy: Policy | None, seeds: Sequence[int]) -> Iterator[tuple[Policy | None, int | None]]:
-    """A policy with each seed, or as it is where it draws nothing."""
+    """A policy with each seed, or unchanged where it draws nothing."""
     if policy is not None and "seed" in {option.name for option in fields(policy)}:
         yield from ((replace(policy, seed=seed), seed) for seed in seeds)  # type: ignore[call-arg]
     else:
@@ -67,26 +67,26 @@ def _seeded(policy: Policy | None, seeds: Sequence[int]) -> Iterator[tuple[Polic
 
 
 def distinct(what: str, names: Sequence[str]) -> None:
-    """Raise ValueError for names of which two are the same: their rows could not be told apart."""
+    """Raise ValueError for duplicate names, whose rows could not be told apart."""
     if twice := [name for name in names if names.count(name) > 1]:
         raise ValueError(f"expected {what} with a name each, got {twice[0]!r} twice; rename one or leave it out")
 
 
 def kept(path: Path, cell: Kept, make: Callable[[], pd.DataFrame]) -> pd.DataFrame:
-    """The rows at this place; made and put there, whole or not at all, where they are not."""
+    """Read the rows at a path; where they are missing, make and store them."""
     table = read(path, cell)
     return write(path, make().assign(key=cell.key)) if table is None else table
 
 
 def write(path: Path, table: pd.DataFrame) -> pd.DataFrame:
-    """Put rows on disk and give them as they will be read."""
+    """Write rows to disk, and return them as they will be read."""
     with writing(path, "a cell of the sweep") as part:
         table.to_parquet(part, index=False)
     return pd.read_parquet(path)
 
 
 def read(path: Path, cell: Kept) -> pd.DataFrame | None:
-    """The rows of a cell; None where there is no file, and with a warning where it is damaged or another's."""
+    """Read the rows of a cell; None where there is no file, or (with a warning) a damaged or wrong one."""
     if not path.exists():
         return None
     try:

@@ -1,4 +1,4 @@
-"""What tells one judge from another: its code, and all that its functions and objects were given."""
+"""Judge keys: descriptions that tell judges apart, by code, settings and captured values."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ import numpy as np
 
 _PLAIN = (str, bytes, int, float, complex, type(None), PurePath, re.Pattern, np.generic)
 _HOLDERS = (dict, list, tuple, set, frozenset, partial, MethodType, CodeType)
-_CONSTANTS = (tuple, frozenset, CodeType)  # Python may keep one for two that are equal
-_STANDARD = Path(inspect.__file__).parent  # where the modules of Python lie
+_CONSTANTS = (tuple, frozenset, CodeType)  # Python may share one object among equal ones
+_STANDARD = Path(inspect.__file__).parent  # folder of Python's own modules
 _FIRST: WeakKeyDictionary[Any, dict[str, set[str]]] = WeakKeyDictionary()
 
 
 def told(judge: Any) -> list[str]:
-    """All that tells a judge from others, in a fixed order.
+    """Describe a judge by all that tells it from others, in a fixed order.
 
-    Functions are told by their code, their defaults, what they close over and the globals that they name; objects by
-    their class and their attributes; partials, lists, tuples, sets and dicts by what they hold; one's own modules by
-    their source. Libraries, and their objects such as a client, a model or a table, are told by name alone.
+    Functions are described by their code, defaults, closures and the globals that they name; objects by class and
+    attributes; partials, lists, tuples, sets and dicts by their content; the user's own modules by their source.
+    Libraries, and their objects such as a client, a model or a table, only by name.
 
-    A judge may take notes: while all that was told of it when it was first asked for still holds, it is the same.
+    A judge may change its state: it stays the same judge as long as its first description still holds.
     """
     now = set(_parts(judge, "judge", {}))
     owner = judge.__self__ if isinstance(judge, MethodType) else judge
     try:
         known = _FIRST.setdefault(owner, {})
-    except TypeError:  # an object that cannot be remembered: its notes make it another
+    except TypeError:  # no weak reference: a change of state makes it another judge
         return sorted(now)
     name = getattr(judge, "__name__", "")
     if name not in known or not known[name] <= now:
@@ -46,7 +46,7 @@ def told(judge: Any) -> list[str]:
 
 
 def _parts(given: Any, at: str, seen: dict[int, tuple[str, Any]]) -> Iterator[str]:
-    """What is told of a value, each part with the way to it; of what was met before, where."""
+    """Describe a value, each part with its path; a value met before by its first path."""
     if isinstance(given, _PLAIN):
         yield f"{at} = {given!r}"
         return
@@ -59,7 +59,7 @@ def _parts(given: Any, at: str, seen: dict[int, tuple[str, Any]]) -> Iterator[st
     if not (at == "judge" or _opened(given) or _own(kind)):
         return
     if not isinstance(given, _CONSTANTS):
-        seen[id(given)] = at, given  # kept, so that no other takes its id
+        seen[id(given)] = at, given  # kept alive, so that no other object gets its id
     if isinstance(given, type | ModuleType):
         with suppress(OSError, TypeError):  # typed into a prompt, or not written in Python
             yield f"{at}: {inspect.getsource(given)}"
@@ -68,13 +68,13 @@ def _parts(given: Any, at: str, seen: dict[int, tuple[str, Any]]) -> Iterator[st
 
 
 def _opened(given: Any) -> bool:
-    """Whether it is told by what it holds, wherever its class comes from: containers, wrappers and records."""
+    """Whether a value is described by its content whatever its class: containers, wrappers and records."""
     wraps = "__wrapped__" in getattr(given, "__dict__", ())
     return isinstance(given, _HOLDERS) or wraps or (is_dataclass(given) and not isinstance(given, type))
 
 
 def _own(kind: Any) -> bool:
-    """Whether it is of a notebook or a file of one's own, and not of Python or an installed package."""
+    """Whether a class or function is from the user's notebook or file, not from Python or an installed package."""
     name = kind.__name__ if isinstance(kind, ModuleType) else kind.__module__
     file = getattr(sys.modules.get(name), "__file__", None)
     if file is None:
@@ -84,7 +84,7 @@ def _own(kind: Any) -> bool:
 
 
 def _inside(given: Any) -> Iterator[tuple[str, Any]]:
-    """What a value is made of, by name."""
+    """The parts of a value by name."""
     match given:
         case dict():
             yield from (
@@ -116,7 +116,7 @@ def _inside(given: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _written(name: str, part: Any) -> bool:
-    """Whether an entry of a class was written by its author, and not by Python."""
+    """Whether an entry of a class was written by its author, not by Python."""
     return isinstance(part, FunctionType) or not name.startswith("__")
 
 
@@ -131,6 +131,6 @@ def _of_function(given: FunctionType) -> Iterator[tuple[str, Any]]:
 
 
 def _globals(code: CodeType) -> set[str]:
-    """Names that a function's code looks up outside it, and those of the functions inside it."""
+    """Names of the globals that a function and its inner functions use."""
     own = {step.argval for step in dis.get_instructions(code) if step.opname in ("LOAD_GLOBAL", "LOAD_NAME")}
     return own.union(*(_globals(part) for part in code.co_consts if isinstance(part, CodeType)))

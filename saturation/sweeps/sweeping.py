@@ -1,4 +1,4 @@
-"""The sweep itself: cell after cell, with the model loaded once."""
+"""`sweep`: runs policies on tasks, cell by cell, with the model loaded once."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def sweep(
     batch_size: int = 16,
     progress: bool = True,
 ) -> pd.DataFrame:
-    """Evaluate policies on tasks, a file per cell; what is on disk already is not run again.
+    """Evaluate policies on tasks, one file per cell; cells on disk are not run again.
 
     Parameters
     ----------
@@ -119,7 +119,7 @@ def sweep(
 
 @dataclass
 class _Sweep:
-    """Runs cells, or takes them from disk, in stages: as written, beside the dense run, with a judge's ratings."""
+    """Runs or reads cells in stages: evaluation, comparison with the dense run, a judge's ratings."""
 
     model: PreTrainedModel
     tokenizer: Any
@@ -131,12 +131,12 @@ class _Sweep:
     progress: bool
 
     def rows(self, cell: Cell) -> pd.DataFrame:
-        """All that is to be known of a cell."""
+        """The complete rows of a cell."""
         rows = self._written(cell) if self._dense(cell) is None else self._beside_dense(cell)
         return self._judged(cell, rows, self.judge) if self.judge and cell.task.score in quality.JUDGED else rows
 
     def last_file(self, cell: Cell) -> Path:
-        """Where its last stage is kept."""
+        """Path of the cell's last stage."""
         if self.judge and cell.task.score in quality.JUDGED:
             return self._file(cell, f"judge-{self._judge_key}")
         return self._file(cell, "against" if self._dense(cell) else "")
@@ -149,7 +149,7 @@ class _Sweep:
         return self.out / ".".join(filter(None, (cell.key, stage, "parquet")))
 
     def _dense(self, cell: Cell) -> Cell | None:
-        """The dense model's cell on the same task, where the sweep has one."""
+        """The dense cell on the same task, where the sweep has one."""
         return next((one for one in self.cells if one.policy is None and one.task is cell.task), None)
 
     def _written(self, cell: Cell) -> pd.DataFrame:
@@ -159,7 +159,7 @@ class _Sweep:
         return kept(self._file(cell, "against"), cell, lambda: self._against(cell))
 
     def _judged(self, cell: Cell, rows: pd.DataFrame, judge: Callable[..., Any]) -> pd.DataFrame:
-        """Rated by the judge; what it could not rate when last asked is asked again."""
+        """Add the judge's ratings; earlier failures are rated again."""
         path = self.last_file(cell)
         before = read(path, cell)
         if before is not None:
@@ -181,7 +181,7 @@ class _Sweep:
         return self._fitting(cell, lambda **how: quality.against(*given, **how))
 
     def _fitting(self, cell: Cell, run: Callable[..., pd.DataFrame]) -> pd.DataFrame:
-        """Run with the largest batches that memory takes."""
+        """Run with the largest batches that fit into memory."""
         size = self.batch_size
         while True:
             try:
@@ -196,7 +196,7 @@ class _Sweep:
 
 
 def _out_of_memory(error: Exception) -> bool:
-    """A GPU says it with a class of its own, the CPU's allocator only in words."""
+    """Whether an error is out of memory: a class for GPUs, only a message for the CPU's allocator."""
     return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "can't allocate memory" in str(error)
 
 
@@ -209,7 +209,7 @@ def _named(policies: Mapping[str, Policy | None] | Sequence[Policy | None]) -> l
 def _check(
     model: PreTrainedModel, named: list[tuple[str, Policy | None]], tasks: Sequence[Task], seeds: Sequence[int]
 ) -> None:
-    """Whatever would fail in the middle and can be known before."""
+    """Raise before the run for what would fail in the middle."""
     if strange := [given for given in tasks if not isinstance(given, Task)]:
         raise ValueError(
             f"expected a list of tasks as saturation.tasks.bundled or read gives them, got {strange[0]!r} in it; give "

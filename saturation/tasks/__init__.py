@@ -1,4 +1,4 @@
-"""Prompts with references: the bundled tasks, anybody's JSON lines, published sets as they are distributed, the hub."""
+"""Tasks: prompts with references, from the bundled world, JSON lines, published files or the hub."""
 
 from .bundled_tasks import bundled, names
 from .calibration_presets import HUB

@@ -8,7 +8,7 @@ from .json_lines import read
 from .task import Task
 
 TASKS = Path(__file__).resolve().parents[2] / "data" / "tasks"
-_ROOM = {  # new tokens that an answer may take
+_ROOM = {  # most new tokens of an answer
     "factoid": 16,
     "factoid_heldout": 16,
     "problems": 48,
@@ -18,12 +18,12 @@ _ROOM = {  # new tokens that an answer may take
 
 
 def names() -> list[str]:
-    """The bundled tasks."""
+    """Names of the bundled tasks."""
     return sorted(path.stem for path in TASKS.glob("*.jsonl"))
 
 
 def bundled(name: str) -> Task:
-    """A task of the bundled world (data/README.md describes them).
+    """Read a task of the bundled world (data/README.md describes them).
 
     Parameters
     ----------
@@ -37,9 +37,9 @@ def bundled(name: str) -> Task:
     Raises
     ------
     FileNotFoundError
-        Outside a clone of the repository, where the data is not at hand.
+        Outside a clone of the repository, where the data is missing.
     ValueError
-        For a name that is not there, with those that are.
+        For an unknown name; the message lists the known ones.
     """
     if not TASKS.is_dir():
         raise FileNotFoundError(

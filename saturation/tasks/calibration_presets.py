@@ -1,6 +1,6 @@
-"""Sets of the hub that calibration texts are drawn from (Bandari et al., EMNLP 2024), those that `hub_presets` lacks.
+"""Hub presets for calibration texts (Bandari et al., EMNLP 2024), besides those in `hub_presets`.
 
-Like those they were written where no hub could be reached; the tests run them on local files of their shape.
+They were written without access to the hub; the tests run them on local files of the same shape.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ _RELATIONS = ("yes", "unknown", "no")  # entailment, neutral, contradiction, as 
 
 
 def _related(rows: Iterator[Fields]) -> Iterator[Fields]:
-    """Pairs with a label; e-SNLI marks those on which its annotators did not agree by -1."""
+    """Pairs with a label; e-SNLI marks pairs without agreement by -1."""
     for row in rows:
         if int(row["correct"]) in range(len(_RELATIONS)):
             yield {**row, "choices": _RELATIONS}
 
 
 def _lettered(rows: Iterator[Fields]) -> Iterator[Fields]:
-    """The right option by its letter."""
+    """Find the right option by its letter."""
     for row in rows:
         yield {**row, "correct": "ABCD".index(row["letter"])}
 
 
 def _blanks(rows: Iterator[Fields]) -> Iterator[Fields]:
-    """Two ways to fill a blank; a test split without answers holds nothing to learn from."""
+    """Fill the blank with the right option; ValueError for a test split without answers."""
     for row in rows:
         if row["number"] not in ("1", "2"):
             raise ValueError(f"expected an answer 1 or 2, got {row['number']!r}; name a split with answers")

@@ -1,4 +1,4 @@
-"""Tasks from a hub of data sets by name, or from any folder or file that `datasets` opens."""
+"""Tasks from the Hugging Face hub, or from any folder or file that `datasets` opens."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def hub(
     streaming: bool | None = None,
     **options: Any,
 ) -> Task:
-    """A task from the hub of data sets, or from whatever else `datasets` opens.
+    """Read a task from the hub, or from any folder or file that `datasets` opens.
 
     Parameters
     ----------
@@ -35,9 +35,9 @@ def hub(
         One of `HUB`; or a `HubSet`; or the name of a data set, a folder or a format ("json" with ``data_files=``),
         for which `columns` and `score` must be given.
     split, config, columns, template, score, max_new_tokens, streaming
-        In place of those of the `HubSet`.
+        Replace those of the `HubSet`.
     examples
-        Take only the first so many; with streaming no more is read.
+        Number of examples to take from the start; with streaming no more is read.
     **options
         For `datasets.load_dataset`, such as ``data_files=`` or ``revision=``.
 
@@ -50,7 +50,7 @@ def hub(
     ImportError
         Where the package `datasets` is not installed.
     ValueError
-        Where the data set, its split or a column is not there, with what is; for an empty split.
+        Where the data set, its split or a column is missing (the message lists what there is); for an empty split.
     """
     known = _known(source, columns, score)
     given: dict[str, Any] = {

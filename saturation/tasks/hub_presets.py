@@ -1,7 +1,7 @@
-"""How data sets of the hub become tasks: which columns they need, and what is made of them.
+"""Hub presets: the columns and templates that turn data sets of the hub into tasks.
 
-The ready sets were written where no hub could be reached, and were never run against one: their `status` says so. The
-tests run them on local files of their shape.
+The presets were written without access to the hub and never run against it, as their `status` says. The tests run them
+on local files of the same shape.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ LONG, SHORT = 900, 450  # words; an article below SHORT is short, from LONG on l
 
 @dataclass(frozen=True)
 class HubSet:
-    """How a data set of the hub becomes a task; `dataclasses.replace` it, or make your own.
+    """A preset that turns a data set of the hub into a task; adapt it with `dataclasses.replace`, or make your own.
 
     Attributes
     ----------
@@ -33,13 +33,13 @@ class HubSet:
     template
         The prompt, of those fields.
     shape
-        Last changes to the fields of all rows, such as the number out of a worked solution.
+        Function applied to the fields of all rows, for example to extract the number from a worked solution.
     stop
-        Where the new text is cut.
+        String at which the new text is cut.
     max_new_tokens
-        Room for an answer.
+        Most new tokens of an answer.
     streaming
-        Read row by row, as many as are asked for, instead of downloading the whole set first.
+        Read only the requested rows instead of downloading the whole set first.
     status
         Whether it has been run against the hub.
     """
@@ -58,20 +58,20 @@ class HubSet:
 
 
 def _solutions(rows: Iterator[Fields]) -> Iterator[Fields]:
-    """The number that a worked solution ends with, and the steps before it."""
+    """Split a worked solution into its final number and the steps before it."""
     for row in rows:
         steps, _, answer = str(row["answers"]).rpartition("####")
         yield {**row, "answers": plain(answer), "reasoning": without_sums(steps)}
 
 
 def _sums(rows: Iterator[Fields]) -> Iterator[Fields]:
-    """The text of a problem closed by one full stop before its question."""
+    """End the text of a problem with one full stop before its question."""
     for row in _solutions(rows):
         yield {**row, "body": f"{row['body'].rstrip('. ')}."}
 
 
 def _articles_by_length(rows: Iterator[Fields]) -> Iterator[Fields]:
-    """Articles in three bins of length, without the highlights that the raw stories carry at their end."""
+    """Sort articles into three bins of length, without the highlights at the end of raw stories."""
     for row in rows:
         article = row["article"].partition("@highlight")[0].strip()
         words = len(article.split())
@@ -80,7 +80,7 @@ def _articles_by_length(rows: Iterator[Fields]) -> Iterator[Fields]:
 
 
 def _labelled(rows: Iterator[Fields]) -> Iterator[Fields]:
-    """The right choice by its label; a test split without labels holds nothing to score by."""
+    """Find the right choice by its label; ValueError for a test split without labels."""
     for row in rows:
         if row["label"] not in row["labels"]:
             raise ValueError(
@@ -90,12 +90,12 @@ def _labelled(rows: Iterator[Fields]) -> Iterator[Fields]:
 
 
 def _articles(rows: Iterator[Fields]) -> Iterator[Fields]:
-    """Lines joined again, and parted into articles as the published file is."""
+    """Join the lines, and split them into articles as in the published file."""
     return PUBLISHED["wikitext-2"].read("".join(row["text"] for row in rows))
 
 
 def _answer_names(rows: Iterator[Fields]) -> Iterator[Fields]:
-    """All names of all answers of a question, whichever way the nested lists are stored."""
+    """All names of all answers of a question, in any form of nested lists."""
     for row in rows:
         yield {**row, "answers": tuple(dict.fromkeys(_texts(row["answers"])))}
 

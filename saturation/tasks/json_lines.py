@@ -1,4 +1,4 @@
-"""Anybody's own task: a file of JSON lines, one example each.
+"""Tasks from JSON lines: your own file with one example per line.
 
 Every line is an object. `prompt` is what the model is given, `id` and `kind` name and group it. One of these says
 how it is scored, the same in the whole file:
@@ -36,7 +36,7 @@ _SCORED_BY = {
 def read(
     path: str | Path, *, name: str | None = None, template: str | None = None, max_new_tokens: int | None = None
 ) -> Task:
-    r"""A task from a file of JSON lines.
+    r"""Read a task from a file of JSON lines.
 
     Parameters
     ----------
@@ -48,7 +48,7 @@ def read(
         Makes the prompt out of any fields of a line, such as ``"Question: {question}\nAnswer:"``; None takes
         `prompt` as it stands.
     max_new_tokens
-        Room for an answer; None is 64, and 256 for conversations.
+        Most new tokens of an answer; None is 64, and 256 for conversations.
 
     Returns
     -------
@@ -82,7 +82,7 @@ def read(
 
 
 def _objects(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Every line that is not blank, with the place to name in an error."""
+    """Every line that is not blank, with its place for error messages."""
     for i, text in enumerate(text_of(path, "a file of JSON lines").split("\n"), start=1):
         if not text.strip():
             continue

@@ -1,4 +1,4 @@
-"""Published sets, read from the files in which their authors distribute them.
+"""Published data sets, read from the files that their authors distribute.
 
 Each reader turns a file into examples; the prompt template stands beside it and can be replaced.
 """
@@ -92,7 +92,7 @@ def _heading(line: str) -> bool:
 
 
 def plain(text: str) -> str:
-    """The number that a reference names, without exponent."""
+    """The number in a reference, without exponent."""
     value = number(text)
     if value is None:
         raise ValueError(f"no number in {text!r}")
@@ -105,7 +105,7 @@ def without_sums(steps: str) -> str:
 
 
 def _json_lines(text: str) -> Iterator[dict[str, Any]]:
-    """One object per line, or one list of them."""
+    """The objects of a file: one per line, or one list of them."""
     if text.lstrip().startswith("["):
         yield from json.loads(text)
     else:
@@ -114,7 +114,7 @@ def _json_lines(text: str) -> Iterator[dict[str, Any]]:
 
 @dataclass(frozen=True)
 class Format:
-    """How a published file becomes a task.
+    """A format of published files, and how it becomes a task.
 
     Attributes
     ----------
@@ -150,7 +150,7 @@ PUBLISHED = {
 
 
 def published(name: str, path: str | Path, *, template: str | None = None) -> Task:
-    """A published set, from a file as it is distributed.
+    """Read a published set from a file as its authors distribute it.
 
     Parameters
     ----------

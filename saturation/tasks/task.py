@@ -1,4 +1,4 @@
-"""What a task is: examples that are all scored in the same way. No torch, no files."""
+"""Tasks and their examples, which are all scored in the same way."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SCORES = {
 
 @dataclass(frozen=True)
 class Example:
-    """One prompt and what its answer is held against.
+    """One prompt and its references.
 
     Attributes
     ----------
@@ -28,9 +28,9 @@ class Example:
     kind
         Group for tables, such as a category or a length; "" for none.
     prompt
-        What the model is given; for a conversation the first user turn.
+        Text given to the model; for a conversation the first user turn.
     answers
-        What counts as right, the canonical answer first, then aliases.
+        Right answers, the canonical answer first, then aliases.
     references
         Texts to compare with.
     choices, correct
@@ -44,9 +44,9 @@ class Example:
     stop
         The new text is cut at the first occurrence; "" cuts nothing.
     after
-        Of the cut text only what follows the last occurrence is scored; "" scores all.
+        Only the cut text after its last occurrence is scored; "" scores all.
     reasoning
-        Steps that lead to the answer, where a reference tells them; they are never scored.
+        Steps that lead to the answer, where the reference has them; they are never scored.
     """
 
     id: str
@@ -82,7 +82,7 @@ class Task:
     examples
         At least one.
     max_new_tokens
-        Room for an answer.
+        Most new tokens of an answer.
     source
         File or data set that the examples come from.
 
@@ -132,11 +132,11 @@ _GROUPED = re.compile(r"\d{1,3}(?:,\d{3})+(?:\.\d+)?")
 
 
 def number(text: str) -> Decimal | None:
-    """The last number that a text names, exactly; None where it names none.
+    """The exact value of the last number in a text; None where there is none.
 
-    Thousands separators, currency and percent signs are read over: "1,000", "-$18" and "18.0 %" are numbers. A hyphen
-    behind a digit is no sign: "10-12" ends in 12. Where commas part digits otherwise ("12,5", "1,0000") it is open
-    which number is meant, and None. Nothing is evaluated.
+    Thousands separators, currency and percent signs are ignored: "1,000", "-$18" and "18.0 %" are numbers. A hyphen
+    after a digit is no sign: "10-12" ends in 12. Other commas between digits ("12,5", "1,0000") are ambiguous and give
+    None. Nothing is evaluated.
     """
     found = _NUMBER.findall(text)
     if not found:

@@ -1,4 +1,4 @@
-"""What people write by hand: text files, and templates of prompts."""
+"""Text files, and prompt templates."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ..atomic import located
 
 
 def text_of(path: str | Path, what: str) -> str:
-    """The text of a file; OSError or ValueError with a sentence where it is not there or is not UTF-8."""
+    """Read a text file; OSError where it cannot be read, ValueError where it is not UTF-8."""
     try:
         return located(path).read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
@@ -20,7 +20,7 @@ def text_of(path: str | Path, what: str) -> str:
 
 
 def filled(template: str, fields: Mapping[str, Any]) -> str:
-    """A prompt from a template such as "Question: {question}"; KeyError for a field that is not there."""
+    """Fill a template such as "Question: {question}"; KeyError for a missing field."""
     try:
         return template.format_map(fields)
     except (ValueError, IndexError, AttributeError, TypeError) as error:

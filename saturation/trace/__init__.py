@@ -1,7 +1,7 @@
-"""What was measured: one row per token, one column per layer, frozen, and kept in one Parquet file.
+"""The trace: numbers measured for each token and layer, frozen, and stored in one Parquet file.
 
-`trace` holds the Trace, `harm` what leaving out single blocks did to the same tokens, `correlation` how far the one
-predicts the other. `measurement` is what both are, `validation` what they require of their parts, `parquet` their file.
+`trace` holds the Trace, `harm` the effect of leaving out single blocks at the same tokens, and `correlation` how well
+the one predicts the other. `measurement` is what both share, `validation` checks their parts, `parquet` stores them.
 Nothing here needs torch.
 """
 

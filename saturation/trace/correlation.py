@@ -1,4 +1,4 @@
-"""How far a number that a trace holds predicts the harm of leaving the block out: rank correlations."""
+"""Rank correlations between harm and the numbers in a trace."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ def rank_correlations(
     confidence: float = 0.95,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Spearman's rho of harm with what a trace of the same tokens says, each with a bootstrap interval.
+    """Spearman's rho between harm and numbers from a trace of the same tokens, each with a bootstrap interval.
 
     Parameters
     ----------
     harm
-        What leaving each feed-forward block out did.
+        The measured harm of each feed-forward block.
     trace
         Of the same texts and model; needed for all but `other`.
     predictors
@@ -54,7 +54,7 @@ def rank_correlations(
     Raises
     ------
     ValueError
-        For a predictor that is none, or a trace of something else.
+        For an unknown predictor, or a trace of other texts or another model.
     """
     if other is not None:
         values = {"other": np.asarray(other, np.float64)}
@@ -80,7 +80,7 @@ def rank_correlations(
 
 
 def predictor(name: str, trace: Trace) -> np.ndarray:
-    """One of `PREDICTORS` of every block, float64 [token, layer]; NaN where it has none."""
+    """The values of one of `PREDICTORS`, float64 [token, layer]; NaN where a block has none."""
     if name == "growth":
         return trace.growth.astype(np.float64)
     if name == "position":
@@ -98,7 +98,7 @@ def predictor(name: str, trace: Trace) -> np.ndarray:
 
 
 def _weights(sequence: np.ndarray, resamples: int, seed: int) -> np.ndarray:
-    """How often each sequence counts: all once, then as the bootstrap drew them, [1 + resamples, sequence]."""
+    """Weights of the sequences: ones, then their counts in each bootstrap sample, [1 + resamples, sequence]."""
     there = np.unique(sequence)
     counts = np.zeros((1 + resamples, int(sequence.max(initial=-1)) + 1))
     counts[0, there] = 1
@@ -109,9 +109,9 @@ def _weights(sequence: np.ndarray, resamples: int, seed: int) -> np.ndarray:
 
 
 class _Ranks:
-    """Mid-ranks of values inside their groups, for any whole numbers of repetitions of each.
+    """Mid-ranks of values inside their groups, where each value may be repeated a whole number of times.
 
-    The ranks of a group begin where those of the group before end; a correlation inside groups does not see that.
+    The ranks of a group begin where those of the group before end; that does not change correlations inside groups.
     """
 
     def __init__(self, values: np.ndarray, group: np.ndarray) -> None:

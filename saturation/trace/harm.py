@@ -1,4 +1,4 @@
-"""What leaving one block out does to the next-token distribution: the frozen record of a measurement of harm."""
+"""Harm: the frozen record of how leaving out one block changes the next-token distribution."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from . import parquet, validation
 from .measurement import Frozen
 from .trace import Trace
 
-_SAME = ("sequence", "position", "token_id")  # what two rows of the same token have in common
+_SAME = ("sequence", "position", "token_id")  # equal in two rows of the same token
 _GROUPS = ("kl", "attention_kl")
 
 
@@ -22,8 +22,8 @@ _GROUPS = ("kl", "attention_kl")
 class Harm(Frozen):
     """KL(dense || the model without one block) of every token's next-token distribution, layer by layer.
 
-    Row by row it stands beside a `Trace` of the same texts (`aligned`). As there, arrays are not copied but seen
-    through views that cannot be written, and the frame is to be read only.
+    Its rows match those of a `Trace` of the same texts (`aligned`). As there, arrays are not copied but wrapped in
+    read-only views; do not write to the frame.
 
     Parameters
     ----------
@@ -35,14 +35,14 @@ class Harm(Frozen):
     attention_kl : float32 [token, layer], optional
         The same with the attention sublayer left out.
     model, revision, dtype : str
-        What was measured: name, revision and the precision it ran in.
+        Name and revision of the measured model, and the precision it ran in.
     provenance : dict
         Whatever else JSON can hold; `provenance["sink"]` and `provenance["estimate"]` say how it was measured.
 
     Raises
     ------
     ValueError
-        For a wrong shape or dtype, and for a number that cannot be, named by its layer and token.
+        For a wrong shape or dtype, and for an impossible number; the message names its layer and token.
     """
 
     tokens: pd.DataFrame
@@ -90,21 +90,21 @@ class Harm(Frozen):
 
     @property
     def groups(self) -> dict[str, np.ndarray]:
-        """The arrays of numbers that were measured, by name, each [token, layer]."""
+        """The measured arrays by name, each [token, layer]."""
         return {name: array for name in _GROUPS if (array := getattr(self, name)) is not None}
 
     @cached_property
     def measured(self) -> np.ndarray:
-        """Which tokens were measured, bool [token]; those of the attention sink were not."""
+        """Mask of the measured tokens, bool [token]; the attention sink is not measured."""
         return ~np.isnan(self.kl).all(axis=1)
 
     def aligned(self, trace: Trace) -> Trace:
-        """The trace itself, if it is of the same model and row by row of the same tokens.
+        """Return the trace, after checking that it has the same model and, row by row, the same tokens.
 
         Raises
         ------
         ValueError
-            If it is not, with the names of both models.
+            If it has not; the message names both models.
         """
         names = f"the harm is of {self.model!r} and the trace of {trace.model!r}"
         ours, theirs = (len(self), self.layers), (len(trace), trace.layers)
@@ -134,7 +134,7 @@ class Harm(Frozen):
         return self._long(self.tokens, self.groups)
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write one Parquet file, whole or not at all, laid out as a trace's: `kl_00`, `kl_01` and so on.
+        """Write one Parquet file, whole or not at all, laid out like that of a trace: `kl_00`, `kl_01` and so on.
 
         Raises
         ------

@@ -1,4 +1,4 @@
-"""What every frozen record of measured numbers is: a frame with a row per token beside arrays [token, layer]."""
+"""The base class of Trace and Harm: a frame with one row per token, and arrays [token, layer]."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from . import validation
 
 
 class Frozen:
-    """The part of a Trace and of a Harm that is the same; a frozen dataclass gives it its fields."""
+    """Common part of Trace and Harm; the frozen dataclass that inherits it defines the fields."""
 
-    if TYPE_CHECKING:  # fields and properties of those that are made of it
+    if TYPE_CHECKING:  # fields and properties of the subclasses
         tokens: pd.DataFrame
         provenance: dict[str, Any]
 
@@ -33,7 +33,7 @@ class Frozen:
         return self.groups
 
     def _open(self, first: str) -> tuple[int, int]:
-        """Check the frame, and give the shape that all arrays must have: that of the first."""
+        """Check the frame, and return the shape that all arrays must have: that of the first."""
         self._set(tokens=validation.tokens_of(self.tokens), provenance=validation.json_of(self.provenance))
         shape = np.shape(getattr(self, first))
         if len(shape) != 2 or shape[0] != len(self.tokens) or shape[1] == 0:
@@ -57,7 +57,7 @@ class Frozen:
         return long.assign(layer=layer, **{name: array.ravel() for name, array in arrays.items()})
 
     def equals(self, other: object) -> bool:
-        """Whether the other is such a record with the same tokens, numbers (NaN equal to NaN) and description."""
+        """Whether the other has the same class, tokens, numbers (NaN equal to NaN) and description."""
         if not isinstance(other, type(self)) or self._arrays.keys() != other._arrays.keys():
             return False
         measured = {*self._arrays, "tokens"}

@@ -1,4 +1,4 @@
-"""A trace, or a record of harm, as one Parquet file that pandas, polars and R read plainly.
+"""Parquet files of traces and harm, which pandas, polars and R can read.
 
 One row per token and one column per layer and kind of number. A column's numbers are stored as four streams
 of bytes (BYTE_STREAM_SPLIT), which zstd shrinks by a fifth. Pages carry checksums.
@@ -34,27 +34,27 @@ _TOKENS = pa.schema(
 
 
 class OtherTable(ValueError):
-    """A Parquet file that is whole, but of something else than what was to be loaded."""
+    """The Parquet file is whole, but holds another kind of table than the one to be loaded."""
 
 
 @dataclass(frozen=True)
 class Format:
-    """What tells one kind of file from another.
+    """Description of one kind of file.
 
     Attributes
     ----------
     kind : str
-        The class whose objects it holds.
+        Name of the class whose objects it holds.
     noun : str
-        What sentences call such an object.
+        What error messages call such an object.
     described : tuple of str
-        Fields that are no table.
+        Fields that are not part of the table.
     marks : tuple of str
-        Arrays [token, layer] of bool that every file has, beside those of numbers.
+        Boolean arrays [token, layer] that every file has besides the numbers.
     again : str
-        How to get another file.
+        How to make the file again, for error messages.
     version : int
-        Of the format; raised when an older reader would misread.
+        Format version; raised when an older reader would misread a new file.
     """
 
     kind: str
@@ -66,7 +66,7 @@ class Format:
 
     @property
     def key(self) -> bytes:
-        """Of the file's metadata."""
+        """Key in the file's metadata."""
         return f"saturation.{self.kind.lower()}".encode()
 
 

@@ -1,8 +1,8 @@
-"""The frozen record of a run: distances and growths of every token at every layer.
+"""The trace: distance and growth of every feed-forward block at every token of a run.
 
-`distance` is 1 - cos(h, h + FFN(norm(h))), how far a feed-forward block turns the residual stream it enters
-(Jaiswal et al. 2024, arXiv 2404.03865), and `growth` is rho = |FFN| / |h|. A distance is kept, not a cosine,
-since float32 steps by 6e-8 near a cosine of 1 and by far less near a distance of 0.
+`distance` is 1 - cos(h, h + FFN(norm(h))), how far a feed-forward block turns the residual stream that it reads
+(Jaiswal et al. 2024, arXiv 2404.03865), and `growth` is rho = |FFN| / |h|. The trace keeps distances, not cosines,
+because float32 steps by 6e-8 near a cosine of 1 and by far less near a distance of 0.
 """
 
 from __future__ import annotations
@@ -20,17 +20,16 @@ from . import parquet, validation
 from .measurement import Frozen
 from .validation import GROUPS, PHASES, Phase
 
-# Of a massive activation, and of it to the median of its hidden state. Sun et al. 2024 say 100 and "around 1,000" for
-# models from 7 B; in SmolLM2-135M the first token's is 22,000 and 500 medians, and no other token reaches 150 medians.
+# Least size of a massive activation, and its least ratio to the median of its hidden state. Sun et al. 2024 give 100
+# and "around 1,000" for models from 7 B. In SmolLM2-135M the first token has 22,000, 500 medians; no other reaches 150.
 MAGNITUDE, RATIO = 100.0, 300.0
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Trace(Frozen):
-    """Distances and growths of every token at every layer.
+    """Distance and growth of every token at every layer.
 
-    Arrays are not copied: they are handed over, and seen through views that cannot be written. The frame is
-    copied, and is to be read only.
+    Arrays are not copied but wrapped in read-only views. The frame is copied; do not write to it.
 
     Parameters
     ----------
@@ -42,7 +41,7 @@ class Trace(Frozen):
     growth : float32 [token, layer]
         |FFN| / |h|; NaN exactly where skipped.
     skipped : bool [token, layer]
-        Whether the feed-forward block did not run.
+        True where the feed-forward block did not run.
     attention_distance, attention_growth, block_distance, block_growth : float32 [token, layer], optional
         The same pair for the attention sublayer and for the whole block.
     naive_cosine : float32 [token, layer], optional
@@ -51,16 +50,16 @@ class Trace(Frozen):
         The largest and the median |h_i| over the hidden dimension of the residual stream behind each layer, which
         show attention sinks (see `massive`).
     model, revision, dtype : str
-        What was measured: name, revision and the precision it ran in.
+        Name and revision of the measured model, and the precision it ran in.
     provenance : dict
         Whatever else JSON can hold. `provenance["complete"]` is False for an interrupted run.
     kept_layers : tuple of int, optional
-        The model's own numbers of the layers, when not all of them are here (see `select`).
+        The model's own layer numbers, where the trace holds only some layers (see `select`).
 
     Raises
     ------
     ValueError
-        For a wrong shape or dtype, and for a number that cannot be, named by its layer and token.
+        For a wrong shape or dtype, and for an impossible number; the message names its layer and token.
     """
 
     tokens: pd.DataFrame
@@ -108,7 +107,7 @@ class Trace(Frozen):
 
     @property
     def groups(self) -> dict[str, np.ndarray]:
-        """The arrays of numbers that this trace has, by name, each [token, layer]."""
+        """The arrays of numbers in this trace by name, each [token, layer]."""
         return {name: array for name in GROUPS if (array := getattr(self, name)) is not None}
 
     @property
@@ -147,14 +146,14 @@ class Trace(Frozen):
         start: int = 0,
         stop: int | None = None,
     ) -> Trace:
-        """Keep the tokens of a phase or of some sequences, and some layers under their own numbers.
+        """Select tokens by phase, sequence or position, and layers; layers keep their own numbers.
 
         Parameters
         ----------
         phase
             "prefill" or "decode".
         sequence, layers
-            Numbers of those to keep.
+            Numbers of the sequences or layers to keep.
         start, stop
             Positions to keep in each sequence: from `start` on and before `stop`. ``start=4`` leaves the attention
             sink out.
@@ -162,7 +161,7 @@ class Trace(Frozen):
         Raises
         ------
         ValueError
-            For a phase, sequence or layer that this trace does not have. No tokens of a phase is no error.
+            For a phase, sequence or layer that this trace does not have. A phase without tokens is no error.
         """
         keep = np.ones(len(self), bool)  # [token]
         if phase is not None:
@@ -184,12 +183,12 @@ class Trace(Frozen):
 
     @classmethod
     def concat(cls, traces: Iterable[Trace], *, renumber: bool = True) -> Trace:
-        """Put traces of one model after each other.
+        """Concatenate traces of one model.
 
         Parameters
         ----------
         traces : iterable of Trace
-            At least one, of the same model, revision, dtype and layers, with the same groups of numbers.
+            At least one; all with the same model, revision, dtype, layers and groups of numbers.
         renumber : bool
             Number the sequences of each trace after those of the one before; False keeps their numbers, for
             parts of the same sequences.
@@ -215,7 +214,7 @@ class Trace(Frozen):
         return replace(parts[0], **changed)
 
     def massive(self, *, magnitude: float = MAGNITUDE, ratio: float = RATIO) -> pd.DataFrame:
-        """The tokens with massive activations, which attention rests on as a sink (Sun et al. 2024, arXiv 2402.17762).
+        """The tokens with massive activations, which serve as attention sinks (Sun et al. 2024, arXiv 2402.17762).
 
         Parameters
         ----------
@@ -227,8 +226,8 @@ class Trace(Frozen):
         Returns
         -------
         pandas.DataFrame
-            One row per token: `sequence`, `position`, `token_id`, `text`; `first` and `last`, the layers between which
-            the activation stands; and where it is largest its `layer`, `magnitude` and `ratio` to the median.
+            One row per token: `sequence`, `position`, `token_id`, `text`; `first` and `last`, the first and last layer
+            with the activation; and, where it is largest, its `layer`, `magnitude` and `ratio` to the median.
 
         Raises
         ------
@@ -272,8 +271,8 @@ class Trace(Frozen):
         """Write one Parquet file, whole or not at all.
 
         One row per token: the columns of `tokens`, then `distance_00`, ..., `growth_00`, ..., `skipped_00`
-        and so on by the layers' numbers; what is no table is JSON under the key "saturation.trace" of the
-        file's metadata. pandas, polars and R read it as it is.
+        and so on by layer number. The other fields are JSON under the key "saturation.trace" of the file's
+        metadata. pandas, polars and R can read the file.
 
         Raises
         ------

@@ -1,4 +1,4 @@
-"""What a trace asks of its parts, and the sentence for each part that will not do."""
+"""Validation of the parts of a trace."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ _RANGE = {
     "magnitude": (0.0, np.inf),
     "median": (0.0, np.inf),
 }  # by the last word of the name
-_ROUNDING = 1e-5  # how far rounding may carry a number out of its range
+_ROUNDING = 1e-5  # how far rounding may push a number out of its range
 
 
 class Measured(Protocol):
-    """The parts of a Trace that are checked against each other; `measured` imports this file, not the other way."""
+    """The parts of a Trace that are checked against each other; `trace` imports this file, not the other way."""
 
     @property
     def tokens(self) -> pd.DataFrame: ...  # noqa: D102
@@ -52,7 +52,7 @@ class Measured(Protocol):
 
 
 def tokens_of(given: pd.DataFrame) -> pd.DataFrame:
-    """Copy of a frame of tokens in a trace's own columns and types, its rows numbered from 0."""
+    """Copy a frame of tokens into the columns and types of a trace, with rows numbered from 0."""
     frame = pd.DataFrame(given)
     if set(frame.columns) != set(TOKEN_COLUMNS):
         raise ValueError(
@@ -102,7 +102,7 @@ def _texts(values: pd.Series) -> pd.Series:
 
 
 def json_of(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Copy of a mapping as JSON gives it back: lists for tuples, text for keys."""
+    """Copy a mapping through JSON: tuples become lists, keys become text."""
     try:
         return json.loads(json.dumps(dict(given), allow_nan=False))
     except (TypeError, ValueError) as error:
@@ -113,7 +113,7 @@ def json_of(given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def frozen(name: str, given: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """View of an array, float32 or bool [token, layer], that cannot be written."""
+    """Read-only view of an array, float32 or bool [token, layer]."""
     array = np.asarray(given)
     wanted = np.dtype(bool if name == "skipped" else np.float32)
     if array.shape != shape or array.dtype.kind != wanted.kind or array.dtype.itemsize < wanted.itemsize:
@@ -126,7 +126,7 @@ def frozen(name: str, given: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def layers_of(given: Iterable[int] | None, layers: int) -> tuple[int, ...] | None:
-    """The model's own numbers of the layers kept, rising."""
+    """Check the model's own numbers of the layers kept, in rising order."""
     if given is None:
         return None
     kept = tuple(int(layer) for layer in given)
@@ -136,7 +136,7 @@ def layers_of(given: Iterable[int] | None, layers: int) -> tuple[int, ...] | Non
 
 
 def numbers(trace: Measured, name: str) -> None:
-    """Raise for the first number of a group that cannot be, named by layer and token."""
+    """Raise ValueError for the first impossible number of a group; the message names its layer and token."""
     array, skipped = getattr(trace, name), trace.skipped  # [token, layer]
     least, most = _RANGE[name.split("_")[-1]]
     empty = np.isnan(array)
@@ -158,7 +158,7 @@ def numbers(trace: Measured, name: str) -> None:
 
 
 def _first(trace: Measured, bad: np.ndarray) -> str:
-    """Name the first marked cell of a [token, layer] mask."""
+    """Describe the first marked cell of a mask [token, layer]."""
     token, column = (int(index) for index in np.unravel_index(np.argmax(bad), bad.shape))
     row = trace.tokens.iloc[token]
     place = f"sequence {row['sequence']}, position {row['position']}, {row['text']!r}"
@@ -166,7 +166,7 @@ def _first(trace: Measured, bad: np.ndarray) -> str:
 
 
 def known(what: str, asked: Any, there: Iterable[Any]) -> list[Any]:
-    """One or several asked, as a rising list of values that are there."""
+    """Return the requested value or values as a sorted list; ValueError for one that the trace does not have."""
     values = [asked] if isinstance(asked, str) or not isinstance(asked, Iterable) else list(asked)
     have = list(there)
     if strange := sorted(set(values) - set(have)):
@@ -176,7 +176,7 @@ def known(what: str, asked: Any, there: Iterable[Any]) -> list[Any]:
 
 
 def kin(first: Measured, other: Measured, number: int) -> None:
-    """Raise if two traces cannot stand in one: another model or layers, or other groups of numbers."""
+    """Raise ValueError if two traces cannot be concatenated: another model, layers or groups of numbers."""
     for name in ("model", "revision", "dtype"):
         ours, theirs = getattr(first, name), getattr(other, name)
         if ours != theirs:

@@ -1,4 +1,4 @@
-"""One table of runs becomes one setting: the most that may be skipped within a budget, plainly or with a guarantee."""
+"""Tuning: choose the setting that skips most within a budget of loss, with or without a guarantee."""
 
 from .learn_then_test import examples_needed, p_value
 from .search import propose

@@ -1,6 +1,6 @@
-"""Learn then Test (Angelopoulos et al., arXiv 2110.01052): settings whose risk is below a budget, with a guarantee.
+"""Learn then Test (Angelopoulos et al., arXiv 2110.01052): find settings with risk below a budget, with a guarantee.
 
-No assumption is made on the losses but that examples are independent draws and that a loss lies in [0, 1].
+The only assumptions are that examples are independent draws and that losses lie in [0, 1].
 """
 
 from __future__ import annotations
@@ -13,19 +13,19 @@ from scipy import stats
 
 
 def p_value(losses: np.ndarray, budget: float) -> float:
-    """How likely losses this low or lower are, where the mean is above the budget; valid for any number of examples.
+    """The p-value of the hypothesis that the mean loss is above the budget; valid for any number of examples.
 
     Parameters
     ----------
     losses
         One per example, in [0, 1], [example].
     budget
-        The mean that is to be ruled out, between 0 and 1.
+        The mean to rule out, between 0 and 1.
 
     Returns
     -------
     float
-        Of losses that are 0 or 1 the exact binomial tail, of others the smaller of Hoeffding's and Bentkus' bounds
+        For losses of 0 or 1 the exact binomial tail, for others the smaller of Hoeffding's and Bentkus' bounds
         (arXiv 2110.01052, equation 4).
     """
     count, total = len(losses), float(losses.sum())
@@ -44,15 +44,15 @@ def _divergence(mean: float, budget: float) -> float:
 
 
 def examples_needed(budget: float, confidence: float) -> int:
-    """How many examples it takes at least, even if none of them is lost: 230 for .01 at 90 %."""
+    """Least number of examples for a guarantee, if none has a loss: 230 for .01 at 90 %."""
     return math.ceil(math.log(1 - confidence) / math.log(1 - budget) - 1e-9)
 
 
 def passing(losses: Iterable[np.ndarray], budget: float, confidence: float) -> list[float]:
     """Fixed-sequence testing: p-values in the order given, up to the first that is above 1 - confidence.
 
-    The order must not depend on these losses. All settings but the last of the list then have a mean below the
-    budget, at once and with that confidence; the last one has too where its p-value is low enough.
+    The order must not depend on these losses. With that confidence, all settings of the list except the last have a
+    mean below the budget at once; the last one too if its p-value is low enough.
     """
     found = []
     for own in losses:

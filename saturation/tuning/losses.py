@@ -1,4 +1,4 @@
-"""Rows of a sweep, read for a choice: losses of independent examples, and what each setting leaves unread."""
+"""Losses of independent examples from the rows of a sweep, and the share of bytes that each setting leaves unread."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ DENSE = "dense"
 
 
 def units(rows: pd.DataFrame) -> pd.Series:
-    """What was drawn independently, by name: an example, or the conversation that a turn is of."""
+    """Names of the independent units: examples, or the conversations of turns."""
     example = rows["example"].astype(str)
     if "conversation" in rows:
         example = rows["conversation"].astype("object").where(rows["conversation"].notna(), example).astype(str)
@@ -21,8 +21,8 @@ def units(rows: pd.DataFrame) -> pd.Series:
 def losses(rows: pd.DataFrame, loss: str | None) -> tuple[pd.DataFrame, pd.Series]:
     """Losses in [0, 1] by example and setting, float [example, policy], and the `units` of the rows.
 
-    Each row is held against the dense model's of the same example and turn before rows are averaged, so that what one
-    seed or turn gains cannot make up for what another loses.
+    Each row is compared with the dense row of the same example and turn before averaging, so that a gain of one seed or
+    turn cannot offset a loss of another.
     """
     wanted = loss or "correct"
     if missing := [name for name in ("policy", "example", wanted) if name not in rows]:
@@ -50,7 +50,7 @@ def losses(rows: pd.DataFrame, loss: str | None) -> tuple[pd.DataFrame, pd.Serie
 
 
 def shares(rows: pd.DataFrame) -> pd.DataFrame:
-    """By setting: `skipped`, the share of FFN blocks, and `unread`, that of their bytes; without bytes the same."""
+    """Shares by setting: `skipped` of the FFN blocks, and `unread` of their bytes (equal where bytes are missing)."""
     pairs = {"skipped": ("skipped", "blocks"), "unread": BYTES if has_bytes(rows) else ("skipped", "blocks")}
     sums = rows.groupby("policy")[list(dict.fromkeys(name for pair in pairs.values() for name in pair))].sum()
     return pd.DataFrame({name: sums[part] / sums[whole].clip(lower=1) for name, (part, whole) in pairs.items()})
@@ -65,7 +65,7 @@ def has_bytes(rows: pd.DataFrame) -> bool:
 
 
 def held_out(rows: pd.DataFrame, share: float, seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Rows to choose on, and those of a share of the examples, drawn, to confirm on."""
+    """Split rows into those to choose on, and those of a random share of the examples to confirm on."""
     names = units(rows)
     drawn = np.random.default_rng([seed, 1]).permutation(names.unique())
     held = names.isin(drawn[: kept_back(len(drawn), share)])
@@ -73,7 +73,7 @@ def held_out(rows: pd.DataFrame, share: float, seed: int) -> tuple[pd.DataFrame,
 
 
 def kept_back(examples: int, share: float) -> int:
-    """How many of the examples confirm; refuses a share that leaves none on either side."""
+    """Number of examples to confirm on; ValueError for a share that leaves none on one side."""
     count = round(share * examples)
     if not 0 < share < 1 or not 0 < count < examples:
         raise ValueError(
@@ -84,7 +84,7 @@ def kept_back(examples: int, share: float) -> int:
 
 
 def other(confirm: pd.DataFrame, chosen_on: pd.Index, loss: str | None) -> pd.DataFrame:
-    """Losses of the rows to confirm on; refuses examples that the choice is made on."""
+    """Losses of the rows to confirm on; ValueError for examples that the choice is made on."""
     found, _ = losses(confirm, loss)
     if both := int(found.index.isin(chosen_on).sum()):
         raise ValueError(

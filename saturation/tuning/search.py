@@ -1,4 +1,4 @@
-"""Searches of many numbers: a recorded trace and its harm propose settings, which live runs then confirm."""
+"""Threshold search: proposes thresholds per layer from a recorded trace and its harm, for live runs to confirm."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from ..trace import Harm, Trace
 if TYPE_CHECKING:
     import optuna
 
-_FIRST = 5  # one threshold for all layers, at as many shares, to begin with
-_QUANTILES = 64  # of a layer's distances, among which thresholds are chosen
-_POPULATION = 20  # of a generation; with Optuna's own 50 a few hundred trials are too few generations
+_FIRST = 5  # initial trials, with one threshold for all layers
+_QUANTILES = 64  # quantiles of a layer's distances, from which thresholds are chosen
+_POPULATION = 20  # size of a generation; with Optuna's 50 a few hundred trials are too few generations
 
 
 def propose(
@@ -31,29 +31,29 @@ def propose(
     seed: int = 0,
     progress: bool = True,
 ) -> dict[str, FFNSkip]:
-    """Thresholds per layer for the rule of FFN-SkipLLM, searched by replay: the best at several shares of blocks.
+    """Search thresholds per layer for FFN-SkipLLM by replay, and propose the best at several shares of blocks.
 
-    A replay says which blocks a setting would skip on a recorded trace, the harm of the same tokens what these blocks
-    do one by one. Optuna's NSGA-II (Deb et al., IEEE Trans. Evol. Comp. 6:182, 2002) searches thresholds that skip
-    more for less. Blocks harm together more than one by one, and what is skipped shifts the distances behind it, so
-    that this only proposes: hand the proposals to `sweep`, and its rows to `tune`.
+    A replay tells which blocks a setting would skip on a recorded trace; harm tells the effect of each single block.
+    Optuna's NSGA-II (Deb et al., IEEE Trans. Evol. Comp. 6:182, 2002) searches thresholds that skip more for less
+    harm. Several blocks together harm more than their sum, and a skipped block changes the distances behind it. So
+    these are only proposals: give them to `sweep`, and its rows to `tune`.
 
     Parameters
     ----------
     trace, harm
-        Dense, of the same texts, which are no examples that the proposals are judged on:
+        Dense, of the same texts, which must not be examples to evaluate the proposals on:
         ``st.record(model, tokenizer, texts)`` and ``st.harm(model, tokenizer, texts)``.
     rule
-        What is not searched: cold regions, horizon, warm-up. None: FFNSkip with horizon 1 and warm-up 0, and the cold
-        regions that `cold_regions` finds.
+        Gives the fixed options: cold regions, horizon, warm-up. None: FFNSkip with horizon 1, warm-up 0 and the cold
+        regions of `cold_regions`.
     trials
-        Settings that are replayed.
+        Number of settings to replay.
     count
-        Proposals at most, spread over the shares that they skip.
+        Most proposals, spread over the shares of skipped blocks.
     most
-        Share of the blocks of decoded tokens above which nothing is proposed.
+        Largest share of the blocks of decoded tokens that a proposal may skip.
     seed
-        Of the search.
+        Seed of the search.
     progress
         Show a bar where there is a terminal or a notebook.
 
@@ -92,7 +92,7 @@ def propose(
 
 
 class _Space:
-    """What is searched: for each layer, how far down its distances a block still counts as saturated."""
+    """The search space: for each layer, the quantile of its distances up to which a block counts as saturated."""
 
     def __init__(self, trace: Trace, harm: Harm, rule: FFNSkip, most: float) -> None:
         self.trace, self.rule, self.most = trace, rule, most
@@ -104,7 +104,7 @@ class _Space:
 
     @classmethod
     def of(cls, trace: Trace, harm: Harm, rule: FFNSkip | None, most: float) -> _Space:
-        """Checked, and with the rule that is usual where none is given."""
+        """Check the inputs, and use the default rule where none is given."""
         if rule is None:
             start, end = cold_regions(trace)
             rule = FFNSkip(None, cold_start=start, cold_end=end, warmup=0, horizon=1, layers=trace.layers)
@@ -129,7 +129,7 @@ class _Space:
         return found
 
     def policy(self, places: dict[str, Any]) -> FFNSkip:
-        """The rule with a threshold for each layer; place 0 never skips behind it."""
+        """The rule with a threshold for each layer; index 0 never skips behind that layer."""
         found: list[float | None] = [None] * self.trace.layers
         for layer in self.layers:
             if place := places[str(layer)]:
@@ -137,9 +137,9 @@ class _Space:
         return replace(self.rule, threshold=tuple(found))
 
     def judged(self, trial: optuna.Trial) -> tuple[float, float]:
-        """Share of the blocks of decoded tokens that is skipped, and their summed harm per token, nats.
+        """The objectives of a trial: share of skipped blocks at decoded tokens, and their summed harm per token, nats.
 
-        Too much counts as nothing, at a price.
+        A share above the maximum counts as 0 with a penalty.
         """
         places = {str(layer): trial.suggest_int(str(layer), 0, _QUANTILES - 1) for layer in self.layers}
         skipped = replay(self.policy(places), self.trace).skipped[self.decoded]  # [token, layer]
@@ -160,7 +160,7 @@ def _optuna() -> Any:
 
 
 def _study(optuna: Any, seed: int) -> Any:
-    """Two goals; what Optuna says of it is not for this reader."""
+    """An Optuna study with two objectives, without Optuna's messages."""
     before = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     try:

@@ -1,4 +1,4 @@
-"""`tune`: the setting that reads fewest bytes within a budget, and the evidence for it."""
+"""`tune`: chooses the setting that reads fewest bytes within a budget, with the evidence."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from .learn_then_test import examples_needed, passing
 from .losses import DENSE, has_bytes, held_out, kept_back, losses, other, shares
 
 _LOG = logging.getLogger(__name__)
-_ORDER = 0.25  # share of the examples that the order of the tests is drawn up on
+_ORDER = 0.25  # share of the examples that determine the order of the tests
 
 
 @dataclass(frozen=True, eq=False)
 class Tuned:
-    """What `tune` gives.
+    """The result of `tune`.
 
     Attributes
     ----------
@@ -34,9 +34,9 @@ class Tuned:
         where the rows do not have the bytes), `loss` with `low` and `high` (95 %), `n` examples, and with a guarantee
         `p`, NaN where it was not tested, and `passed`.
     sentence
-        What a person can quote.
+        The result as a sentence to quote.
     budget, confidence
-        What was asked for.
+        As given to `tune`.
     """
 
     setting: str
@@ -57,12 +57,12 @@ def tune(
     confirm: pd.DataFrame | float | None = None,
     seed: int = 0,
 ) -> Tuned:
-    """The setting that leaves most bytes of the FFN blocks unread and loses no more than a budget.
+    """Choose the setting that leaves most bytes of the FFN blocks unread within a budget of loss.
 
-    Plainly it is the one whose mean loss on all examples keeps within the budget. With a confidence it is one whose
-    *true* mean loss does, with that probability over the draw of the examples: a quarter of them draws up the order
-    in which settings are tested, the others test (Learn then Test, Angelopoulos et al. 2021, arXiv 2110.01052, as
-    CALM does, arXiv 2207.07061).
+    Without a confidence, the mean loss on all examples must be within the budget. With a confidence, the *true* mean
+    loss is within the budget with that probability over the draw of the examples: a quarter of them determines the
+    order in which settings are tested, the others test (Learn then Test, Angelopoulos et al. 2021, arXiv 2110.01052,
+    as in CALM, arXiv 2207.07061).
 
     Parameters
     ----------
@@ -86,8 +86,8 @@ def tune(
     Returns
     -------
     Tuned
-        Seeds and turns of one example count as one: each is held against the dense run's by itself, and what is lost
-        is averaged.
+        Seeds and turns of one example count as one: each is compared with the dense run by itself, and the losses are
+        averaged.
 
     Raises
     ------
@@ -120,14 +120,14 @@ def tune(
 def promised(
     budget: float, confidence: float | None, *, examples: int | None = None, confirm: float | None = None
 ) -> None:
-    """Raise ValueError for a budget or a confidence that cannot be, and one that takes more examples than there are.
+    """Raise ValueError for an invalid budget or confidence, and for too few examples.
 
     Parameters
     ----------
     budget, confidence
         As for `tune`.
     examples
-        How many there will be; None where that is not known yet.
+        Number of examples; None where unknown.
     confirm
         Share of them that is held out.
     """
@@ -149,7 +149,7 @@ def promised(
 
 
 def _check(rows: pd.DataFrame, settings: list[str], policies: Mapping[str, Policy | None] | None) -> None:
-    """Whether every setting has its policy, and can be ranked."""
+    """Raise ValueError where a setting lacks its policy or cannot be ranked."""
     if policies is None:
         return
     if lacking := [name for name in settings if name not in policies]:
@@ -166,7 +166,7 @@ def _check(rows: pd.DataFrame, settings: list[str], policies: Mapping[str, Polic
 
 
 def _measured(lost: pd.DataFrame, share: pd.DataFrame) -> pd.DataFrame:
-    """Mean loss of each setting with its interval over examples."""
+    """Mean loss of each setting, with its interval over examples."""
     found = []
     for name, own in lost.items():
         values = own.to_numpy()
@@ -181,7 +181,7 @@ def _measured(lost: pd.DataFrame, share: pd.DataFrame) -> pd.DataFrame:
 def _tested(
     rows: pd.DataFrame, named: pd.Series, lost: pd.DataFrame, budget: float, confidence: float, seed: int
 ) -> pd.DataFrame:
-    """The evidence of the examples that test, with p-values in the order that the others drew up."""
+    """The evidence on the test examples, with p-values in the order from the other examples."""
     order = np.random.default_rng(seed).permutation(len(lost))
     drawing, testing = np.split(order, [round(_ORDER * len(order))])
     promised(budget, confidence, examples=len(order))
@@ -195,7 +195,7 @@ def _tested(
 
 
 def _sequence(drawn: pd.Series, unread: pd.Series) -> list[str]:
-    """The settings by rising loss, without those that save less than one that loses no more; the safest is first."""
+    """The settings by rising loss, without those that save less than a setting of no greater loss."""
     front: list[str] = []
     for name in sorted(drawn.index, key=lambda name: (drawn[name], unread[name])):
         if not front or unread[name] > unread[front[-1]]:
@@ -230,7 +230,7 @@ def _sentence(
 
 
 def _confirmed(chosen: str, again: pd.DataFrame) -> str:
-    """What the choice loses on other examples."""
+    """The sentence on the loss of the choice on other examples."""
     if chosen not in again:
         raise ValueError(
             f"expected rows of {chosen!r}, the choice, to confirm it on, got those of {', '.join(again)}; sweep it on "

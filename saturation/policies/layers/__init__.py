@@ -1,4 +1,4 @@
-"""Baselines that leave out more of a layer than its FFN: the whole layer, or its attention alone."""
+"""Baseline policies that leave out whole layers, or attention."""
 
 from __future__ import annotations
 

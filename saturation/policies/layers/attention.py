@@ -1,4 +1,4 @@
-"""Attention dropped for every token in the layers where it hardly turns the residual stream."""
+"""Attention dropping: a static policy for the layers whose attention hardly turns the residual stream."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ class StaticAttention(Beside, Fixed):
     parts: ClassVar[tuple[str, ...]] = (ATTENTION,)
 
     def skippable(self, layers: int) -> tuple[int, ...]:
-        """No feed-forward block."""
+        """No layer: every feed-forward block runs."""
         return ()
 
     def droppable(self, layers: int) -> tuple[int, ...]:
-        """The layers whose attention it drops."""
+        """The layers whose attention is dropped."""
         return self.layers
 
     @classmethod

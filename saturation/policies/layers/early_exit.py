@@ -1,4 +1,4 @@
-"""Early exit: a token leaves behind the first layer whose early logits are sure enough."""
+"""Early exit: a token skips all layers behind the first one whose early logits are confident enough."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from .layer_policy import Beside
 
 
 class _State(NamedTuple):
-    limit: np.ndarray  # confidence from which a token leaves, [token]; infinite where it may not
-    left: np.ndarray  # bool [token]
-    last: int  # layer behind which there is nothing to leave out
+    limit: np.ndarray  # confidence from which a token exits, [token]; infinite where it may not
+    left: np.ndarray  # tokens that have exited, bool [token]
+    last: int  # the last layer, behind which nothing can be left out
 
 
 @dataclass(frozen=True)
 class EarlyExit(Beside):
-    """CALM (Schuster et al. 2022, arXiv 2207.07061) with the softmax measure, and state copying.
+    """The policy of CALM (Schuster et al. 2022, arXiv 2207.07061) with the softmax measure and state copying.
 
-    Behind a layer the model's own last norm and output embedding give early logits. Where the difference of the two
-    largest probabilities reaches a limit, the token leaves: no later layer changes its residual stream, and these
-    compute its keys and values from the stream as it is. The limit of generated token n is
+    Behind each layer the model's own last norm and output embedding give early logits. Where the difference of the two
+    largest probabilities reaches a limit, the token exits: later layers do not change its residual stream, and compute
+    its keys and values from the stream as it is. The limit of generated token n is
     0.9 threshold + 0.1 threshold exp(-decay n / length).
 
     Parameters
@@ -33,10 +33,10 @@ class EarlyExit(Beside):
     first
         Layers at the start that always run.
     decay, length
-        tau and N of the paper: how fast the limit falls, and over how many generated tokens. Without decay the limit is
+        tau and N of the paper: how fast the limit falls, and over how many generated tokens. With decay 0 the limit is
         the threshold.
     decode_only
-        False lets tokens of prefill leave too, as token 0.
+        False lets prefill tokens exit too, with the limit of token 0.
     """
 
     threshold: float
@@ -56,14 +56,14 @@ class EarlyExit(Beside):
             )
 
     def check(self, layers: int) -> None:
-        """Raise ValueError where no layer is left to leave out."""
+        """Raise ValueError where all layers always run."""
         if self.first >= layers:
             raise ValueError(
                 f"expected layers to leave out, but first={self.first} lets all {layers} run; make it smaller"
             )
 
     def skippable(self, layers: int) -> range:
-        """Layers behind those that always run."""
+        """The layers behind those that always run."""
         return range(self.first, layers)
 
     def droppable(self, layers: int) -> range:
@@ -71,11 +71,11 @@ class EarlyExit(Beside):
         return self.skippable(layers)
 
     def acts_on(self, steps: Steps) -> np.ndarray:
-        """Decoded tokens, or all, bool [token]."""
+        """Mask of the decoded tokens, or of all, bool [token]."""
         return steps.decode if self.decode_only else np.ones(len(steps.sequence), dtype=bool)
 
     def limits(self, generated: np.ndarray) -> np.ndarray:
-        """Confidence from which a generated token leaves, [token]."""
+        """Confidence from which a generated token exits, [token]."""
         falling = np.exp(-self.decay * generated / self.length) if self.decay else np.ones(len(generated))
         return self.threshold * (0.9 + 0.1 * falling)
 
@@ -85,7 +85,7 @@ class EarlyExit(Beside):
         return _State(limit, np.zeros(len(limit), dtype=bool), layers - 1)
 
     def skips(self, state: _State, layer: int) -> np.ndarray:
-        """Whether the token left before this layer, bool [token]."""
+        """Whether the token exited before this layer, bool [token]."""
         return state.left
 
     def drops(self, state: _State, layer: int) -> np.ndarray:
@@ -93,12 +93,12 @@ class EarlyExit(Beside):
         return state.left
 
     def asks(self, state: _State, layer: int) -> np.ndarray:
-        """Tokens whose confidence behind this layer must be known, bool [token]."""
+        """Mask of the tokens whose confidence behind this layer must be measured, bool [token]."""
         within = self.first - 1 <= layer < state.last
         return np.isfinite(state.limit) & ~state.left if within else np.zeros(len(state.left), dtype=bool)
 
     def step(self, state: _State, layer: int, distance: np.ndarray) -> _State:
-        """State behind this layer; `distance` stands for the confidence there [token], NaN where none was asked for."""
+        """State behind this layer; `distance` holds the confidence there, [token], NaN where it was not measured."""
         left = state.left | (self.asks(state, layer) & (distance >= state.limit))
         return state._replace(left=left)
 

@@ -1,4 +1,4 @@
-"""What policies of whole layers share: attention is dropped where the FFN is skipped."""
+"""Base classes of policies that leave out whole layers or attention."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ..policy import ATTENTION, FFN, Policy
 
 
 class Beside(Policy, abstract=True):
-    """A policy of more than feed-forward blocks: what is left out is left out whole."""
+    """A policy that leaves out more than feed-forward blocks; it takes no action."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -24,7 +24,7 @@ class Beside(Policy, abstract=True):
 
 
 class Whole(Beside, AheadOfPass, abstract=True):
-    """Decides before the pass which layers hand the residual stream on as it is, but for keys and values."""
+    """A policy that decides before the pass which whole layers to leave out; their keys and values are stored."""
 
     parts: ClassVar[tuple[str, ...]] = (ATTENTION, FFN)
 
@@ -34,7 +34,7 @@ class Whole(Beside, AheadOfPass, abstract=True):
 
 
 def distances(trace: Trace, part: str) -> np.ndarray:
-    """1 - cosine of what enters and what leaves a part of each layer, [token, layer].
+    """1 - cosine between input and output of a part of each layer, [token, layer].
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Layers left out at random."""
+"""Random layer skipping."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from .layer_policy import Whole
 
 @dataclass(frozen=True)
 class RandomLayers(Whole, Drawn):
-    """Leave out layers, attention and FFN, drawn as `RandomFFN` draws its blocks.
+    """Leave out whole layers (attention and FFN), drawn as `RandomFFN` draws its blocks.
 
     Parameters
     ----------
     ratio
         Share of all layers to leave out: round(ratio * layers) of them.
     seed
-        Of the draw.
+        Seed of the draw.
     cold_start, cold_end
         Layers at either end that always run.
     per

@@ -1,4 +1,4 @@
-"""SkipDecode: a budget of layers that falls with the position, and is spent on the upper ones."""
+"""SkipDecode: the number of layers that run falls with the position; the upper layers run."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from .layer_policy import Whole
 
 @dataclass(frozen=True)
 class SkipDecode(Whole):
-    """SkipDecode (Del Corro et al. 2023, arXiv 2307.02628).
+    """The policy of SkipDecode (Del Corro et al. 2023, arXiv 2307.02628).
 
-    A token at position p runs as many layers as the budget there, which falls linearly from `most` at position 0 to
-    `least` at position `length` - 1 and stays there. Layer 0 runs, and of the others the upper ones, so that the layers
-    of a later token are among those of an earlier one. All sequences of a batch have the same budget at a position.
+    The budget of layers falls linearly from `most` at position 0 to `least` at position `length` - 1 and stays there.
+    Layer 0 and the upper layers run, so the layers of a later token are among those of an earlier one. All sequences of
+    a batch have the same budget at a position.
 
     Parameters
     ----------
@@ -42,7 +42,7 @@ class SkipDecode(Whole):
             )
 
     def check(self, layers: int) -> None:
-        """Raise ValueError where the budget is of more layers than the model has."""
+        """Raise ValueError where the budget has more layers than the model."""
         if self.most > layers:
             raise ValueError(
                 f"expected a budget of at most {layers} layers, which is all of the model's, got most={self.most}; "
@@ -50,16 +50,16 @@ class SkipDecode(Whole):
             )
 
     def budget(self, position: np.ndarray) -> np.ndarray:
-        """Layers that run at some positions, int [token]."""
+        """Number of layers that run at each position, int [token]."""
         way = np.minimum(position / max(self.length - 1, 1), 1.0) if self.length > 1 else np.ones(len(position))
         return np.rint(self.most + (self.least - self.most) * way).astype(np.int64)
 
     def skippable(self, layers: int) -> range:
-        """Those that are bypassed at the smallest budget."""
+        """The layers that are left out at the smallest budget."""
         return range(1, layers - self.least + 1)
 
     def chosen(self, steps: Steps, layers: int) -> np.ndarray:
-        """Layers from 1 up to those that the budget is spent on, bool [token, layer]."""
+        """Mask of the layers to leave out, from layer 1 up to the first that runs, bool [token, layer]."""
         number = np.arange(layers)
         return (number >= 1) & (number <= layers - self.budget(steps.position)[:, None])
 

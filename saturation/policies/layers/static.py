@@ -1,4 +1,4 @@
-"""Layers removed for every token, chosen by ShortGPT's block influence."""
+"""Static layer skipping: the same layers at every token, chosen by ShortGPT's block influence."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from .layer_policy import Whole, distances
 
 @dataclass(frozen=True)
 class StaticLayers(Whole, Fixed):
-    """Leave out the same layers, attention and FFN, at every token; their keys and values are stored nevertheless.
+    """Leave out the same layers (attention and FFN) at every token; their keys and values are still stored.
 
-    Past the sink the residual stream passes them as if they were removed from the model. `fit` chooses as ShortGPT
-    does (Men et al. 2024, arXiv 2403.03853), `ablation.sleb` as SLEB.
+    Past the sink this equals removing them from the model. `fit` chooses the layers as ShortGPT does (Men et al. 2024,
+    arXiv 2403.03853), `ablation.sleb` as SLEB does.
 
     Parameters
     ----------
@@ -31,5 +31,5 @@ class StaticLayers(Whole, Fixed):
 
     @classmethod
     def measured(cls, trace: Trace) -> np.ndarray:
-        """Block influence, 1 - cos(x_i, x_i+1), of a trace recorded with ``also=("block",)``, [token, layer]."""
+        """Block influence, 1 - cos(x_i, x_i+1), from a trace recorded with ``also=("block",)``, [token, layer]."""
         return distances(trace, "block")

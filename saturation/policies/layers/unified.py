@@ -1,4 +1,4 @@
-"""Unified skipping: evenly spaced layers run, as many as a target speed-up leaves."""
+"""Unified layer skipping: evenly spaced layers run, as many as a target speed-up allows."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from .layer_policy import Whole
 class UnifiedLayers(Whole):
     """Unified layer skipping (Liu et al. 2024, arXiv 2404.06954): the same evenly spaced layers run at every token.
 
-    Of L layers round(L / speedup) run, the first and the last among them.
+    Of L layers, round(L / speedup) run, including the first and the last.
 
     Parameters
     ----------
     speedup
-        Target, from 1: layers of the model over layers that run.
+        Target speed-up, from 1: number of layers over number of layers that run.
     decode_only
         True leaves prefill alone; as a baseline it acts on every token.
     """
@@ -35,7 +35,7 @@ class UnifiedLayers(Whole):
             )
 
     def check(self, layers: int) -> None:
-        """Raise ValueError where fewer than the first and the last layer would run."""
+        """Raise ValueError where fewer than two layers would run."""
         if round(layers / self.speedup) < 2:
             raise ValueError(
                 f"expected a speed-up that leaves the first and the last of {layers} layers, got {self.speedup}; make "

@@ -1,1 +1,1 @@
-"""Modules that are laid beside exported weights: what transformers and vLLM need to know to read them."""
+"""Modules saved beside exported weights, with which transformers and vLLM read them."""

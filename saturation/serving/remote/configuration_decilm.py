@@ -1,4 +1,4 @@
-"""A LLaMA whose decoder layers differ: some have no feed-forward block, or a narrower one."""
+"""Configuration of a LLaMA whose layers differ: some have no feed-forward block, or a narrower one."""
 
 from typing import Any
 
