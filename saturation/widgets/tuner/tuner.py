@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ from .controls import PolicyControls
 from .display import Screen
 from .export_buttons import Buttons
 from .exports import Keeping
-from .inputs import asked_of, checked, first_policy, recorded
+from .inputs import asked_as, asked_of, chats, checked, first_policy, recorded, templated
 from .session import Session
 from .state_run import Bench
 from .states import DENSE, Result, State
@@ -51,7 +52,8 @@ class ThresholdTuner(Pictured, ipw.VBox):
     trace
         A dense trace of this model; None records the prompts with `max_new_tokens`.
     policy
-        Where the controls stand at first; None aims at a tenth of the FFNs.
+        Where the controls stand at first; None tries the paper's rule at a tenth of the FFNs on the dense model's text
+        and takes a gentler setting where that one breaks it (`first_setting.BOUND`).
     max_new_tokens
         New tokens per prompt; the task's own number by default, else 48.
     shown
@@ -59,7 +61,8 @@ class ThresholdTuner(Pictured, ipw.VBox):
     examples
         Examples of the task that quality is scored on.
     chat
-        True wraps prompts as a user's turn.
+        Whether prompts are wrapped as a user's turn, as the switch beside them has it at first; None wraps texts and
+        conversations where the tokenizer has a chat template, and no other tasks.
     session
         A file that *save session* wrote: its states are here again.
 
@@ -89,11 +92,12 @@ class ThresholdTuner(Pictured, ipw.VBox):
         max_new_tokens: int | None = None,
         shown: int = 6,
         examples: int = 24,
-        chat: bool = False,
+        chat: bool | None = None,
         session: str | Path | None = None,
     ) -> None:
         self.kept = Keeping(model, tokenizer)
         before = None if session is None else self.kept.load(session)
+        chat = chats(tokenizer, prompts, trace, before) if chat is None else chat
         asked = asked_of(prompts, max_new_tokens, shown, examples, chat, before)
         self.bench = Bench(model, tokenizer, asked)
         self.trace = checked(trace, model, self.kept.name) if trace is not None else recorded(self.bench)
@@ -101,10 +105,12 @@ class ThresholdTuner(Pictured, ipw.VBox):
         at = policy or (before.current.policy if before else first_policy(self._predictor, asked))
         self.controls = PolicyControls(self._predictor, at, self._moved)
         self.explorer = SaturationExplorer(self.trace, policy=StaticFFN(), height=212, controls=False)
-        self.view = TunerView(asked.prompts, str(Path("out") / "tuner"))
+        self.view = TunerView(asked.prompts, str(Path("out") / "tuner"), chat if templated(tokenizer) else None)
         self._screen = Screen(self.view, asked, self.trace.layers, self.kept.script)
         self._screen.results.update({one.state: one for one in before.results} if before else {})
-        self._measuring = Measuring(self.bench, self._predictor, self._screen)
+        self._measuring = Measuring(self.bench, self._predictor, self._screen, self._follow, self._begin_at)
+        self._measuring.choosing = policy is None and before is None
+        self._began: State | None = None  # the first setting, once it was chosen
         super().__init__(self.view.arranged(self.controls, self.explorer))
         self.add_class("st-tuner")
         self._link()
@@ -131,6 +137,7 @@ class ThresholdTuner(Pictured, ipw.VBox):
     @policy.setter
     def policy(self, policy: Policy | None) -> None:
         self.controls.put(policy)
+        self._measuring.choosing = False
         self._turn(delay=0)
 
     @property
@@ -195,7 +202,8 @@ class ThresholdTuner(Pictured, ipw.VBox):
         if what not in ("pareto", "text", "both"):
             raise ValueError(f"expected 'pareto', 'text' or 'both', got {what!r}; choose one")
         with self._screen.lock:
-            results, shown, stale = list(self.results.values()), self.result, self.stale
+            shown, stale = self.result, self.stale
+            results = [one for one in self.results.values() if shown and one.state.chat == shown.state.chat]
         if shown is None or not results:
             raise ValueError("nothing to draw: no state has been measured yet; wait with settle()")
         if stale and what != "pareto":
@@ -208,11 +216,11 @@ class ThresholdTuner(Pictured, ipw.VBox):
     @property
     def script(self) -> str:
         """A Python script that makes the state of the controls again."""
-        return self.kept.script(State.of(self.policy), self.bench.asked)
+        return self.kept.script(State.of(self.policy, self.bench.asked.chat), self.bench.asked)
 
     def save_session(self, path: str | Path) -> None:
         """Write every state visited as one JSON file, which ``session=`` reads."""
-        now = self._screen.wanted or State(DENSE)
+        now = self._screen.wanted or State(DENSE, chat=self.bench.asked.chat)
         Session(self.kept.identity(), self.bench.asked, list(self.results.values()), now).save(path)
 
     def restore(self, state: State) -> None:
@@ -220,6 +228,8 @@ class ThresholdTuner(Pictured, ipw.VBox):
         if state not in self.results:
             raise ValueError(f"expected one of the {len(self.results)} states visited, got {state.describe()!r}")
         self.controls.put(state.policy)
+        self._measuring.choosing = False
+        self._ask(state.chat)
         self.controls.show_predicted(self._predictor.ratios(state.policy))
         with self._screen.lock, self.view.cancel.hold_sync():  # a job that is being stopped writes nothing in between
             self._measuring.cancel()
@@ -239,9 +249,11 @@ class ThresholdTuner(Pictured, ipw.VBox):
         view.prompt.observe(lambda change: self._screen.paint(), "value")
         view.cancel.on_click(lambda button: self._cancel())
         view.pareto.observe(self._chosen, "chosen")
+        view.chat.observe(lambda change: self._switched(change["new"]), "value")
         self._buttons = Buttons(self)
 
     def _moved(self, linked: bool) -> None:
+        self._measuring.choosing = False
         self._turn(delay=_REST, linked=linked)
 
     def _turn(self, *, delay: float, linked: bool = False) -> None:
@@ -257,7 +269,7 @@ class ThresholdTuner(Pictured, ipw.VBox):
                 self._measuring.cancel()
                 self.view.show_status("")
                 return self._screen.aim(None)
-        state, screen = State.of(policy), self._screen
+        state, screen = State.of(policy, self.bench.asked.chat), self._screen
         self.controls.show_predicted(predicted)
         if state == screen.wanted and (self._measuring.busy or (screen.shown and not screen.stale)):
             return None
@@ -285,8 +297,47 @@ class ThresholdTuner(Pictured, ipw.VBox):
     def _chosen(self, change: dict[str, Any]) -> None:
         key = change["new"][0]
         for state in list(self.results):
-            if (state.json or DENSE) == key:
+            if state.key == key and state.chat == self.bench.asked.chat:
                 self.restore(state)
+
+    def _switched(self, chat: bool) -> None:
+        """Ask the prompts in the other way, and measure the controls' state anew; the first setting too."""
+        if chat != self.bench.asked.chat:
+            with suppress(ValueError):  # the controls stand for no policy
+                self._measuring.choosing |= self._began == State.of(self.policy, not chat)
+            self._ask(chat)
+            self._turn(delay=0)
+
+    def _ask(self, chat: bool) -> None:
+        """Prompts are asked with the chat template, or without, from now on."""
+        with self._screen.lock:
+            if chat == self.bench.asked.chat:
+                return
+            self._measuring.cancel()
+            self.bench.asked = asked_as(self.bench.asked, chat)
+            self._screen.ask(self.bench.asked)
+            self.view.chat.value = chat
+            if (known := self._measuring.heard(chat)) is not None:
+                self._follow(known)
+
+    def _follow(self, predictor: Predictor) -> None:
+        """Show and predict by the trace of the prompts as they are asked now."""
+        self.controls.predict_by(predictor)
+        self._predictor, self.trace = predictor, predictor.trace
+        self.explorer.show(predictor.trace)
+        with suppress(ValueError):  # the controls stand for no policy
+            self.controls.show_predicted(predictor.ratios(self.policy))
+
+    def _begin_at(self, policy: Policy, why: str) -> None:
+        """Stand at the first setting, and say why it is that one."""
+        self.view.explain(why)
+        state = State.of(policy, self.bench.asked.chat)
+        self._began = state
+        if state != self._screen.wanted:
+            self.controls.put(policy)
+            self.controls.show_predicted(self._predictor.ratios(policy))
+            self._picture(policy, linked=False)
+            self._screen.aim(state)
 
     def _cancel(self) -> None:
         """End what goes on, or begin it again."""
