@@ -35,6 +35,8 @@ class Measuring:
         Told of another predictor once the prompts are asked in another way and that was recorded.
     begin_at
         Told of the first setting and why it is that one.
+    done
+        Called when a state has been measured and is shown.
 
     Attributes
     ----------
@@ -49,8 +51,10 @@ class Measuring:
         screen: Screen,
         follow: Callable[[Predictor], None],
         begin_at: Callable[[Policy, str], None],
+        done: Callable[[], None],
     ) -> None:
-        self._bench, self._screen, self._follow, self._begin_at = bench, screen, follow, begin_at
+        self._bench, self._screen = bench, screen
+        self._follow, self._begin_at, self._done = follow, begin_at, done
         self._predictors = {bench.asked.chat: predictor}  # by whether a chat template is applied
         self.choosing = False
         self._worker = Latest(self._failed)
@@ -105,6 +109,7 @@ class Measuring:
         with self._screen.lock:
             if not job.stopped:
                 self._screen.show(self._screen.results[state])
+                self._done()
 
     def _recorded(self, state: State, job: Job) -> bool:
         """Make sure that there is a trace of the prompts as they are asked now; False where that was stopped."""

@@ -28,7 +28,7 @@ from .passage_diff import agreed, collapsed, divergence
 from .states import Asked, Passage, Result, Score, State
 
 _EVERY = 0.1  # seconds between two pictures of a text that is being written
-_RECORDED = ("mode", "max_new_tokens", "chat")  # what `record` says of a run; the rest is of `generate` alone
+_CHOSEN = {"policy", "temperature", "top_p", "seed"}  # what `generate` says of a run and `record` does not
 TOGETHER = 8  # examples scored between two looks at Cancel
 
 
@@ -81,7 +81,8 @@ class Bench:
         """What `saturation.record` gives for the prompts, told of each new token; partial where that returns True."""
         trace = self._generate(self.asked.prompts, record=True, batch_size=8, on_token=on_token).trace
         assert trace is not None
-        return replace(trace, provenance={name: trace.provenance[name] for name in _RECORDED})
+        about = {name: value for name, value in trace.provenance.items() if name not in _CHOSEN}
+        return replace(trace, provenance=about)
 
     def record_in_turn(self, show: Callable[[int], None], stopped: Callable[[], bool]) -> Trace | None:
         """The same, told of the number of tokens, when other widgets leave the model; None where stopped."""

@@ -20,7 +20,7 @@ from ..explorer.explorer import SaturationExplorer
 from ..lifecycle import supersede, weakly, within
 from ..log_scale import cosine
 from ..prediction import Predictor
-from ..static_image import Pictured
+from ..static_image import Pictured, at_rest, of_tuner
 from .background import Measuring
 from .controls import PolicyControls
 from .display import Screen
@@ -108,7 +108,9 @@ class ThresholdTuner(Pictured, ipw.VBox):
         self.view = TunerView(asked.prompts, str(Path("out") / "tuner"), chat if templated(tokenizer) else None)
         self._screen = Screen(self.view, asked, self.trace.layers, self.kept.script)
         self._screen.results.update({one.state: one for one in before.results} if before else {})
-        self._measuring = Measuring(self.bench, self._predictor, self._screen, self._follow, self._begin_at)
+        self._measuring = Measuring(
+            self.bench, self._predictor, self._screen, self._follow, self._begin_at, self._draw_later
+        )
         self._measuring.choosing = policy is None and before is None
         self._began: State | None = None  # the first setting, once it was chosen
         super().__init__(self.view.arranged(self.controls, self.explorer))
@@ -180,6 +182,15 @@ class ThresholdTuner(Pictured, ipw.VBox):
                 widget.close()
             self.bench.model = self.kept._model = weakly(self.bench.model)  # a notebook's Out may hold this tuner
         super().close()
+
+    def _pictured(self) -> str | None:
+        """What was measured so far and the text, else what the rule would skip."""
+        return of_tuner(self)
+
+    def _draw_later(self) -> None:
+        """Draw the still picture anew once the hand has rested for a while: that is what the notebook's file keeps."""
+        shown = self.result
+        at_rest(lambda: self.redraw() if self.comm is not None and self.result is shown and not self.stale else None)
 
     def table(self) -> pd.DataFrame:
         """A row for each state visited: its policy, shares skipped, scores and speed."""
