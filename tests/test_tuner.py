@@ -980,6 +980,14 @@ def test_a_hand_is_not_moved_to_the_first_setting(demo, task, monkeypatch):
     tuner.close()
 
 
+def test_an_echo_of_the_browser_is_no_hand(demo, task, monkeypatch):
+    monkeypatch.setattr("saturation.widgets.tuner.state_run.Bench.harm", harms({FFN: 1.5, 2: 0.1}))
+    tuner = tuner_of(demo, task)
+    tuner._moved(linked=False)
+    assert tuner.settle(PATIENCE) and isinstance(tuner.policy, StaticFFN)
+    tuner.close()
+
+
 @pytest.mark.parametrize(
     ("harm", "late", "begins", "said"),
     [

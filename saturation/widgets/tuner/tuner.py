@@ -264,8 +264,10 @@ class ThresholdTuner(Pictured, ipw.VBox):
         self._buttons = Buttons(self)
 
     def _moved(self, linked: bool) -> None:
-        self._measuring.choosing = False
+        before = self._screen.wanted
         self._turn(delay=_REST, linked=linked)
+        if self._screen.wanted != before:  # and no echo from the browser
+            self._measuring.choosing = False
 
     def _turn(self, *, delay: float, linked: bool = False) -> None:
         """Show at once what the controls' policy would skip, and measure it when they have rested."""

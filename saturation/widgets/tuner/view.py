@@ -198,7 +198,7 @@ def _switch(chat: bool | None) -> ipw.Checkbox:
     """Of the chat template; None where the tokenizer has none."""
     said = "chat template: each prompt is a user's turn" if chat is not None else "this tokenizer has no chat template"
     options: dict[str, Any] = {"indent": False, "disabled": chat is None, "tooltip": said}
-    return ipw.Checkbox(bool(chat), description="chat template", layout={"width": "112px"}, **options)
+    return ipw.Checkbox(bool(chat), description="chat template", layout={"width": "132px"}, **options)
 
 
 def _menu(name: str, options: list[str], width: str) -> ipw.Dropdown:
