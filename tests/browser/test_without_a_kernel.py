@@ -15,7 +15,8 @@ from benchmarks.tuning import TUNER, TunerPage
 from tests.browser.conftest import fresh_page
 
 pytestmark = pytest.mark.timeout(1500)  # a guard against hanging: on a busy machine the kernel alone takes minutes
-CELLS = [
+BAR = "for _ in st.progress.bar(range(3), desc='counting'): pass"
+CELLS = [TUNER, "st.widgets.SaturationExplorer(tuner.trace)", BAR]
     TUNER,
     "st.widgets.SaturationExplorer(tuner.trace)",
     "for _ in st.progress.bar(range(3), desc='counting'): pass",
