@@ -15,12 +15,8 @@ from benchmarks.tuning import TUNER, TunerPage
 from tests.browser.conftest import fresh_page
 
 pytestmark = pytest.mark.timeout(1500)  # a guard against hanging: on a busy machine the kernel alone takes minutes
-BAR = "for _ in st.progress.bar(range(3), desc='counting'): pass"
+BAR = "from saturation.progress import bar\nfor _ in bar(range(3), desc='counting'): pass"
 CELLS = [TUNER, "st.widgets.SaturationExplorer(tuner.trace)", BAR]
-    TUNER,
-    "st.widgets.SaturationExplorer(tuner.trace)",
-    "for _ in st.progress.bar(range(3), desc='counting'): pass",
-]
 SAVE = f"path => ({PANEL}).context.save()"
 DRAWN = f"""path => {{
     const outputs = [...({PANEL}).content.model.cells].slice(0, 1).flatMap((cell) => cell.outputs.toJSON());

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ...policies import FFNSkip, Policy, StaticFFN
 from ..prediction import Predictor
@@ -25,7 +25,7 @@ def settings(predictor: Predictor, paper: FFNSkip) -> list[Policy]:
     """What is tried in turn: the paper's rule, then ever fewer of the most similar layers, the same at every token."""
     found: list[Policy] = [paper]
     tenth = max(1, round(predictor.trace.layers / 10))
-    cold = {"cold_start": paper.cold_start, "cold_end": paper.cold_end}
+    cold: dict[str, Any] = {"cold_start": paper.cold_start, "cold_end": paper.cold_end}
     with suppress(ValueError):  # no token past the sink: nothing to choose layers on
         counts = sorted({tenth, -(-tenth // 2), 1}, reverse=True)
         found += [StaticFFN.fit(predictor.trace, count=count, **cold) for count in counts]
