@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,12 +20,13 @@ from ..lifecycle import supersede, weakly, within
 from ..log_scale import cosine
 from ..prediction import Predictor
 from ..static_image import Pictured, at_rest, of_tuner
+from .asking import Asking
 from .background import Measuring
 from .controls import PolicyControls
 from .display import Screen
 from .export_buttons import Buttons
 from .exports import Keeping
-from .inputs import asked_as, asked_of, chats, checked, first_policy, recorded, templated
+from .inputs import asked_of, chats, checked, first_policy, recorded, templated
 from .session import Session
 from .state_run import Bench
 from .states import DENSE, Result, State
@@ -108,11 +108,10 @@ class ThresholdTuner(Pictured, ipw.VBox):
         self.view = TunerView(asked.prompts, str(Path("out") / "tuner"), chat if templated(tokenizer) else None)
         self._screen = Screen(self.view, asked, self.trace.layers, self.kept.script)
         self._screen.results.update({one.state: one for one in before.results} if before else {})
-        self._measuring = Measuring(
-            self.bench, self._predictor, self._screen, self._follow, self._begin_at, self._draw_later
-        )
+        self._asking = Asking(self)
+        told = (self._asking.follow, self._asking.begin_at, self._draw_later)
+        self._measuring = Measuring(self.bench, self._predictor, self._screen, *told)
         self._measuring.choosing = policy is None and before is None
-        self._began: State | None = None  # the first setting, once it was chosen
         super().__init__(self.view.arranged(self.controls, self.explorer))
         self.add_class("st-tuner")
         self._link()
@@ -240,7 +239,7 @@ class ThresholdTuner(Pictured, ipw.VBox):
             raise ValueError(f"expected one of the {len(self.results)} states visited, got {state.describe()!r}")
         self.controls.put(state.policy)
         self._measuring.choosing = False
-        self._ask(state.chat)
+        self._asking.ask(state.chat)
         self.controls.show_predicted(self._predictor.ratios(state.policy))
         with self._screen.lock, self.view.cancel.hold_sync():  # a job that is being stopped writes nothing in between
             self._measuring.cancel()
@@ -260,7 +259,7 @@ class ThresholdTuner(Pictured, ipw.VBox):
         view.prompt.observe(lambda change: self._screen.paint(), "value")
         view.cancel.on_click(lambda button: self._cancel())
         view.pareto.observe(self._chosen, "chosen")
-        view.chat.observe(lambda change: self._switched(change["new"]), "value")
+        view.chat.observe(lambda change: self._asking.switch(change["new"]), "value")
         self._buttons = Buttons(self)
 
     def _moved(self, linked: bool) -> None:
@@ -312,45 +311,6 @@ class ThresholdTuner(Pictured, ipw.VBox):
         for state in list(self.results):
             if state.key == key and state.chat == self.bench.asked.chat:
                 self.restore(state)
-
-    def _switched(self, chat: bool) -> None:
-        """Ask the prompts in the other way, and measure the controls' state anew; the first setting too."""
-        if chat != self.bench.asked.chat:
-            with suppress(ValueError):  # the controls stand for no policy
-                self._measuring.choosing |= self._began == State.of(self.policy, not chat)
-            self._ask(chat)
-            self._turn(delay=0)
-
-    def _ask(self, chat: bool) -> None:
-        """Prompts are asked with the chat template, or without, from now on."""
-        with self._screen.lock:
-            if chat == self.bench.asked.chat:
-                return
-            self._measuring.cancel()
-            self.bench.asked = asked_as(self.bench.asked, chat)
-            self._screen.ask(self.bench.asked)
-            self.view.chat.value = chat
-            if (known := self._measuring.heard(chat)) is not None:
-                self._follow(known)
-
-    def _follow(self, predictor: Predictor) -> None:
-        """Show and predict by the trace of the prompts as they are asked now."""
-        self.controls.predict_by(predictor)
-        self._predictor, self.trace = predictor, predictor.trace
-        self.explorer.show(predictor.trace)
-        with suppress(ValueError):  # the controls stand for no policy
-            self.controls.show_predicted(predictor.ratios(self.policy))
-
-    def _begin_at(self, policy: Policy, why: str) -> None:
-        """Stand at the first setting, and say why it is that one."""
-        self.view.explain(why)
-        state = State.of(policy, self.bench.asked.chat)
-        self._began = state
-        if state != self._screen.wanted:
-            self.controls.put(policy)
-            self.controls.show_predicted(self._predictor.ratios(policy))
-            self._picture(policy, linked=False)
-            self._screen.aim(state)
 
     def _cancel(self) -> None:
         """End what goes on, or begin it again."""
