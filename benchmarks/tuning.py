@@ -23,7 +23,7 @@ from saturation.widgets import ThresholdTuner
 
 model, tokenizer = st.load("demo")
 prompts = [example.prompt for example in st.tasks.bundled("stories").examples[:2]]
-tuner = ThresholdTuner(model, tokenizer, prompts, max_new_tokens=48)
+tuner = ThresholdTuner(model, tokenizer, prompts, max_new_tokens=48, chat=False)  # the openings of stories
 tuner
 """
 # Seconds from the slider's last event to a text that is neither the one before nor marked as stale.

@@ -1,6 +1,7 @@
 """The tuner without a browser: what each control stands for, what the background does, and what is kept."""
 
 import base64
+import copy
 import gc
 import html
 import json
@@ -30,6 +31,7 @@ from saturation.widgets import ThresholdTuner
 from saturation.widgets.log_scale import cosine
 from saturation.widgets.prediction import Predictor
 from saturation.widgets.tuner.controls import PolicyControls
+from saturation.widgets.tuner.first_setting import choose, reason
 from saturation.widgets.tuner.state_run import _Stream
 from saturation.widgets.tuner.states import CAUSAL, DENSE, FFN, RANDOM, RULES, STATIC, Passage, State
 from saturation.widgets.tuner.text_html import pane, ranges
@@ -810,7 +812,7 @@ def test_prompts_without_references_say_so(demo):
 
 def test_conversations_are_scored_on_their_reference_replies(demo):
     task = bundled("conversations").head(2)
-    tuner = tuner_of(demo, task)
+    tuner = tuner_of(demo, task, chat=False)
     assert tuner.settle(PATIENCE)
     rows = st.quality.evaluate(*demo, task, policy=tuner.policy, chat=False, batch_size=8, progress=False)
     summary = st.quality.summarise(rows).set_index("score").loc["rouge_L"]
@@ -859,6 +861,163 @@ def test_nothing_to_tune_on_is_refused(demo):
         ValueError, match=re.escape("prompt 2 has half of a character, '\\ud83d', at place 1; remove it")
     ):
         ThresholdTuner(*demo, ["a", "b\ud83d"])
+
+
+# How the prompts are asked, and where the controls begin -----------------------------------------------------------
+
+ASKED = ["Hello! Where does Odette Quarry live?", "What does Yara Kettle play?"]
+
+
+@pytest.fixture
+def chatting(demo):
+    """A tuner of a user's words; the bundled tokenizer has a chat template."""
+    tuner = ThresholdTuner(*demo, ASKED, policy=StaticFFN((6,)), max_new_tokens=6)
+    yield tuner
+    tuner.close()
+    assert tuner.settle(PATIENCE)
+
+
+@pytest.mark.parametrize(("given", "chat"), [(ASKED, True), ("conversations", True), ("problems", False)])
+def test_a_users_words_are_asked_as_such(demo, given, chat):
+    prompts = given if isinstance(given, list) else bundled(given).head(2)
+    tuner = ThresholdTuner(*demo, prompts, policy=StaticFFN((6,)), shown=1, max_new_tokens=2)
+    assert (tuner.view.chat.value, tuner.view.chat.disabled, tuner.bench.asked.chat) == (chat, False, chat)
+    assert ("answers a user's turn (chat template)" in html.unescape(tuner.view.dense_title.value)) is chat
+    tuner.close()
+
+
+def test_without_a_chat_template_there_is_no_switch(demo):
+    model, tokenizer = demo
+    bare = copy.deepcopy(tokenizer)
+    bare.chat_template = None
+    tuner = ThresholdTuner(model, bare, ASKED, policy=StaticFFN((6,)), max_new_tokens=2)
+    assert (tuner.view.chat.value, tuner.view.chat.disabled) == (False, True)
+    assert tuner.view.chat.tooltip == "this tokenizer has no chat template"
+    tuner.close()
+
+
+def test_the_switch_asks_anew_and_keeps_both(chatting, demo, tmp_path):
+    assert chatting.settle(PATIENCE)
+    for chat in (True, False):
+        by_hand(chatting.view.chat, chat)
+        assert chatting.settle(PATIENCE) and not chatting.stale
+        options = {"policy": chatting.policy, "max_new_tokens": 6, "chat": chat, "batch_size": 1, "progress": False}
+        assert [one.text for one in chatting.result.passages] == st.generate(*demo, ASKED, **options).texts
+        assert chatting.trace.equals(st.record(*demo, ASKED, max_new_tokens=6, chat=chat, progress=False))
+        assert chatting.explorer.trace is chatting.trace and f"'chat': {chat}" in chatting.script
+        assert chatting.script == chatting.view.copy.text and chatting.result.state.chat is chat
+        assert len(chatting.view.pareto.points) == 2, "of the prompts as they are asked now"
+    assert chatting.table()["chat"].tolist() == [True, True, False, False]
+    chatting.save_session(tmp_path / "both.json")
+    again = ThresholdTuner(*demo, session=tmp_path / "both.json")
+    assert again.settle(PATIENCE) and again.results == chatting.results and not again.view.chat.value
+    again.restore(next(state for state in again.results if state.chat and state.json))
+    assert again.view.chat.value and not again.stale
+    again.close()
+
+
+def test_the_switch_tells_how_far_it_is_and_is_cancelled(chatting, monkeypatch):
+    assert chatting.settle(PATIENCE)
+    said, recorded = [], chatting.trace
+    chatting.view.status.observe(lambda change: said.append(change["new"]), "value")
+
+    def until(show, stopped):
+        show(3)
+        while not stopped():
+            time.sleep(0.01)
+
+    monkeypatch.setattr(chatting.bench, "record_in_turn", until)
+    by_hand(chatting.view.chat, False)
+    ends = time.monotonic() + PATIENCE
+    while not any("recording the dense model, 3 of 12 tokens, 0 s" in one for one in said) and time.monotonic() < ends:
+        time.sleep(0.01)
+    assert chatting.view.progress.value == 3 / 12 and not chatting.view.cancel.disabled
+    chatting.view.cancel.click()
+    assert chatting.settle(PATIENCE) and chatting.trace is recorded and chatting.stale
+    assert chatting.view.cancel.description == "Measure"
+
+
+def test_the_paper_rule_stays_where_it_harms_little(demo, task):
+    tuner = tuner_of(demo, task)
+    assert tuner.settle(PATIENCE)
+    assert tuner.policy == FFNSkip.fit(tuner.trace, ratio=0.1, warmup=0) and not tuner.view.note.value
+    tuner.close()
+
+
+def test_a_gentler_setting_is_taken_where_the_paper_rule_breaks_the_text(demo, task, monkeypatch):
+    monkeypatch.setattr("saturation.widgets.tuner.state_run.Bench.harm", harms({FFN: 1.5, 2: 0.3, 1: 0.1}))
+    tuner = tuner_of(demo, task)
+    assert tuner.settle(PATIENCE)
+    assert tuner.policy == StaticFFN.fit(tuner.trace, count=1) == tuner.explorer.policy
+    assert tuner.result.state.policy == tuner.policy and not tuner.stale and len(tuner.results) == 2
+    said = html.unescape(tuner.view.note.value)
+    assert re.search(r"breaks this model's text: it skips all that follows .* up to \d+ FFNs for one token", said)
+    assert "moves the next-token distribution by 1.50 nats" in said and "begins at static FFN, layer" in said
+    tuner.close()
+
+
+def harms(known):
+    """What a setting is said to harm: by rule, or by the number of its layers."""
+    return lambda self, policy, dense, stopped: known[FFN if isinstance(policy, FFNSkip) else len(policy.layers)]
+
+
+def test_a_hand_is_not_moved_to_the_first_setting(demo, task, monkeypatch):
+    moved = threading.Event()
+
+    def harm(self, policy, dense, stopped):
+        assert moved.wait(PATIENCE)
+        return None if stopped() else 1.5
+
+    monkeypatch.setattr("saturation.widgets.tuner.state_run.Bench.harm", harm)
+    tuner = tuner_of(demo, task)
+    until = time.monotonic() + PATIENCE
+    while "choosing the first setting, 0 of 3 tried" not in tuner.view.status.value and time.monotonic() < until:
+        time.sleep(0.01)
+    tuner.threshold.value = -2.5
+    mine = tuner.policy
+    moved.set()
+    assert tuner.settle(PATIENCE) and tuner.policy == mine and not tuner.view.note.value
+    tuner.close()
+
+
+def test_an_echo_of_the_browser_is_no_hand(demo, task, monkeypatch):
+    monkeypatch.setattr("saturation.widgets.tuner.state_run.Bench.harm", harms({FFN: 1.5, 2: 0.1}))
+    tuner = tuner_of(demo, task)
+    tuner._moved(linked=False)
+    assert tuner.settle(PATIENCE) and isinstance(tuner.policy, StaticFFN)
+    tuner.close()
+
+
+@pytest.mark.parametrize(
+    ("harm", "late", "begins", "said"),
+    [
+        ((0.2, 9, 9), False, 0, ""),
+        ((1.5, 0.1, 9), False, 1, "So this begins at static FFN, layers 3, 4: 0.10 nats."),
+        ((1.5, 0.9, 0.4), False, 2, "No setting tried stays within that; this begins at the gentlest, static FFN, l"),
+        ((1.5, 0.1, 9), True, 2, "begins at the most careful setting, static FFN, layer 3, untried: 8 s were over."),
+    ],
+)
+def test_the_first_setting_is_the_first_within_the_bound(predictor, harm, late, begins, said):
+    ways = [FFNSkip(0.99, warmup=0, layers=12), StaticFFN((3, 4)), StaticFFN((3,))]
+    tried = list(choose(ways, dict(zip(ways, harm, strict=True)).get, lambda: late))
+    assert tried[-1].policy == ways[begins]
+    why = reason(tried[-1], tried[0], predictor)
+    assert said in why and bool(why) is (begins > 0)
+
+
+def test_a_measured_harm_and_loss_are_those_of_drift(measured, demo, task):
+    dense, prompts = measured.results[State(DENSE)].passages, [example.prompt for example in task.head(2)]
+    policy, ids = measured.policy, [[list(one.ids) for one in part] for part in (dense, measured.result.passages)]
+    rows = st.quality.drift(*demo, prompts, *ids, policy=policy, progress=False)
+    tokens = np.array([len(one) for one in ids[0]])
+    found = measured.bench.harm(policy, dense, lambda: False)
+    assert found == pytest.approx(float((rows["kl"] * tokens).sum() / tokens.sum()), rel=1e-4)
+    tokens = np.array([len(one) for one in ids[1]])
+    loss = float((rows["dense_nll"] * tokens).sum() / tokens.sum())
+    assert measured.result.loss == pytest.approx(loss, rel=1e-4)
+    assert f"<td>perplexity under dense</td><td>{np.exp(measured.results[State(DENSE)].loss):.2f}</td><td>" in (
+        measured.view.numbers.value
+    )
 
 
 # Others on the same model ----------------------------------------------------------------------------------------

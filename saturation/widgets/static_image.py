@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import io
+import sys
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
@@ -14,6 +16,8 @@ from matplotlib.figure import Figure
 from ..policies import replay
 from ..trace import Trace
 
+_PNG = "image/png"
+_REST = 2.0  # seconds: a hand that tries several settings in a row waits for no picture
 _OF_THE_FFN = ("distance", "growth", "naive_cosine")  # have no number where the FFN did not run
 
 
@@ -33,13 +37,53 @@ def picture(explorer: Any) -> str | None:
 
 
 class Pictured:
-    """Lays a picture beside the live view of a tuner, for pages that show a notebook without a kernel."""
+    """Shows a still picture under the live view, as an output of its own.
 
-    def _repr_mimebundle_(self, **options: Any) -> dict[str, Any] | None:
+    JupyterLab says "Error displaying widget" where a live view is asked for without a kernel, whatever lies beside it
+    in the same output. So the picture is one more output, which the live view's style sheet hides where there is one.
+    """
+
+    _still: Any = None  # IPython's handle on the picture, once it is shown
+
+    def _ipython_display_(self, **options: Any) -> None:
+        from IPython.display import display
+
+        bundle = self._repr_mimebundle_()
+        live, about = bundle if isinstance(bundle, tuple) else (bundle, {})
+        if live is None:
+            return
+        display({kind: data for kind, data in live.items() if kind != _PNG}, metadata=about, raw=True)
+        if found := live.get(_PNG):
+            self._still = display(_still(self, found), raw=True, display_id=True)
+
+    def _repr_mimebundle_(self, **options: Any) -> Any:
+        """The live view with the picture beside it, for whoever asks for both at once."""
         bundle = super()._repr_mimebundle_(**options)  # type: ignore[misc]
-        if bundle is not None and (found := of_tuner(self)):
-            bundle["image/png"] = found
+        data = bundle[0] if isinstance(bundle, tuple) else bundle
+        if data is not None and (found := self._pictured()):
+            data[_PNG] = found
         return bundle
+
+    def _pictured(self) -> str | None:
+        """A PNG in base64 of what is to be seen."""
+        return picture(self)
+
+    def redraw(self) -> None:
+        """Bring the still picture up to date, if it is shown; in the thread that draws."""
+        if self._still is not None and (found := self._pictured()):
+            self._still.update(_still(self, found), raw=True)
+
+
+def _still(widget: Any, found: str) -> dict[str, str]:
+    return {_PNG: found, "text/plain": f"{widget!r}, as a picture"}
+
+
+def at_rest(act: Callable[[], None]) -> None:
+    """Call something a while later in the kernel's own thread, where figures are drawn; nothing without a kernel."""
+    shell = sys.modules.get("IPython") and sys.modules["IPython"].get_ipython()
+    loop = getattr(getattr(shell, "kernel", None), "io_loop", None)
+    if loop is not None:
+        loop.add_callback(lambda: loop.call_later(_REST, act))
 
 
 def of_tuner(tuner: Any) -> str | None:

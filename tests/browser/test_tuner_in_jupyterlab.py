@@ -127,6 +127,12 @@ tuner.settle()
 assert tuner.policy == fitted == tuner.result.state.policy == tuner.explorer.policy, (tuner.policy, fitted)
 assert len(tuner.results) == count and len(places) == 1, f"the browser sent {places[1:]} back"
 """
+CHATTING = """
+talking = ThresholdTuner(
+    model, tokenizer, ["Hello! Where does Odette Quarry live?"], policy=st.StaticFFN((6,)), max_new_tokens=12
+)
+talking
+"""
 PLACE = "print(round(tuner.threshold.value, 2), round(tuner.explorer.limit, 2))"
 COUNT = "tuner.settle()\nprint(len(tuner.results), 'states')"
 
@@ -136,7 +142,7 @@ def notebook(browser: Browser, lab: Lab) -> Iterator[Notebook]:
     """A notebook with a tuner in its first cell, which has run."""
     with fresh_page(browser, lab) as page:
         page.context.grant_permissions(["clipboard-read", "clipboard-write"])
-        cells = [TUNER, HOSTILE_TUNER, OTHER_CELL, COUNT, BUSY, "over.set()", FITTED, STANDS, PLACE, SLEEP]
+        cells = [TUNER, HOSTILE_TUNER, OTHER_CELL, COUNT, BUSY, "over.set()", FITTED, STANDS, PLACE, SLEEP, CHATTING]
         notebook = written(page, lab, "tuner.ipynb", cells)
         notebook.run(0)
         notebook.wait(0)
@@ -399,6 +405,25 @@ def test_hostile_text_is_shown_as_text(hostile: TunerPage) -> None:
     inside = hostile.root.locator(":is(.st-pane, .st-code, .st-pareto, .sx) :is(script, img, strong, a, .MathJax)")
     assert inside.count() == 0
     assert hostile.page.evaluate("window.harmed") is None
+
+
+def test_the_switch_of_the_chat_template_asks_anew(notebook: Notebook, picture: Path) -> None:
+    notebook.run(10)
+    notebook.wait(10)
+    with at_rest(notebook, 10, picture) as talking:
+        switch = talking.root.get_by_role("checkbox", name="chat template")
+        expect(switch).to_be_checked()
+        expect(talking.root.get_by_text("answers a user's turn (chat template)")).to_be_visible()
+        answered = words(talking)
+        switch.click()
+        expect(talking.root.get_by_text("continues plain text")).to_be_visible()
+        expect(talking.dense).not_to_have_text(answered[0])
+        expect(talking.points).to_have_count(2)
+        talking.rest()
+        switch.click()
+        expect(talking.dense).to_have_text(answered[0])  # kept, and not written again
+        expect(talking.sparse).to_have_text(answered[1])
+        talking.rest()
 
 
 def test_a_fast_hand_disturbs_no_other_cell(tuner: TunerPage, notebook: Notebook, lab: Lab) -> None:

@@ -15,7 +15,8 @@ from ...policies import SINK, FFNSkip, Policy, SkipRatios, StaticFFN, Steps, rep
 from ...policies.ffnskip import Threshold
 from ...trace import Trace
 from ...trace.validation import GROUPS
-from .. import assets, log_scale, static_image
+from .. import assets, log_scale
+from ..static_image import Pictured
 from . import payload
 from .first_policy import WARMUP, first_rule
 
@@ -25,7 +26,7 @@ _OPTIONS = (  # of FFNSkip, and traits
 )
 
 
-class SaturationExplorer(anywidget.AnyWidget):
+class SaturationExplorer(Pictured, anywidget.AnyWidget):
     """Every layer and token of a trace, with what a rule would skip, in a canvas that stays fluid on long traces.
 
     The numbers go to the browser once. There the rule is applied anew whenever a control moves, without asking
@@ -115,13 +116,6 @@ class SaturationExplorer(anywidget.AnyWidget):
 
     def __repr__(self) -> str:
         return f"<SaturationExplorer of {self._trace!r}>"
-
-    def _repr_mimebundle_(self, **options: Any) -> tuple[dict, dict] | None:
-        """The live view; and a picture for pages that show a notebook without a kernel."""
-        bundle = super()._repr_mimebundle_(**options)
-        if bundle is not None and (picture := static_image.picture(self)):
-            bundle[0]["image/png"] = picture
-        return bundle
 
     @property
     def trace(self) -> Trace:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import time
 import traceback
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import torch
 
+from ...policies import Policy
 from ..prediction import Predictor
 from ..worker import Job, Latest
 from .display import Screen
+from .first_setting import PROMPTS, SECONDS, Tried, choose, reason, settings
+from .inputs import first_policy
 from .state_run import Bench, quality, result_of
 from .states import DENSE, Passage, Score, State
 
@@ -22,12 +27,36 @@ class Measuring:
 
     Parameters
     ----------
-    bench, predictor, screen
+    bench, screen
         Of the tuner.
+    predictor
+        Of the trace that was recorded as the prompts are asked.
+    follow
+        Told of another predictor once the prompts are asked in another way and that was recorded.
+    begin_at
+        Told of the first setting and why it is that one.
+    done
+        Called when a state has been measured and is shown.
+
+    Attributes
+    ----------
+    choosing
+        Whether the first setting is still to be chosen; a hand that moves a control has chosen.
     """
 
-    def __init__(self, bench: Bench, predictor: Predictor, screen: Screen) -> None:
-        self._bench, self._predictor, self._screen = bench, predictor, screen
+    def __init__(
+        self,
+        bench: Bench,
+        predictor: Predictor,
+        screen: Screen,
+        follow: Callable[[Predictor], None],
+        begin_at: Callable[[Policy, str], None],
+        done: Callable[[], None],
+    ) -> None:
+        self._bench, self._screen = bench, screen
+        self._follow, self._begin_at, self._done = follow, begin_at, done
+        self._predictors = {bench.asked.chat: predictor}  # by whether a chat template is applied
+        self.choosing = False
         self._worker = Latest(self._failed)
         self._at: tuple[State, Job] | None = None  # what the worker does; only its thread looks
         self._failure: tuple[State, Exception] | None = None  # why what was asked for last is not there
@@ -69,12 +98,66 @@ class Measuring:
     def _measure(self, state: State, job: Job) -> None:
         """Measure a state, and the dense model before the first one."""
         self._at = state, job
-        for wanted in (State(DENSE), state):
+        if not self._recorded(state, job):
+            return
+        for wanted in (state.dense, state):
+            if wanted == state and self.choosing:
+                wanted = state = self._first(state, job)
+                self._at = state, job
             if wanted not in self._screen.results and not job.stopped:
                 self._visit(wanted, job)
         with self._screen.lock:
             if not job.stopped:
                 self._screen.show(self._screen.results[state])
+                self._done()
+
+    def _recorded(self, state: State, job: Job) -> bool:
+        """Make sure that there is a trace of the prompts as they are asked now; False where that was stopped."""
+        if state.chat in self._predictors:
+            return not job.stopped
+        asked, screen = self._bench.asked, self._screen
+        total = len(asked.prompts) * asked.max_new_tokens
+
+        def show(done: int) -> None:
+            with screen.lock:
+                if not job.stopped:
+                    screen.going(f"recording the dense model, {done} of {total} tokens", done / total)
+
+        trace = self._bench.record_in_turn(show, lambda: job.stopped)
+        if trace is None:
+            return False
+        with screen.lock:
+            if not job.stopped:
+                self._predictors[state.chat] = Predictor(trace)
+                self._follow(self._predictors[state.chat])
+        return not job.stopped
+
+    def heard(self, chat: bool) -> Predictor | None:
+        """The predictor for prompts asked in this way, if that was recorded."""
+        return self._predictors.get(chat)
+
+    def _first(self, state: State, job: Job) -> State:
+        """Choose the first setting by what it does to the dense model's texts, and move the controls there."""
+        predictor, screen, began = self._predictors[state.chat], self._screen, time.monotonic()
+        ways = settings(predictor, first_policy(predictor, self._bench.asked))
+        dense = screen.results[state.dense].passages[:PROMPTS] if state.dense in screen.results else ()
+        tried: list[Tried] = []
+
+        def measure(policy: Policy) -> float | None:
+            with screen.lock:
+                if not job.stopped:
+                    said = f"choosing the first setting, {len(tried)} of {len(ways)} tried"
+                    screen.going(said, len(tried) / len(ways))
+            return None if job.stopped else self._bench.harm(policy, dense, lambda: job.stopped)
+
+        for one in choose(ways, measure, lambda: time.monotonic() - began > SECONDS):
+            tried.append(one)
+        with screen.lock:
+            if job.stopped or not tried:
+                return state
+            self.choosing = False
+            self._begin_at(tried[-1].policy, reason(tried[-1], tried[0], predictor))
+        return State.of(tried[-1].policy, state.chat)
 
     def _visit(self, state: State, job: Job) -> None:
         """Write with a state's policy and score it; where nobody stopped that, it has been visited."""
@@ -93,14 +176,15 @@ class Measuring:
         written = self._bench.write(state.policy, **options)
         if written is None:
             return
-        dense = written.passages if state.rule == DENSE else screen.results[State(DENSE)].passages
-        result = result_of(state, written, dense, self._predictor.ratios(state.policy))
+        dense = written.passages if state.rule == DENSE else screen.results[state.dense].passages
+        result = result_of(state, written, dense, self._predictors[state.chat].ratios(state.policy))
         with screen.lock:
             if job.stopped:
                 return
             if state == screen.wanted:
                 screen.show(result, scored=False)
-        scored = replace(result, quality=self._quality(state, job))
+        loss = self._bench.loss(written.passages, lambda: job.stopped)
+        scored = replace(result, loss=loss, quality=self._quality(state, job))
         with screen.lock:
             if not job.stopped:
                 screen.results[state] = scored
@@ -114,7 +198,7 @@ class Measuring:
             with screen.lock:
                 if not job.stopped:
                     said = f"{state.rule}: scoring {task.name}, {done} of {len(task)}"
-                    screen.view.show_status(said, share=done / len(task), busy=True)
+                    screen.going(said, done / len(task))
 
         rows = self._bench.score(state.policy, show=show, stopped=lambda: job.stopped)
         return None if rows is None else quality(rows, task)

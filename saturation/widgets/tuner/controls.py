@@ -132,6 +132,10 @@ class PolicyControls(ipw.VBox):
                 self.prefill.value = not policy.decode_only
         self._arrange()
 
+    def predict_by(self, predictor: Predictor) -> None:
+        """Meet targets on another trace of the same model; nothing moves."""
+        self._predictor = predictor
+
     def _put_rule(self, policy: FFNSkip) -> None:
         self._put_cold(policy)
         self.warmup.max = max(self.warmup.max, policy.warmup)

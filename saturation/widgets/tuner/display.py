@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 
 from ...tasks import Task
@@ -31,6 +32,7 @@ class Screen:
         self.shown: Result | None = None
         self._whole: Result | None = None  # the last one with its score
         self._live: dict[int, Passage] = {}  # prompt -> what has been written of it
+        self._since = time.monotonic()  # when the controls' state was asked for
         self.lock = threading.RLock()
 
     @property
@@ -41,7 +43,7 @@ class Screen:
     def aim(self, state: State | None) -> None:
         """The controls stand for this state now."""
         with self.lock:
-            self.wanted, self._live = state, {}
+            self.wanted, self._live, self._since = state, {}, time.monotonic()
             self.view.say("")
             self._offer_script(anew=False)
             self.paint()
@@ -50,8 +52,14 @@ class Screen:
         """A text is going to be written anew."""
         with self.lock:
             self._live = {}
-            self.view.show_status(status, busy=True)
+            self.going(status)
             self.paint()
+
+    def going(self, status: str, share: float = 0.0) -> None:
+        """What goes on, how far it is, and for how many seconds it has."""
+        with self.lock:
+            seconds = time.monotonic() - self._since
+            self.view.show_status(f"{status}, {seconds:.0f} s", share=share, busy=True)
 
     def write(self, state: State, prompt: int, passage: Passage) -> None:
         """One more piece of a text that is being written."""
@@ -59,7 +67,7 @@ class Screen:
             self._live[prompt] = passage
             done, count = len(self._live), len(self._asked.prompts)
             said = f"{state.rule}: writing, prompt {done} of {count}"
-            self.view.show_status(said, share=done / (count + 1), busy=True)
+            self.going(said, done / (count + 1))
             self.paint()
 
     def show(self, result: Result | None, status: str = "", *, scored: bool = True) -> None:
@@ -75,6 +83,11 @@ class Screen:
                 if result is not None and not self.stale:
                     self.view.tell(summary(result))
 
+    def ask(self, asked: Asked) -> None:
+        """The prompts are asked in this way now."""
+        with self.lock:
+            self._asked = asked
+
     def _offer_script(self, *, anew: bool) -> None:
         none = "# the controls stand for no policy"
         self.view.copy.text = none if self.wanted is None else self._script(self.wanted, self._asked, anew=anew)
@@ -86,10 +99,12 @@ class Screen:
     def paint(self) -> None:
         """Bring every panel up to date; whoever paints last has seen the latest."""
         with self.lock:
-            shown, dense = self.shown, self.results.get(State(DENSE))
+            shown = self.shown
+            dense = self.results.get(State(DENSE, chat=self._asked.chat))
             self._paint_texts(self.view.prompt.value, dense)
             self.view.show_numbers(shown, dense, stale=self.stale, unscored=_unscored(self._asked.task))
-            self.view.show_points(self.results.values(), shown)
+            alike = [one for one in self.results.values() if one.state.chat == self._asked.chat]
+            self.view.show_points(alike, shown)
             self.view.offer(self.wanted is not None and (shown is None or self.stale))
 
     def _paint_texts(self, prompt: int, dense: Result | None) -> None:

@@ -57,6 +57,7 @@ class Buttons:
         view, what = self.view, _DRAWN[self.view.what.value]
         with self.tuner._screen.lock:  # what is drawn, said and laid beside is of one moment
             figure, table = self.tuner.figure(what), self.tuner.table()
+            table = table[table["chat"] == self.tuner.result.state.chat]  # as the figure has them
             drawn = self._drawn(what, len(table))
         options = {"data": None if what == "text" else table, "venue": view.venue.value, "width": view.width.value}
         return f"{self.tuner.kept.export(figure, self._path(view.form.value), **options)}: {drawn}"

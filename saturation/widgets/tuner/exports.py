@@ -83,6 +83,7 @@ class Keeping:
             row |= {"predicted": result.predicted.decode, "ratio": result.actual.decode}
             row |= {"score": score.name, "n": score.n, "value": score.mean}
             row |= {"low": score.low, "high": score.high, "agreement": result.agreement.mean}
+            row |= {"chat": result.state.chat, "loss": result.loss}
             row |= {"collapsed": result.collapsed, "tokens_per_second": result.speed, "ideal": result.ideal}
             rows.append(row)
         return pd.DataFrame(rows)

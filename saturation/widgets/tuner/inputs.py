@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
+from typing import Any
 
 from transformers import PreTrainedModel
 
 from ...anatomy import find_blocks
 from ...policies import FFNSkip, cold_regions
 from ...policies.policy import dense
+from ...progress import bar
 from ...quality.conversations import transcript
-from ...recording import record
 from ...recording.texts import listed
 from ...tasks import Example, Task
 from ...trace import Trace
@@ -34,7 +35,7 @@ def asked_of(
     if prompts is None:
         if session is None:
             raise ValueError("expected a task or prompts to tune on, got none; name some, or a session")
-        return session.asked
+        return asked_as(session.asked, chat)
     if isinstance(prompts, Task):
         task = prompts.head(examples)
         texts = tuple(_opening(example, task, chat) for example in task.head(shown))
@@ -48,12 +49,40 @@ def asked_of(
     listed(asked.prompts)
     if asked.max_new_tokens < 1:
         raise ValueError(f"expected max_new_tokens of at least 1, got {asked.max_new_tokens}; the model has to write")
-    if session is not None and session.asked != asked:
+    if session is not None and asked_as(session.asked, chat) != asked:
         raise ValueError(
             "expected the prompts, task and options that the session was saved with, got others; leave them out to "
             "take the session's"
         )
     return asked
+
+
+def chats(
+    tokenizer: Any, prompts: Task | str | Sequence[str] | None, trace: Trace | None, session: Session | None
+) -> bool:
+    """Whether prompts are wrapped where nobody said so: a user's words, which is what texts and conversations are.
+
+    The prompts of other tasks bring their own form ("Question: ... Answer:"); a session or a trace goes on as it was.
+    """
+    if session is not None:
+        return session.asked.chat
+    if trace is not None and "chat" in trace.provenance:
+        return bool(trace.provenance["chat"])
+    words = prompts.score == "conversation" if isinstance(prompts, Task) else True
+    return words and templated(tokenizer)
+
+
+def templated(tokenizer: Any) -> bool:
+    """Whether there is a chat template."""
+    return bool(getattr(tokenizer, "chat_template", None))
+
+
+def asked_as(asked: Asked, chat: bool) -> Asked:
+    """The same prompts, with or without the chat template."""
+    task, prompts = asked.task, asked.prompts
+    if task is not None and task.score == "conversation":
+        prompts = tuple(_opening(example, task, chat) for example in task.head(len(prompts)))
+    return replace(asked, chat=chat, prompts=prompts)
 
 
 def _opening(example: Example, task: Task, chat: bool) -> str:
@@ -64,9 +93,18 @@ def _opening(example: Example, task: Task, chat: bool) -> str:
 
 
 def recorded(bench: Bench) -> Trace:
-    """What the dense model does with the prompts."""
-    asked = bench.asked
-    return record(bench.model, bench.tokenizer, asked.prompts, max_new_tokens=asked.max_new_tokens, chat=asked.chat)
+    """What the dense model does with the prompts, told by a bar; the kernel's interrupt ends it."""
+    left = len(bench.asked.prompts) * bench.asked.max_new_tokens
+    with bar(total=left, desc="recording the dense model", unit=" tokens") as going:
+
+        def one_more(prompt: int, token: int) -> None:
+            nonlocal left
+            left -= 1
+            going.update(1)
+
+        found = bench.record(one_more)
+        going.update(left)  # of texts that ended early
+    return found
 
 
 def checked(trace: Trace, model: PreTrainedModel, name: str) -> Trace:

@@ -61,12 +61,12 @@ class Session:
             content = json.loads(path.read_text(encoding="utf-8"))
             if content["format"] != _FORMAT:
                 raise ValueError(f"its format is {content['format']!r}, not {_FORMAT!r}")
-            results = [_read(result) for result in content["results"]]
-            model = {name: content["model"][name] for name in ("name", "revision", "dtype", "fingerprint")}
             asked = _asked(content["asked"])
+            results = [_read(result, asked.chat) for result in content["results"]]
+            model = {name: content["model"][name] for name in ("name", "revision", "dtype", "fingerprint")}
             if any(len(result.passages) != len(asked.prompts) for result in results):
                 raise ValueError(f"it has not a text of each of its {len(asked.prompts)} prompts in every state")
-            return cls(model, asked, results, _state(content["current"]))
+            return cls(model, asked, results, _state(content["current"], asked.chat))
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ValueError(
                 f"expected {path} to be a session that a tuner saved, but reading it gave {type(error).__name__}: "
@@ -96,10 +96,10 @@ def _written(result: Result) -> dict[str, Any]:
     return asdict(result) | ratios
 
 
-def _read(given: dict[str, Any]) -> Result:
+def _read(given: dict[str, Any], chat: bool) -> Result:
     quality = given["quality"]
     read: dict[str, Any] = {
-        "state": _state(given["state"]),
+        "state": _state(given["state"], chat),
         "passages": tuple(_passage(one) for one in given["passages"]),
         "predicted": SkipRatios(**given["predicted"]),
         "actual": SkipRatios(**given["actual"]),
@@ -110,8 +110,9 @@ def _read(given: dict[str, Any]) -> Result:
     return Result(**(given | read))
 
 
-def _state(given: dict[str, Any]) -> State:
-    return State.of(from_json(given["json"]) if given["json"] else None)
+def _state(given: dict[str, Any], chat: bool) -> State:
+    """A state; files of before the chat switch have one setting for all of them."""
+    return State.of(from_json(given["json"]) if given["json"] else None, given.get("chat", chat))
 
 
 def _passage(given: dict[str, Any]) -> Passage:

@@ -11,19 +11,24 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+import torch
 from transformers import PreTrainedModel
 
 from ...generation import Runs, generate
 from ...policies import Policy, RandomFFN, SkipRatios
-from ...quality import evaluate, summarise
+from ...quality import evaluate, losses, summarise
+from ...quality.drift_from_dense import divergences
+from ...recording import encode
 from ...recording.text_pieces import Pieces
 from ...skipping import Ledger, free, skip
 from ...tasks import Task
+from ...trace import Trace
 from ..worker import model_lock
 from .passage_diff import agreed, collapsed, divergence
 from .states import Asked, Passage, Result, Score, State
 
 _EVERY = 0.1  # seconds between two pictures of a text that is being written
+_CHOSEN = {"policy", "temperature", "top_p", "seed"}  # what `generate` says of a run and `record` does not
 TOGETHER = 8  # examples scored between two looks at Cancel
 
 
@@ -71,6 +76,53 @@ class Bench:
             for turn, (number, ids) in enumerate(zip(order, runs.ids, strict=True))
         }
         return Written(tuple(found[number] for number in sorted(found)), ledger, runs.tokens_per_second)
+
+    def record(self, on_token: Callable[[int, int], bool | None]) -> Trace:
+        """What `saturation.record` gives for the prompts, told of each new token; partial where that returns True."""
+        trace = self._generate(self.asked.prompts, record=True, batch_size=8, on_token=on_token).trace
+        assert trace is not None
+        about = {name: value for name, value in trace.provenance.items() if name not in _CHOSEN}
+        return replace(trace, provenance=about)
+
+    def record_in_turn(self, show: Callable[[int], None], stopped: Callable[[], bool]) -> Trace | None:
+        """The same, told of the number of tokens, when other widgets leave the model; None where stopped."""
+        count = 0
+
+        def one_more(prompt: int, token: int) -> bool:
+            nonlocal count
+            count += 1
+            show(count)
+            return stopped()
+
+        with self._turn(stopped) as ours:
+            trace = self.record(one_more) if ours else None
+        return None if stopped() else trace
+
+    def harm(self, policy: Policy, dense: Sequence[Passage], stopped: Callable[[], bool]) -> float | None:
+        """KL(dense || skipping) on the dense model's texts, nats per token, as `quality.drift`; None where stopped."""
+        rows, starts, new = self._behind(dense)
+        with self._turn(stopped) as ours:
+            if not ours:
+                return None
+            found = divergences(self.model, rows, starts, policy=policy, progress=False)
+        return float(torch.cat(found).mean()) if new else 0.0
+
+    def loss(self, passages: Sequence[Passage], stopped: Callable[[], bool]) -> float | None:
+        """Loss of passages under the dense model, nats per token; None where stopped, or where nothing was written."""
+        rows, starts, new = self._behind(passages)
+        with self._turn(stopped) as ours:
+            if not ours or not new:
+                return None
+            pairs = [(row[:start], row[start:]) for row, start in zip(rows, starts, strict=True)]
+            table = losses(self.model, self.tokenizer, pairs, progress=False)
+        return float(table["nll"].sum() / table["tokens"].sum())
+
+    def _behind(self, passages: Sequence[Passage]) -> tuple[list[list[int]], list[int], int]:
+        """Ids of the first prompts, each with its passage; where that begins; and how many new tokens there are."""
+        asked = self.asked
+        prompts, _ = encode(self.model, self.tokenizer, asked.prompts[: len(passages)], chat=asked.chat)
+        rows = [row + list(one.ids) for row, one in zip(prompts, passages, strict=True)]
+        return rows, [len(row) for row in prompts], sum(len(one.ids) for one in passages)
 
     @contextmanager
     def _turn(self, stopped: Callable[[], bool]) -> Iterator[bool]:

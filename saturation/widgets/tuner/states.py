@@ -41,15 +41,26 @@ class Asked:
 
 @dataclass(frozen=True)
 class State:
-    """Where the controls stand: the policy as JSON, "" for the dense model."""
+    """Where the controls stand: the policy as JSON, "" for the dense model, and whether a chat template is applied."""
 
     rule: str
     json: str = ""
+    chat: bool = False
 
     @classmethod
-    def of(cls, policy: Policy | None) -> State:
+    def of(cls, policy: Policy | None, chat: bool = False) -> State:
         """The state whose policy this is."""
-        return cls(DENSE) if policy is None else cls(rule_of(policy), policy.to_json())
+        return cls(DENSE, chat=chat) if policy is None else cls(rule_of(policy), policy.to_json(), chat)
+
+    @property
+    def dense(self) -> State:
+        """The dense model's state, asked in the same way."""
+        return State(DENSE, chat=self.chat)
+
+    @property
+    def key(self) -> str:
+        """What tells a state from others that are asked in the same way."""
+        return self.json or DENSE
 
     @cached_property
     def policy(self) -> Policy | None:
@@ -134,6 +145,8 @@ class Result:
         Number of passages that loop.
     quality
         The task's score; None without references.
+    loss
+        Of the passages under the dense model, nats per token; None where there are none, or none was measured.
     """
 
     state: State
@@ -146,6 +159,7 @@ class Result:
     divergence: tuple[int | None, ...]
     collapsed: int
     quality: Score | None = None
+    loss: float | None = None
 
     @property
     def ordinate(self) -> Score:

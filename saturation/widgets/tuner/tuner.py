@@ -19,13 +19,14 @@ from ..explorer.explorer import SaturationExplorer
 from ..lifecycle import supersede, weakly, within
 from ..log_scale import cosine
 from ..prediction import Predictor
-from ..static_image import Pictured
+from ..static_image import Pictured, at_rest, of_tuner
+from .asking import Asking
 from .background import Measuring
 from .controls import PolicyControls
 from .display import Screen
 from .export_buttons import Buttons
 from .exports import Keeping
-from .inputs import asked_of, checked, first_policy, recorded
+from .inputs import asked_of, chats, checked, first_policy, recorded, templated
 from .session import Session
 from .state_run import Bench
 from .states import DENSE, Result, State
@@ -51,7 +52,8 @@ class ThresholdTuner(Pictured, ipw.VBox):
     trace
         A dense trace of this model; None records the prompts with `max_new_tokens`.
     policy
-        Where the controls stand at first; None aims at a tenth of the FFNs.
+        Where the controls stand at first; None tries the paper's rule at a tenth of the FFNs on the dense model's text
+        and takes a gentler setting where that one breaks it (`first_setting.BOUND`).
     max_new_tokens
         New tokens per prompt; the task's own number by default, else 48.
     shown
@@ -59,7 +61,8 @@ class ThresholdTuner(Pictured, ipw.VBox):
     examples
         Examples of the task that quality is scored on.
     chat
-        True wraps prompts as a user's turn.
+        Whether prompts are wrapped as a user's turn, as the switch beside them has it at first; None wraps texts and
+        conversations where the tokenizer has a chat template, and no other tasks.
     session
         A file that *save session* wrote: its states are here again.
 
@@ -89,11 +92,12 @@ class ThresholdTuner(Pictured, ipw.VBox):
         max_new_tokens: int | None = None,
         shown: int = 6,
         examples: int = 24,
-        chat: bool = False,
+        chat: bool | None = None,
         session: str | Path | None = None,
     ) -> None:
         self.kept = Keeping(model, tokenizer)
         before = None if session is None else self.kept.load(session)
+        chat = chats(tokenizer, prompts, trace, before) if chat is None else chat
         asked = asked_of(prompts, max_new_tokens, shown, examples, chat, before)
         self.bench = Bench(model, tokenizer, asked)
         self.trace = checked(trace, model, self.kept.name) if trace is not None else recorded(self.bench)
@@ -101,10 +105,13 @@ class ThresholdTuner(Pictured, ipw.VBox):
         at = policy or (before.current.policy if before else first_policy(self._predictor, asked))
         self.controls = PolicyControls(self._predictor, at, self._moved)
         self.explorer = SaturationExplorer(self.trace, policy=StaticFFN(), height=212, controls=False)
-        self.view = TunerView(asked.prompts, str(Path("out") / "tuner"))
+        self.view = TunerView(asked.prompts, str(Path("out") / "tuner"), chat if templated(tokenizer) else None)
         self._screen = Screen(self.view, asked, self.trace.layers, self.kept.script)
         self._screen.results.update({one.state: one for one in before.results} if before else {})
-        self._measuring = Measuring(self.bench, self._predictor, self._screen)
+        self._asking = Asking(self)
+        told = (self._asking.follow, self._asking.begin_at, self._draw_later)
+        self._measuring = Measuring(self.bench, self._predictor, self._screen, *told)
+        self._measuring.choosing = policy is None and before is None
         super().__init__(self.view.arranged(self.controls, self.explorer))
         self.add_class("st-tuner")
         self._link()
@@ -131,6 +138,7 @@ class ThresholdTuner(Pictured, ipw.VBox):
     @policy.setter
     def policy(self, policy: Policy | None) -> None:
         self.controls.put(policy)
+        self._measuring.choosing = False
         self._turn(delay=0)
 
     @property
@@ -174,6 +182,15 @@ class ThresholdTuner(Pictured, ipw.VBox):
             self.bench.model = self.kept._model = weakly(self.bench.model)  # a notebook's Out may hold this tuner
         super().close()
 
+    def _pictured(self) -> str | None:
+        """What was measured so far and the text, else what the rule would skip."""
+        return of_tuner(self)
+
+    def _draw_later(self) -> None:
+        """Draw the still picture anew once the hand has rested for a while: that is what the notebook's file keeps."""
+        shown = self.result
+        at_rest(lambda: self.redraw() if self.comm is not None and self.result is shown and not self.stale else None)
+
     def table(self) -> pd.DataFrame:
         """A row for each state visited: its policy, shares skipped, scores and speed."""
         return self.kept.table(list(self.results.values()))
@@ -195,7 +212,8 @@ class ThresholdTuner(Pictured, ipw.VBox):
         if what not in ("pareto", "text", "both"):
             raise ValueError(f"expected 'pareto', 'text' or 'both', got {what!r}; choose one")
         with self._screen.lock:
-            results, shown, stale = list(self.results.values()), self.result, self.stale
+            shown, stale = self.result, self.stale
+            results = [one for one in self.results.values() if shown and one.state.chat == shown.state.chat]
         if shown is None or not results:
             raise ValueError("nothing to draw: no state has been measured yet; wait with settle()")
         if stale and what != "pareto":
@@ -208,11 +226,11 @@ class ThresholdTuner(Pictured, ipw.VBox):
     @property
     def script(self) -> str:
         """A Python script that makes the state of the controls again."""
-        return self.kept.script(State.of(self.policy), self.bench.asked)
+        return self.kept.script(State.of(self.policy, self.bench.asked.chat), self.bench.asked)
 
     def save_session(self, path: str | Path) -> None:
         """Write every state visited as one JSON file, which ``session=`` reads."""
-        now = self._screen.wanted or State(DENSE)
+        now = self._screen.wanted or State(DENSE, chat=self.bench.asked.chat)
         Session(self.kept.identity(), self.bench.asked, list(self.results.values()), now).save(path)
 
     def restore(self, state: State) -> None:
@@ -220,6 +238,8 @@ class ThresholdTuner(Pictured, ipw.VBox):
         if state not in self.results:
             raise ValueError(f"expected one of the {len(self.results)} states visited, got {state.describe()!r}")
         self.controls.put(state.policy)
+        self._measuring.choosing = False
+        self._asking.ask(state.chat)
         self.controls.show_predicted(self._predictor.ratios(state.policy))
         with self._screen.lock, self.view.cancel.hold_sync():  # a job that is being stopped writes nothing in between
             self._measuring.cancel()
@@ -239,10 +259,14 @@ class ThresholdTuner(Pictured, ipw.VBox):
         view.prompt.observe(lambda change: self._screen.paint(), "value")
         view.cancel.on_click(lambda button: self._cancel())
         view.pareto.observe(self._chosen, "chosen")
+        view.chat.observe(lambda change: self._asking.switch(change["new"]), "value")
         self._buttons = Buttons(self)
 
     def _moved(self, linked: bool) -> None:
+        before = self._screen.wanted
         self._turn(delay=_REST, linked=linked)
+        if self._screen.wanted != before:  # and no echo from the browser
+            self._measuring.choosing = False
 
     def _turn(self, *, delay: float, linked: bool = False) -> None:
         """Show at once what the controls' policy would skip, and measure it when they have rested."""
@@ -257,7 +281,7 @@ class ThresholdTuner(Pictured, ipw.VBox):
                 self._measuring.cancel()
                 self.view.show_status("")
                 return self._screen.aim(None)
-        state, screen = State.of(policy), self._screen
+        state, screen = State.of(policy, self.bench.asked.chat), self._screen
         self.controls.show_predicted(predicted)
         if state == screen.wanted and (self._measuring.busy or (screen.shown and not screen.stale)):
             return None
@@ -285,7 +309,7 @@ class ThresholdTuner(Pictured, ipw.VBox):
     def _chosen(self, change: dict[str, Any]) -> None:
         key = change["new"][0]
         for state in list(self.results):
-            if (state.json or DENSE) == key:
+            if state.key == key and state.chat == self.bench.asked.chat:
                 self.restore(state)
 
     def _cancel(self) -> None:

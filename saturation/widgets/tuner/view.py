@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from html import escape
-from math import isfinite
+from math import exp, isfinite, log
 from typing import Any
 
 import ipywidgets as ipw
@@ -20,6 +20,7 @@ from .text_html import pane
 _LINES = ("FFN-SkipLLM", "FFN-SkipLLM, causal", "static FFN", "random FFN", DENSE)  # as figures know the RULES
 _LOOKS = dict(zip(RULES, looks(_LINES).values(), strict=True))
 _NAMES = {"correct": "accuracy", "rouge_L": "ROUGE-L", "nll": "loss (nats per token)", "agreement": "agreement"}
+_ENDLESS = log(100_000)  # nats per token, from which a number has too many digits to say anything
 _STALE = ' <span class="st-badge">stale</span>'
 
 
@@ -30,6 +31,10 @@ class TunerView:
     ----------
     prompt, before, after
         The prompt menu and the buttons beside it.
+    chat
+        The switch of the chat template.
+    note
+        Why the controls stand where they do at first.
     status, progress, cancel
         What goes on, how far it is, and the button that ends it, or begins it again after it was ended.
     frame
@@ -46,7 +51,7 @@ class TunerView:
         What the buttons did, and the script to copy.
     """
 
-    def __init__(self, prompts: Iterable[str], where: str) -> None:
+    def __init__(self, prompts: Iterable[str], where: str, chat: bool | None = None) -> None:
         labels = [(f"{number + 1}: {_short(text)}", number) for number, text in enumerate(prompts)]
         fluid = ipw.Layout(flex="1 1 0", min_width="0", width="auto")
         small = {"layout": ipw.Layout(width="34px")}
@@ -55,6 +60,8 @@ class TunerView:
         self.prompt = ipw.Dropdown(options=labels, tooltip="prompt", layout=wide)
         self.before = ipw.Button(icon="chevron-left", tooltip="previous prompt", **small)
         self.after = ipw.Button(icon="chevron-right", tooltip="next prompt", **small)
+        self.chat = _switch(chat)
+        self.note = ipw.HTML(layout={"display": "none"})
         self.progress = ipw.FloatProgress(0, min=0, max=1, tooltip="progress", layout={"width": "110px"})
         self.status = ipw.HTML(layout={"flex": "1 1 200px", "height": "28px", "width": "auto"})
         for button, by in ((self.before, -1), (self.after, 1)):
@@ -96,14 +103,14 @@ class TunerView:
         wide = ipw.Layout(**_beside("100 1 400px") | {"margin": "0", "overflow": "hidden"})
         above = ipw.HBox([controls, ipw.VBox([picture], layout=wide)], layout=wraps)
         prompts = ipw.HBox([self.before, self.prompt, self.after], layout=ipw.Layout(**_beside("1 1 300px")))
-        going = [prompts.add_class("st-prompts"), self.status, self.progress, self.cancel]
+        going = [prompts.add_class("st-prompts"), self.chat, self.status, self.progress, self.cancel]
         texts = [ipw.VBox(list(pair), layout=half) for pair in self._texts()]
         found = ipw.VBox([self.numbers_title, self.numbers], layout=ipw.Layout(**_beside("1.25 1 320px")))
         where = (self.path, self.what, self.form, self.venue, self.width)
         files = [self.copy, self.keep_policy, self.keep_session, self.export, *where]
         plot = ipw.VBox([self.pareto], layout=half)
         rows = [ipw.HBox(row, layout=wraps) for row in (going, texts, [found, plot], files)]
-        return [self.frame, above, controls.per_layer, *rows, self.said, self.code]
+        return [self.frame, above, controls.per_layer, rows[0], self.note, *rows[1:], self.said, self.code]
 
     def _texts(self) -> tuple[tuple[ipw.HTML, ipw.HTML], ...]:
         return (self.dense_title, self.dense), (self.sparse_title, self.sparse)
@@ -120,9 +127,21 @@ class TunerView:
         other = dense if sparse and dense and not writing else None
         self.dense.value = pane(prompt, dense or blank, sparse if other else None, layers=layers)
         self.sparse.value = pane(prompt, sparse or blank, other or _start(dense, sparse), layers=layers, stale=stale)
-        self.dense_title.value = _title("dense")
+        self.dense_title.value = _title("dense", self._asked_how())
         state = _STALE if stale else " · writing" if writing else ""
         self.sparse_title.value = _title(how["name"], state)
+
+    def _asked_how(self) -> str:
+        """How the prompts are put to the model, where there are two ways."""
+        if self.chat.disabled:
+            return ""
+        return " · answers a user's turn (chat template)" if self.chat.value else " · continues plain text"
+
+    def explain(self, why: str) -> None:
+        """A sentence on the first setting; no room is taken where there is none."""
+        self.note.value = f'<div class="st-quiet">{escape(why)}</div>' if why else ""
+        self.note.layout.display = None if why else "none"
+        self.tell(why)
 
     # Numbers ---------------------------------------------------------------------------------------------------
 
@@ -137,7 +156,7 @@ class TunerView:
         """Every state visited; the one that is shown has a ring."""
         results = list(results)
         self.pareto.points = [_point(result) for result in results if isfinite(result.ordinate.mean)]
-        self.pareto.current = "" if current is None else current.state.json or DENSE
+        self.pareto.current = "" if current is None else current.state.key
         if results:
             score = results[-1].ordinate
             self.pareto.ylabel, self.pareto.rising = _NAMES[score.name], score.name != "nll"
@@ -175,6 +194,13 @@ class TunerView:
         self.code.value = f'<pre class="st-code">{escape(source)}</pre>'
 
 
+def _switch(chat: bool | None) -> ipw.Checkbox:
+    """Of the chat template; None where the tokenizer has none."""
+    said = "chat template: each prompt is a user's turn" if chat is not None else "this tokenizer has no chat template"
+    options: dict[str, Any] = {"indent": False, "disabled": chat is None, "tooltip": said}
+    return ipw.Checkbox(bool(chat), description="chat template", layout={"width": "132px"}, **options)
+
+
 def _menu(name: str, options: list[str], width: str) -> ipw.Dropdown:
     """A menu of files and figures, without a visible name."""
     return ipw.Dropdown(options=options, tooltip=name, layout={"width": width})
@@ -204,6 +230,7 @@ def _rows(result: Result, dense: Result, unscored: str) -> Iterable[str]:
     else:
         yield _row("quality", "", unscored)
     yield _row("tokens as dense", "", _interval(result.agreement, "{:.1%}"))
+    yield _row("perplexity under dense", _perplexity(dense), _perplexity(result))
     places = [(place + 1, text + 1) for text, place in enumerate(result.divergence) if place is not None]
     yield _row("first difference", "", "token {} of text {}".format(*min(places)) if places else "none")
     loops = f"{result.collapsed} of {len(result.passages)}"
@@ -224,6 +251,13 @@ _RATIOS = {
 }
 
 
+def _perplexity(result: Result) -> str:
+    """Of a result's own texts under the dense model: low for what that would have written, or for what loops."""
+    if result.loss is None:
+        return ""
+    return f"{exp(result.loss):.2f}" if result.loss < _ENDLESS else f"over {exp(_ENDLESS):.0f}"
+
+
 def _pace(result: Result) -> str:
     """Of one short run: too noisy to be divided by another's."""
     return f"{result.speed:.0f}" if result.speed else "nothing decoded"
@@ -242,7 +276,7 @@ def _point(result: Result) -> dict[str, Any]:
     score, seen = result.ordinate, _LOOKS[result.state.rule]
     said = f"{result.state.describe()}\n{_NAMES[score.name]} {_interval(score)}\n{result.actual.decode:.1%} skipped"
     return {
-        "key": result.state.json or DENSE,
+        "key": result.state.key,
         "family": result.state.rule,
         "x": result.actual.decode,
         "y": score.mean,

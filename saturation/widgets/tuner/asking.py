@@ -1,0 +1,61 @@
+"""What moves a tuner besides a hand: another way of asking its prompts, and its first setting."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import Any
+
+from ...policies import Policy
+from ..prediction import Predictor
+from .inputs import asked_as
+from .states import State
+
+
+class Asking:
+    """Asks the prompts of a `ThresholdTuner` with its chat template or without, and begins where the worker found."""
+
+    def __init__(self, tuner: Any) -> None:
+        self.tuner = tuner
+        self._began: State | None = None  # the first setting, once it was chosen
+
+    def switch(self, chat: bool) -> None:
+        """Ask in the other way, and measure the controls' state anew; the first setting too."""
+        tuner = self.tuner
+        if chat != tuner.bench.asked.chat:
+            with suppress(ValueError):  # the controls stand for no policy
+                tuner._measuring.choosing |= self._began == State.of(tuner.policy, not chat)
+            self.ask(chat)
+            tuner._turn(delay=0)
+
+    def ask(self, chat: bool) -> None:
+        """Prompts are asked with the chat template, or without, from now on."""
+        tuner = self.tuner
+        with tuner._screen.lock:
+            if chat == tuner.bench.asked.chat:
+                return
+            tuner._measuring.cancel()
+            tuner.bench.asked = asked_as(tuner.bench.asked, chat)
+            tuner._screen.ask(tuner.bench.asked)
+            tuner.view.chat.value = chat
+            if (known := tuner._measuring.heard(chat)) is not None:
+                self.follow(known)
+
+    def follow(self, predictor: Predictor) -> None:
+        """Show and predict by the trace of the prompts as they are asked now."""
+        tuner = self.tuner
+        tuner.controls.predict_by(predictor)
+        tuner._predictor, tuner.trace = predictor, predictor.trace
+        tuner.explorer.show(predictor.trace)
+        with suppress(ValueError):  # the controls stand for no policy
+            tuner.controls.show_predicted(predictor.ratios(tuner.policy))
+
+    def begin_at(self, policy: Policy, why: str) -> None:
+        """Stand at the first setting, and say why it is that one."""
+        tuner = self.tuner
+        tuner.view.explain(why)
+        self._began = state = State.of(policy, tuner.bench.asked.chat)
+        if state != tuner._screen.wanted:
+            tuner.controls.put(policy)
+            tuner.controls.show_predicted(tuner._predictor.ratios(policy))
+            tuner._picture(policy, linked=False)
+            tuner._screen.aim(state)
