@@ -105,11 +105,29 @@ def test_proposals_run_live():
             "expected a rule that leaves at least two layers between its cold regions, got 4 and 3 cold ones of 8; "
             "make them smaller",
         ),
+        (
+            {},
+            {"rule": replace(RULE, warmup=99), "trials": 3},
+            "expected a rule that can skip something on this trace, got one that never does "
+            f"({replace(RULE, warmup=99).describe()}); give it a smaller warm-up or fewer cold layers, or record "
+            "longer texts",
+        ),
     ],
 )
 def test_what_cannot_be_searched_is_refused(given, options, expected):
     with pytest.raises(ValueError, match=sentence(expected)):
         propose(*made(**given), **{"rule": RULE, "progress": False, **options})
+
+
+def test_a_trace_that_skipped_is_refused(seen):
+    trace, harm = seen
+    skipped = np.zeros(trace.distance.shape, dtype=bool)
+    skipped[-1, -1] = True
+    gone = {name: np.where(skipped, np.nan, getattr(trace, name)) for name in ("distance", "growth")}
+    with pytest.raises(
+        ValueError, match=r"^expected a dense trace to fit on, but in this one 0\.\d% of the blocks were"
+    ):
+        propose(replace(trace, skipped=skipped, **gone), harm, rule=RULE, trials=1, progress=False)
 
 
 def test_harm_of_another_model_is_refused():

@@ -14,7 +14,7 @@ from torch import nn
 
 import saturation as st
 from saturation.policies import Arrays, LowRank, Scale
-from saturation.skipping.stand_ins import Mapped
+from saturation.skipping.stand_in_modules import Mapped
 from tests.families import FAMILIES, HIDDEN, INNER, LAYERS, build
 from tests.interrupts import interrupted
 from tests.test_narrow import logits
@@ -287,7 +287,7 @@ def test_what_does_not_fit_is_said(monkeypatch):
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes")
 
     policy = everywhere(fitted(rank=2))
-    monkeypatch.setattr("saturation.skipping.stand_ins.torch.tensor", full)
+    monkeypatch.setattr("saturation.skipping.stand_in_modules.torch.tensor", full)
     expected = (
         "expected room for what stands in for 3 blocks, but there was none at layer 0; take a smaller rank, or let "
         "fewer layers be skipped"

@@ -35,7 +35,7 @@ def draw(
     keep: float = 1.0,
     **options: Any,
 ) -> Sample:
-    """Draw calibration texts from a source.
+    """Draw tokenised calibration texts from a source, up to a budget of real tokens.
 
     Parameters
     ----------

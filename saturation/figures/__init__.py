@@ -9,7 +9,7 @@ layer, `growth_panels` put growth beside similarity, `skipped_tokens` marks the 
 predicted against actual skip rate, `harm_figures` show the harm of leaving blocks out. Of tables: `tradeoff` is quality
 against skipped blocks, `tuning_evidence` is what `tune` chose among settings, `score_by_warmup`, `score_by_category`
 and `score_by_amount` are what they say, `text_diff` sets answers side by side, `training` follows the layers over
-checkpoints, `matrices` set calibration sources against tasks and prunings against each other.
+checkpoints, `source_matrices` set calibration sources against tasks and prunings against each other.
 
 `saving` writes a file at a venue's width (`venues`), lays data and a manifest beside it (`sidecars`) and reads it back
 (`read_back`). Shared are `inputs`, `score_tables`, `metrics`, `style`, `policy_styles` (the fixed looks of policies),
@@ -23,13 +23,13 @@ from .curves import layers
 from .growth_panels import growth
 from .harm_figures import harm, harm_against
 from .heatmap import tokens
-from .matrices import overlap, sources
 from .read_back import Misprint, measure
 from .saving import save
 from .score_by_amount import amounts
 from .score_by_category import by_category
 from .score_by_warmup import warmup
 from .skipped_tokens import skipped
+from .source_matrices import overlap, sources
 from .text_diff import answers
 from .thresholds import replay
 from .tradeoff import tradeoff

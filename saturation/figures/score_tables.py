@@ -38,7 +38,7 @@ RATIOS = {
 
 @dataclass(frozen=True)
 class Columns:
-    """The columns of a table to draw."""
+    """Names of the columns that a figure of scores draws: value, interval, grouping and x."""
 
     y: str
     low: str

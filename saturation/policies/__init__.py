@@ -20,7 +20,7 @@ from .router import RoutedFFN
 from .serialization import from_json, load, save
 from .skip_ratios import SkipRatios, skip_ratios
 from .spec import from_words, is_worded
-from .stand_ins import LowRank, Scale
+from .stand_in_action import LowRank, Scale
 from .threshold_curve import replay_thresholds
 from .token_table import TokenFFN
 

@@ -3,12 +3,12 @@
 from ..anatomy import Matrix, find_matrices
 from .masks import Pattern
 from .moments import Moments
-from .neuron_order import narrow
+from .neuron_importance import narrow
 from .neurons import SCORES
 from .pruning import Statistics, gather, prune
 from .report import Report
 from .settings import METHODS, UPDATES
-from .stand_ins import stand_in
+from .stand_in_fitting import stand_in
 
 __all__ = [
     "METHODS",

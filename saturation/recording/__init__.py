@@ -2,8 +2,8 @@
 
 from .assembling import called, described, end_ids, tokens_of
 from .decode_loop import greedy, padded, steps
-from .measures import ends
 from .residual_stream import streams
+from .running_pass import ends
 from .texts import Text, context, encode, record
 from .token_rows import Rows, not_run
 from .token_stream import Stream, by_name

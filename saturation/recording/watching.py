@@ -18,7 +18,7 @@ from ..anatomy import Block, find_blocks, first, recomputing, running, wrappers
 from ..patching import Hooks, Scope, exclusive, patched, restored, uncompiled
 from ..trace import Trace
 from .assembling import Part, assemble, on_host
-from .measures import Pass, ends, numbers
+from .running_pass import Pass, ends, numbers
 from .token_stream import Stream, by_name
 
 EXTRAS = ("attention", "block", "naive", "magnitude")

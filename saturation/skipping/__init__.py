@@ -4,6 +4,6 @@ from ..patching import free
 from .context import skip
 from .ledger import Ledger
 from .session import suited
-from .stand_ins import refuse_parallel, unit
+from .stand_in_modules import refuse_parallel, unit
 
 __all__ = ["Ledger", "free", "refuse_parallel", "skip", "suited", "unit"]

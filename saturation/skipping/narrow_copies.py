@@ -11,13 +11,13 @@ from transformers import PreTrainedModel
 
 from ..anatomy import FeedForward, feedforwards, find_matrices, narrowed
 from ..policies import Narrow
-from .replacement import Cost, Instead, cost
+from .replacement import Cost, Replacement, cost
 
 _INSTEAD = "give the policy no action, so that it skips whole blocks, or what saturation.stand_in gives"
 
 
 @dataclass(frozen=True, eq=False)
-class Copy(Instead):
+class Copy(Replacement):
     """A copy of some neurons of one block.
 
     Attributes
@@ -37,7 +37,7 @@ class Copy(Instead):
         return cost(model, self.narrow.block.modules)
 
 
-def copies(model: PreTrainedModel, action: Narrow, layers: Iterable[int]) -> dict[int, Instead]:
+def copies(model: PreTrainedModel, action: Narrow, layers: Iterable[int]) -> dict[int, Replacement]:
     """Make the copies for some layers of a model; none for a layer whose action is a skip.
 
     Raises
@@ -50,7 +50,7 @@ def copies(model: PreTrainedModel, action: Narrow, layers: Iterable[int]) -> dic
         Where the copies do not fit into memory.
     """
     blocks = feedforwards(model, find_matrices(model, instead=_INSTEAD), instead=_INSTEAD)
-    made: dict[int, Instead] = {}
+    made: dict[int, Replacement] = {}
     layers = [layer for layer in layers if action.mean or len(action.kept(layer))]
     needed = sum(blocks[layer].bytes * len(action.kept(layer)) for layer in layers)
     for layer in layers:

@@ -31,7 +31,7 @@ class Cost(NamedTuple):
 NOTHING = Cost(0.0, 0.0)
 
 
-class Instead(ABC):
+class Replacement(ABC):
     """Base class of replacements, which run in a block's place at the tokens that a policy would skip."""
 
     @abstractmethod

@@ -19,8 +19,8 @@ from .attention import Attending
 from .causal import PreviousDistances
 from .ledger import Ledger
 from .narrow_copies import copies
-from .replacement import Instead
-from .stand_ins import stand_ins
+from .replacement import Replacement
+from .stand_in_modules import stand_ins
 from .token_subset import (
     Places,
     Sums,
@@ -54,7 +54,7 @@ class Session:
         self._reading = find_reading(self.model) if policy.measures == CONFIDENCE else None
         self.ledger = Ledger(self.model, self.blocks, policy, self._attending.found, self._reading)
         self._stream = Stream(start, added)
-        self.instead: dict[int, Instead] = {}  # replacements of blocks, by layer
+        self.instead: dict[int, Replacement] = {}  # replacements of blocks, by layer
         self._before = PreviousDistances(policy, [block.index for block in self._acting])
         self._foresees = policy.causal and not self._attending.found and self._reading is None
         self._rows: Rows | None = None

@@ -1,7 +1,7 @@
 """The trace: numbers measured for each token and layer, frozen, and stored in one Parquet file.
 
 `trace` holds the Trace, `harm` the effect of leaving out single blocks at the same tokens, and `correlation` how well
-the one predicts the other. `measurement` is what both share, `validation` checks their parts, `parquet` stores them.
+the one predicts the other. `frozen_record` is what both share, `validation` checks their parts, `parquet` stores them.
 Nothing here needs torch.
 """
 

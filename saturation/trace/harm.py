@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from . import parquet, validation
-from .measurement import Frozen
+from .frozen_record import Frozen
 from .trace import Trace
 
 _SAME = ("sequence", "position", "token_id")  # equal in two rows of the same token

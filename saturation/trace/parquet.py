@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ..atomic import located, writing
-from .measurement import Frozen
+from .frozen_record import Frozen
 from .validation import TOKEN_COLUMNS
 
 _ROWS = 65_536  # tokens written at a time: 8 MiB for each kind of number at 32 layers
@@ -39,7 +39,7 @@ class OtherTable(ValueError):
 
 @dataclass(frozen=True)
 class Format:
-    """Description of one kind of file.
+    """Layout of the Parquet file of one class, Trace or Harm.
 
     Attributes
     ----------
@@ -54,7 +54,7 @@ class Format:
     again : str
         How to make the file again, for error messages.
     version : int
-        Format version; raised when an older reader would misread a new file.
+        Format version; to be increased when an older reader would misread a new file.
     """
 
     kind: str

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from . import parquet, validation
-from .measurement import Frozen
+from .frozen_record import Frozen
 from .validation import GROUPS, PHASES, Phase
 
 # Least size of a massive activation, and its least ratio to the median of its hidden state. Sun et al. 2024 give 100

@@ -9,6 +9,7 @@ import numpy as np
 
 from ..policies import FFNSkip, cold_regions, replay
 from ..policies.ffnskip import cosines
+from ..policies.policy import dense
 from ..progress import bar
 from ..trace import Harm, Trace
 
@@ -49,7 +50,7 @@ def propose(
     trials
         Number of settings to replay.
     count
-        Most proposals, spread over the shares of skipped blocks.
+        Number of proposals at most, spread over the shares of skipped blocks.
     most
         Largest share of the blocks of decoded tokens that a proposal may skip.
     seed
@@ -60,7 +61,7 @@ def propose(
     Returns
     -------
     dict
-        Policies by name, such as "searched 12.5%", by rising share; as `sweep` and `tune` take them, "dense" aside.
+        Policies by name, such as "searched 12.5%", by rising share. For `sweep` and `tune` add "dense".
 
     Raises
     ------
@@ -68,7 +69,7 @@ def propose(
         Where Optuna is not installed (extra `tune`).
     ValueError
         For a harm of other texts, or of another action than the rule's; a trace that skipped, or has no decoded token
-        past the sink and the warm-up; and numbers that cannot be.
+        past the sink and the warm-up; and numbers out of range.
     """
     optuna = _optuna()
     if min(trials, count) < 1 or not 0 < most <= 1:
@@ -85,8 +86,13 @@ def propose(
         trial = study.ask()
         study.tell(trial, space.judged(trial))
     found = {share: trial.params for trial in study.best_trials if (share := trial.values[0]) > 0}
+    if not found:
+        raise ValueError(
+            "expected a rule that can skip something on this trace, got one that never does "
+            f"({space.rule.describe()}); give it a smaller warm-up or fewer cold layers, or record longer texts"
+        )
     shares = np.array(sorted(found))
-    wanted = np.linspace(shares[0], shares[-1], count) if len(shares) else ()
+    wanted = np.linspace(shares[0], shares[-1], count)
     kept = dict.fromkeys(float(shares[np.abs(shares - one).argmin()]) for one in wanted)
     return {f"searched {share:.1%}": space.policy(found[share]) for share in kept}
 
@@ -115,6 +121,7 @@ class _Space:
                 f"action ({measured or 'leave it out'}); measure it with the same action="
             )
         rule.check(trace.layers)
+        dense(trace, rule.sink)
         if not (trace.decoding & harm.measured).any():
             raise ValueError(
                 "expected decoded tokens past the attention sink in the trace, got none; record longer texts, or with "
@@ -139,7 +146,7 @@ class _Space:
     def judged(self, trial: optuna.Trial) -> tuple[float, float]:
         """The objectives of a trial: share of skipped blocks at decoded tokens, and their summed harm per token, nats.
 
-        A share above the maximum counts as 0 with a penalty.
+        A share above the maximum counts as 0.
         """
         places = {str(layer): trial.suggest_int(str(layer), 0, _QUANTILES - 1) for layer in self.layers}
         skipped = replay(self.policy(places), self.trace).skipped[self.decoded]  # [token, layer]

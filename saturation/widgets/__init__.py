@@ -5,8 +5,8 @@ draws in the browser lies in `canvas`, plain JavaScript that is sent along; noth
 
 `ThresholdTuner` puts the settings of a policy on sliders. In `tuner`, `controls` hold the policy, `prediction` says at
 once what it would skip, `background` runs the newest state on a thread (`worker`), `state_run` writes and scores its
-text, `display` and `view` show it, and `pareto` plots the `states` that were visited. `session`, `script` and `exports`
-write files. No button runs the model.
+text, `wanted_state` and `view` show it, and `pareto` plots the `states` that were visited. `session`, `script` and
+`exports` write files. No button runs the model.
 """
 
 from __future__ import annotations

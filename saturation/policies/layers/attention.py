@@ -10,11 +10,11 @@ import numpy as np
 from ...trace import Trace
 from ..policy import ATTENTION
 from ..token_independent import Fixed
-from .layer_policy import Beside, distances
+from .layer_policy import BeyondFFN, distances
 
 
 @dataclass(frozen=True)
-class StaticAttention(Beside, Fixed):
+class StaticAttention(BeyondFFN, Fixed):
     """Drop the attention of the same layers at every token; every FFN runs (He et al. 2024, arXiv 2406.15786).
 
     Parameters

@@ -8,7 +8,7 @@ from typing import ClassVar, NamedTuple
 import numpy as np
 
 from ..policy import CONFIDENCE, Steps, always
-from .layer_policy import Beside
+from .layer_policy import BeyondFFN
 
 
 class _State(NamedTuple):
@@ -18,12 +18,13 @@ class _State(NamedTuple):
 
 
 @dataclass(frozen=True)
-class EarlyExit(Beside):
-    """The policy of CALM (Schuster et al. 2022, arXiv 2207.07061) with the softmax measure and state copying.
+class EarlyExit(BeyondFFN):
+    """A token stops at the first layer whose early prediction is confident (CALM, Schuster et al. 2022).
 
-    Behind each layer the model's own last norm and output embedding give early logits. Where the difference of the two
-    largest probabilities reaches a limit, the token exits: later layers do not change its residual stream, and compute
-    its keys and values from the stream as it is. The limit of generated token n is
+    With CALM's softmax measure and state copying (arXiv 2207.07061). Behind each layer the model's own last norm
+    and output embedding give early logits. Where the difference of the two largest probabilities reaches a limit,
+    the token exits: later layers do not change its residual stream, and compute its keys and values from the stream
+    as it is. The limit of generated token n is
     0.9 threshold + 0.1 threshold exp(-decay n / length).
 
     Parameters

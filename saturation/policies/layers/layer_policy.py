@@ -11,7 +11,7 @@ from ..decided_ahead import AheadOfPass
 from ..policy import ATTENTION, FFN, Policy
 
 
-class Beside(Policy, abstract=True):
+class BeyondFFN(Policy, abstract=True):
     """A policy that leaves out more than feed-forward blocks; it takes no action."""
 
     def __post_init__(self) -> None:
@@ -23,7 +23,7 @@ class Beside(Policy, abstract=True):
             )
 
 
-class Whole(Beside, AheadOfPass, abstract=True):
+class Whole(BeyondFFN, AheadOfPass, abstract=True):
     """A policy that decides before the pass which whole layers to leave out; their keys and values are stored."""
 
     parts: ClassVar[tuple[str, ...]] = (ATTENTION, FFN)

@@ -19,7 +19,7 @@ class Nothing(torch.nn.Module):
 
 
 class DeciLMForCausalLM(LlamaForCausalLM):
-    """A LLaMA whose layers were narrowed one by one."""
+    """A LLaMA in which each feed-forward block has its own width, or is absent."""
 
     config_class = DeciLMConfig
 

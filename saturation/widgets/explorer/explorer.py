@@ -18,7 +18,7 @@ from ...trace.validation import GROUPS
 from .. import assets, log_scale
 from ..static_image import Pictured
 from . import payload
-from .first_policy import WARMUP, first_rule
+from .opening_policy import WARMUP, first_rule
 
 _OPTIONS = (  # of FFNSkip, and traits
     *("sink", "cold_start", "cold_end", "warmup", "warmup_on"),

@@ -13,11 +13,11 @@ import torch
 from ...policies import Policy
 from ..prediction import Predictor
 from ..worker import Job, Latest
-from .display import Screen
 from .first_setting import PROMPTS, SECONDS, Tried, choose, reason, settings
 from .inputs import first_policy
 from .state_run import Bench, quality, result_of
 from .states import DENSE, Passage, Score, State
+from .wanted_state import Screen
 
 _FULL = (torch.OutOfMemoryError, MemoryError)
 

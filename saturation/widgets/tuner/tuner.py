@@ -23,7 +23,6 @@ from ..static_image import Pictured, at_rest, of_tuner
 from .asking import Asking
 from .background import Measuring
 from .controls import PolicyControls
-from .display import Screen
 from .export_buttons import Buttons
 from .exports import Keeping
 from .inputs import asked_of, chats, checked, first_policy, recorded, templated
@@ -31,6 +30,7 @@ from .session import Session
 from .state_run import Bench
 from .states import DENSE, Result, State
 from .view import TunerView
+from .wanted_state import Screen
 
 _LINKED = {"threshold": "limit"} | {same: same for same in ("sink", "cold_start", "cold_end", "warmup", "prefill")}
 _REST = 0.2  # seconds without a move after which the hand rests

@@ -18,7 +18,7 @@ ROLES = ("x", "delta", "before", "after", "naive_in", "naive_out")
 
 
 class Pass:
-    """One running forward pass: tensors kept by role and layer until they are summed."""
+    """Tensors of one running forward pass, by role and layer, kept until distance and growth are computed."""
 
     def __init__(self, rows: Rows, layers: int) -> None:
         self.rows, self.thread = rows, get_ident()
@@ -42,7 +42,7 @@ def ends(block: Block) -> tuple[nn.Module, nn.Module]:
 def numbers(measure: str, passes: Sequence[Pass], blocks: Sequence[Block]) -> Tensor:
     """The numbers of a measure: four sums, or for "magnitude" the largest and the median |h_i|, [4 or 2, ...]."""
     if measure == "magnitude":
-        size = _precise(_stacked("after", passes, blocks)).abs()  # [pass * layer, token, hidden]
+        size = _precise(_without_padding("after", passes, blocks)).abs()  # [pass * layer, token, hidden]
         return torch.stack((size.amax(dim=-1), size.median(dim=-1).values))
     return sums(*_pair(measure, passes, blocks))
 
@@ -50,11 +50,11 @@ def numbers(measure: str, passes: Sequence[Pass], blocks: Sequence[Block]) -> Te
 def _pair(measure: str, passes: Sequence[Pass], blocks: Sequence[Block]) -> tuple[Tensor, Tensor]:
     """The residual stream and the sublayer's output, [pass * layer, token, hidden] each, without padding."""
     if measure == "naive":
-        return _stacked("naive_in", passes, blocks), _stacked("naive_out", passes, blocks)
+        return _without_padding("naive_in", passes, blocks), _without_padding("naive_out", passes, blocks)
     if measure == "block":
-        before, after = _stacked("before", passes, blocks), _stacked("after", passes, blocks)
+        before, after = _without_padding("before", passes, blocks), _without_padding("after", passes, blocks)
         return before, _precise(after) - _precise(before)
-    delta = _stacked("delta", passes, blocks)
+    delta = _without_padding("delta", passes, blocks)
     factors = [block.multiplier for block in blocks]
     if any(factor != factors[0] for factor in factors):
         each = torch.tensor(factors * len(passes), device=delta.device)
@@ -62,16 +62,16 @@ def _pair(measure: str, passes: Sequence[Pass], blocks: Sequence[Block]) -> tupl
     elif factors[0] != 1:
         delta = _precise(delta) * factors[0]
     if blocks[0].parallel:  # attention and FFN are added together: the FFN turns the layer's output without the FFN
-        x = _precise(_stacked("after", passes, blocks)) - _precise(delta)
+        x = _precise(_without_padding("after", passes, blocks)) - _precise(delta)
     else:
-        x = _stacked("x", passes, blocks)
+        x = _without_padding("x", passes, blocks)
     if measure == "attention":
-        before = _precise(_stacked("before", passes, blocks))
+        before = _precise(_without_padding("before", passes, blocks))
         return before, _precise(x) - before
     return x, delta
 
 
-def _stacked(role: str, passes: Sequence[Pass], blocks: Sequence[Block]) -> Tensor:
+def _without_padding(role: str, passes: Sequence[Pass], blocks: Sequence[Block]) -> Tensor:
     """The tensors kept under a role, [pass * layer, token, hidden], real tokens only."""
     tensors = [now.kept[role][block.index] for now in passes for block in blocks]
     if missing := next((block for block, tensor in zip(blocks, tensors, strict=False) if tensor is None), None):

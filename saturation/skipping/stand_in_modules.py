@@ -11,11 +11,11 @@ from transformers import PreTrainedModel
 
 from ..anatomy import Block, input_device, stored, weights
 from ..policies import LowRank, Scale
-from .replacement import Cost, Instead
+from .replacement import Cost, Replacement
 
 
 @dataclass(frozen=True, eq=False)
-class Mapped(Instead):
+class Mapped(Replacement):
     """A linear map of the scaled stream; a constant at rank 0.
 
     Attributes
@@ -41,7 +41,7 @@ class Mapped(Instead):
 
 
 @dataclass(frozen=True, eq=False)
-class Scaled(Instead):
+class Scaled(Replacement):
     """A multiple of the stream.
 
     Attributes
@@ -69,7 +69,7 @@ def unit(x: Tensor) -> Tensor:
 
 def stand_ins(
     model: PreTrainedModel, blocks: Sequence[Block], action: LowRank | Scale, layers: Iterable[int]
-) -> dict[int, Instead]:
+) -> dict[int, Replacement]:
     """Make the stand-ins for the blocks of some layers.
 
     Raises
@@ -79,7 +79,7 @@ def stand_ins(
     MemoryError
         Where it does not fit.
     """
-    made: dict[int, Instead] = {}
+    made: dict[int, Replacement] = {}
     for layer in layers:
         try:
             made[layer] = _made(model, blocks[layer], action, layer)
@@ -93,7 +93,7 @@ def stand_ins(
     return made
 
 
-def _made(model: PreTrainedModel, block: Block, action: LowRank | Scale, layer: int) -> Instead:
+def _made(model: PreTrainedModel, block: Block, action: LowRank | Scale, layer: int) -> Replacement:
     if isinstance(action, Scale):
         refuse_parallel(model, block)
         return Scaled((float(action.arrays[f"scale {layer}"][0]) - 1) / block.multiplier)
