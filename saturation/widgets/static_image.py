@@ -39,8 +39,8 @@ def picture(explorer: Any) -> str | None:
 class Pictured:
     """Shows a still picture under the live view, as an output of its own.
 
-    JupyterLab says "Error displaying widget" where a live view is asked for without a kernel, whatever lies beside it
-    in the same output. So the picture is one more output, which the live view's style sheet hides where there is one.
+    JupyterLab shows no picture where it asks for a live view without its kernel, whatever lies beside it in the same
+    output. So the picture is one more output, which the live view's style sheet hides where there is one.
     """
 
     _still: Any = None  # IPython's handle on the picture, once it is shown
