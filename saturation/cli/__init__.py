@@ -8,6 +8,7 @@ from . import exporting as exporting
 from . import fetching as fetching
 from . import pruning as pruning
 from . import running as running
+from . import studying as studying
 from . import sweeping as sweeping
 from . import tuning as tuning
 from .app import app

@@ -1,4 +1,4 @@
-"""`saturation prune` and `saturation study`: pruning on calibration texts, and studies of such texts."""
+"""`saturation prune`: a model without some of its weights or neurons, pruned on calibration texts."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import typer
 
 from . import options
 from .app import app, as_text, example, plainly
-from .arguments import open_model, read_tasks, writable_folder
+from .arguments import open_model, writable_folder
 
 SOURCE = (
     "of calibration texts: a bundled kind, mixture, generated, dots, random-letters, random-tokens, a task, a .jsonl "
@@ -20,7 +20,6 @@ Sparsity = Annotated[str, typer.Option(help="a share such as 0.5, or N:M such as
 Tokens = Annotated[int, typer.Option(min=1, help="real tokens of calibration texts")]
 Length = Annotated[int | None, typer.Option(min=2, help="tokens of a calibration text at most; default: the context")]
 Whole = Annotated[bool, typer.Option(help="take whole examples; --no-whole cuts longer texts")]
-Sources = Annotated[list[str] | None, typer.Option("--source", "-s", help=SOURCE)]
 
 
 @app.command(epilog=example("prune demo --method wanda --sparsity 2:4 --out pruned"))
@@ -52,7 +51,7 @@ def prune(
     how: dict[str, Any] = {"tokens": tokens, "seed": seed, "format": form, "shots": shots}
     sample = draw(loaded, tokenizer, source, length=length, whole=whole, **how)
     asked: dict[str, Any] = {"update": update, "widths": widths, "score": score, "batch_size": batch_size}
-    report = pruned(loaded, calibration=sample, method=method, sparsity=_share(sparsity), **asked)
+    report = pruned(loaded, calibration=sample, method=method, sparsity=share_of(sparsity), **asked)
     loaded.save_pretrained(out)
     tokenizer.save_pretrained(out)
     report.table.to_csv(out / "pruning.csv", index=False)
@@ -68,68 +67,9 @@ def prune(
         typer.echo(note)
 
 
-@app.command(epilog=example("study demo -s mixture -s stories -t factoid --out runs/study"))
-@plainly
-def study(
-    model: options.Model,
-    out: Annotated[Path, typer.Option("--out", "-o", help="folder for cells, rows.csv and rises.csv")],
-    source: Sources = None,
-    task: Annotated[list[str] | None, options.TASKS] = None,
-    method: Annotated[
-        list[str] | None, typer.Option(help="magnitude, wanda, sparsegpt, neurons, ffnskip or static")
-    ] = None,
-    sparsity: Annotated[list[str] | None, typer.Option(help="a share, or N:M; default: 0.5")] = None,
-    form: Annotated[
-        list[str] | None, typer.Option("--format", help="such as qa, icl:5 or cot; default: each source's own")
-    ] = None,
-    seed: Annotated[list[int] | None, typer.Option(help="of the drawing of texts; default: 0, 1 and 2")] = None,
-    tokens: Tokens = 16_384,
-    length: Length = None,
-    whole: Whole = True,
-    examples: options.Examples = None,
-    accuracy: Annotated[bool, typer.Option(help="let answers be written and judged too")] = True,
-    batch_size: options.BatchSize = 16,
-    opening: options.Opening = options.OPENING,
-) -> None:
-    """Ask what calibration texts change: sources x formats x methods x seeds, judged on tasks."""
-    from ..atomic import writing
-    from ..study import recipes, rises
-    from ..study import study as studied
-
-    tasks = read_tasks(task or ["factoid", "problems", "stories"], examples)
-    writable_folder(out)
-    asked = recipes(
-        source or ["mixture", "stories", "problems"],
-        methods=method or ("wanda", "sparsegpt"),
-        sparsity=[_share(given) for given in sparsity or ("0.5",)],
-        formats=[_format(given) for given in form or ("",)],
-        seeds=seed or (0, 1, 2),
-        tokens=(tokens,),
-        length=length,
-        whole=whole,
-    )
-    loaded, tokenizer = open_model(model, opening)
-    rows = studied(loaded, tokenizer, asked, tasks, out=out, accuracy=accuracy, batch_size=batch_size)
-    found = rises(rows)
-    for name, table in {"rows": rows, "rises": found}.items():
-        with writing(out / f"{name}.csv", "the table") as part:
-            table.to_csv(part, index=False)
-    shown = ["task", "source", "format", "method", "sparsity", "dense", "rise", "low", "high", "spread"]
-    typer.echo(as_text(found[shown]))
-    typer.echo("loss of reference answers in nats a token: of the dense model, and how much more, with a 95 % interval")
-
-
-def _share(given: str) -> float | str:
+def share_of(given: str) -> float | str:
     """Parse a sparsity: a number, or N:M as text."""
     try:
         return float(given)
     except ValueError:
         return given
-
-
-def _format(given: str) -> tuple[str | None, int | None]:
-    """Parse a format, with its shots after a colon."""
-    name, colon, shots = given.partition(":")
-    if colon and not (shots.isascii() and shots.isdigit()):
-        raise ValueError(f"expected a format such as qa or icl:5, got {given!r}; correct it")
-    return name or None, int(shots) if colon else None
