@@ -913,6 +913,12 @@ def test_the_switch_asks_anew_and_keeps_both(chatting, demo, tmp_path):
     assert again.settle(PATIENCE) and again.results == chatting.results and not again.view.chat.value
     again.restore(next(state for state in again.results if state.chat and state.json))
     assert again.view.chat.value and not again.stale
+    assert (
+        again.settle(PATIENCE)
+        and not again.stale
+        and again.trace.provenance["chat"]
+        and again.explorer.trace is again.trace
+    )
     again.close()
 
 
@@ -961,7 +967,8 @@ def harms(known):
     return lambda self, policy, dense, stopped: known[FFN if isinstance(policy, FFNSkip) else len(policy.layers)]
 
 
-def test_a_hand_is_not_moved_to_the_first_setting(demo, task, monkeypatch):
+@pytest.mark.parametrize("by", ["a slider", "Python"])
+def test_a_hand_is_not_moved_to_the_first_setting(demo, task, monkeypatch, by):
     moved = threading.Event()
 
     def harm(self, policy, dense, stopped):
@@ -973,10 +980,27 @@ def test_a_hand_is_not_moved_to_the_first_setting(demo, task, monkeypatch):
     until = time.monotonic() + PATIENCE
     while "choosing the first setting, 0 of 3 tried" not in tuner.view.status.value and time.monotonic() < until:
         time.sleep(0.01)
-    tuner.threshold.value = -2.5
+    if by == "a slider":
+        tuner.threshold.value = -2.5
+    else:
+        tuner.policy = StaticFFN((2, 9))
     mine = tuner.policy
     moved.set()
-    assert tuner.settle(PATIENCE) and tuner.policy == mine and not tuner.view.note.value
+    assert tuner.settle(PATIENCE) and tuner.policy == mine == tuner.result.state.policy and not tuner.view.note.value
+    tuner.close()
+
+
+def out_of_memory(*given, **named):
+    raise torch.OutOfMemoryError("no room")
+
+
+@pytest.mark.parametrize("what", ["harm", "loss"])
+def test_what_was_written_is_kept_where_there_is_no_room_to_judge_it(demo, task, monkeypatch, what):
+    monkeypatch.setattr(f"saturation.widgets.tuner.state_run.Bench.{what}", out_of_memory)
+    tuner = tuner_of(demo, task)
+    assert tuner.settle(PATIENCE) and len(tuner.results) == 2 and not tuner.stale
+    assert all((one.loss is None) is (what == "loss") for one in tuner.results.values())
+    assert isinstance(tuner.policy, FFNSkip) and not tuner.view.note.value
     tuner.close()
 
 
@@ -993,6 +1017,7 @@ def test_an_echo_of_the_browser_is_no_hand(demo, task, monkeypatch):
     [
         ((0.2, 9, 9), False, 0, ""),
         ((1.5, 0.1, 9), False, 1, "So this begins at static FFN, layers 3, 4: 0.10 nats."),
+        ((np.inf, 0.1, 9), False, 1, "moves the next-token distribution by inf nats"),
         ((1.5, 0.9, 0.4), False, 2, "No setting tried stays within that; this begins at the gentlest, static FFN, l"),
         ((1.5, 0.1, 9), True, 2, "begins at the most careful setting, static FFN, layer 3, untried: 8 s were over."),
     ],

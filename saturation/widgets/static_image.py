@@ -46,6 +46,7 @@ class Pictured:
     _still: Any = None  # IPython's handle on the picture, once it is shown
 
     def _ipython_display_(self, **options: Any) -> None:
+        from IPython import get_ipython
         from IPython.display import display
 
         bundle = self._repr_mimebundle_()
@@ -53,7 +54,7 @@ class Pictured:
         if live is None:
             return
         display({kind: data for kind, data in live.items() if kind != _PNG}, metadata=about, raw=True)
-        if found := live.get(_PNG):
+        if hasattr(get_ipython(), "kernel") and (found := live.get(_PNG)):  # a terminal shows no picture
             self._still = display(_still(self, found), raw=True, display_id=True)
 
     def _repr_mimebundle_(self, **options: Any) -> Any:

@@ -67,6 +67,18 @@ class Measuring:
             self._failure = None
             self._worker.submit(lambda job: self._measure(state, job), delay=delay)
 
+    def hear(self, state: State) -> None:
+        """Record the prompts as a state asks them, which is shown as it was measured before."""
+        with self._screen.lock:
+            self._worker.submit(lambda job: self._hear(state, job), delay=0)
+
+    def _hear(self, state: State, job: Job) -> None:
+        self._at = state, job
+        if self._recorded(state, job):
+            with self._screen.lock:
+                if not job.stopped:
+                    self._screen.show(self._screen.results[state], "as measured before")
+
     def cancel(self) -> None:
         """Measure nothing more."""
         with self._screen.lock:
@@ -150,10 +162,15 @@ class Measuring:
                     screen.going(said, len(tried) / len(ways))
             return None if job.stopped else self._bench.harm(policy, dense, lambda: job.stopped)
 
-        for one in choose(ways, measure, lambda: time.monotonic() - began > SECONDS):
-            tried.append(one)
+        try:
+            for one in choose(ways, measure, lambda: time.monotonic() - began > SECONDS):
+                tried.append(one)
+        except (RuntimeError, MemoryError) as error:  # the text itself may still fit
+            _emptied(error)
+            with screen.lock:
+                self.choosing = False
         with screen.lock:
-            if job.stopped or not tried:
+            if job.stopped or not tried or not self.choosing:
                 return state
             self.choosing = False
             self._begin_at(tried[-1].policy, reason(tried[-1], tried[0], predictor))
@@ -183,7 +200,11 @@ class Measuring:
                 return
             if state == screen.wanted:
                 screen.show(result, scored=False)
-        loss = self._bench.loss(written.passages, lambda: job.stopped)
+        try:
+            loss = self._bench.loss(written.passages, lambda: job.stopped)
+        except (RuntimeError, MemoryError) as error:  # what was written is kept without it
+            _emptied(error)
+            loss = None
         scored = replace(result, loss=loss, quality=self._quality(state, job))
         with screen.lock:
             if not job.stopped:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from html import escape
+from threading import local
 from typing import Any
 
 import ipywidgets as ipw
@@ -74,7 +75,7 @@ class PolicyControls(ipw.VBox):
         self._number = predictor.trace.layers
         self._places = Places()
         self._unmet = ""  # why a target cannot be fitted
-        self._quiet = False
+        self._quiet = local()  # by thread: the worker moves controls too
         for name, control in made(predictor).items():
             setattr(self, name, control)
             control.observe(self._moved, "value")
@@ -186,15 +187,15 @@ class PolicyControls(ipw.VBox):
 
     @contextmanager
     def _unheard(self) -> Iterator[None]:
-        before, self._quiet = self._quiet, True
+        before, self._quiet.on = getattr(self._quiet, "on", False), True
         try:
             yield
         finally:
-            self._quiet = before
+            self._quiet.on = before
 
     def _moved(self, change: dict[str, Any]) -> None:
         owner = change["owner"]
-        if self._quiet or self._places.stays(owner, change["old"]):
+        if getattr(self._quiet, "on", False) or self._places.stays(owner, change["old"]):
             return
         linked = any(owner is getattr(self, name) for name in _LINKED) and not between(owner)
         with self._unheard():

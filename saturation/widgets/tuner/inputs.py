@@ -66,8 +66,8 @@ def chats(
     """
     if session is not None:
         return session.asked.chat
-    if trace is not None and "chat" in trace.provenance:
-        return bool(trace.provenance["chat"])
+    if trace is not None:
+        return bool(trace.provenance.get("chat", False))
     words = prompts.score == "conversation" if isinstance(prompts, Task) else True
     return words and templated(tokenizer)
 

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
-from math import isnan
+from math import inf, isfinite, isnan
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -104,8 +104,9 @@ class Bench:
         with self._turn(stopped) as ours:
             if not ours:
                 return None
-            found = divergences(self.model, rows, starts, policy=policy, progress=False)
-        return float(torch.cat(found).mean()) if new else 0.0
+            found = divergences(self.model, rows, starts, policy=policy, batch_size=1, progress=False)
+        mean = float(torch.cat(found).mean()) if new else 0.0
+        return mean if isfinite(mean) else inf
 
     def loss(self, passages: Sequence[Passage], stopped: Callable[[], bool]) -> float | None:
         """Loss of passages under the dense model, nats per token; None where stopped, or where nothing was written."""
@@ -114,7 +115,7 @@ class Bench:
             if not ours or not new:
                 return None
             pairs = [(row[:start], row[start:]) for row, start in zip(rows, starts, strict=True)]
-            table = losses(self.model, self.tokenizer, pairs, progress=False)
+            table = losses(self.model, self.tokenizer, pairs, batch_size=1, progress=False)
         return float(table["nll"].sum() / table["tokens"].sum())
 
     def _behind(self, passages: Sequence[Passage]) -> tuple[list[list[int]], list[int], int]:

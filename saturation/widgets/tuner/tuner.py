@@ -137,9 +137,10 @@ class ThresholdTuner(Pictured, ipw.VBox):
 
     @policy.setter
     def policy(self, policy: Policy | None) -> None:
-        self.controls.put(policy)
-        self._measuring.choosing = False
-        self._turn(delay=0)
+        with self._screen.lock:  # the worker may be about to move them to the first setting
+            self.controls.put(policy)
+            self._measuring.choosing = False
+            self._turn(delay=0)
 
     @property
     def results(self) -> dict[State, Result]:
@@ -237,15 +238,18 @@ class ThresholdTuner(Pictured, ipw.VBox):
         """Go back to a state visited: controls, texts and numbers, without computing anything."""
         if state not in self.results:
             raise ValueError(f"expected one of the {len(self.results)} states visited, got {state.describe()!r}")
-        self.controls.put(state.policy)
-        self._measuring.choosing = False
-        self._asking.ask(state.chat)
-        self.controls.show_predicted(self._predictor.ratios(state.policy))
         with self._screen.lock, self.view.cancel.hold_sync():  # a job that is being stopped writes nothing in between
             self._measuring.cancel()
+            self.controls.put(state.policy)
+            self._measuring.choosing = False
+            self._asking.ask(state.chat)
+            self.controls.show_predicted(self._predictor.ratios(state.policy))
             self._picture(state.policy, linked=False)
             self._screen.aim(state)
             self._screen.show(self.results[state], "as measured before")
+            if self._measuring.heard(state.chat) is None:
+                self._measuring.hear(state)
+        self._draw_later()
 
     # When something moves --------------------------------------------------------------------------------------
 
@@ -257,6 +261,7 @@ class ThresholdTuner(Pictured, ipw.VBox):
         ]
         view = self.view
         view.prompt.observe(lambda change: self._screen.paint(), "value")
+        view.prompt.observe(lambda change: self._draw_later(), "value")
         view.cancel.on_click(lambda button: self._cancel())
         view.pareto.observe(self._chosen, "chosen")
         view.chat.observe(lambda change: self._asking.switch(change["new"]), "value")

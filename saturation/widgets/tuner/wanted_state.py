@@ -104,7 +104,7 @@ class Screen:
             self._paint_texts(self.view.prompt.value, dense)
             self.view.show_numbers(shown, dense, stale=self.stale, unscored=_unscored(self._asked.task))
             alike = [one for one in self.results.values() if one.state.chat == self._asked.chat]
-            self.view.show_points(alike, shown)
+            self.view.show_points(alike, shown if shown in alike else None)
             self.view.offer(self.wanted is not None and (shown is None or self.stale))
 
     def _paint_texts(self, prompt: int, dense: Result | None) -> None:
