@@ -20,12 +20,12 @@ from ..lifecycle import supersede, weakly, within
 from ..log_scale import cosine
 from ..prediction import Predictor
 from ..static_image import Pictured, at_rest, of_tuner
-from .asking import Asking
 from .background import Measuring
 from .controls import PolicyControls
 from .export_buttons import Buttons
 from .exports import Keeping
 from .inputs import asked_of, chats, checked, first_policy, recorded, templated
+from .prompt_mode import PromptMode
 from .session import Session
 from .state_run import Bench
 from .states import DENSE, Result, State
@@ -108,8 +108,8 @@ class ThresholdTuner(Pictured, ipw.VBox):
         self.view = TunerView(asked.prompts, str(Path("out") / "tuner"), chat if templated(tokenizer) else None)
         self._screen = Screen(self.view, asked, self.trace.layers, self.kept.script)
         self._screen.results.update({one.state: one for one in before.results} if before else {})
-        self._asking = Asking(self)
-        told = (self._asking.follow, self._asking.begin_at, self._draw_later)
+        self._mode = PromptMode(self)
+        told = (self._mode.follow, self._mode.begin_at, self._draw_later)
         self._measuring = Measuring(self.bench, self._predictor, self._screen, *told)
         self._measuring.choosing = policy is None and before is None
         super().__init__(self.view.arranged(self.controls, self.explorer))
@@ -242,7 +242,7 @@ class ThresholdTuner(Pictured, ipw.VBox):
             self._measuring.cancel()
             self.controls.put(state.policy)
             self._measuring.choosing = False
-            self._asking.ask(state.chat)
+            self._mode.ask(state.chat)
             self.controls.show_predicted(self._predictor.ratios(state.policy))
             self._picture(state.policy, linked=False)
             self._screen.aim(state)
@@ -264,7 +264,7 @@ class ThresholdTuner(Pictured, ipw.VBox):
         view.prompt.observe(lambda change: self._draw_later(), "value")
         view.cancel.on_click(lambda button: self._cancel())
         view.pareto.observe(self._chosen, "chosen")
-        view.chat.observe(lambda change: self._asking.switch(change["new"]), "value")
+        view.chat.observe(lambda change: self._mode.switch(change["new"]), "value")
         self._buttons = Buttons(self)
 
     def _moved(self, linked: bool) -> None:

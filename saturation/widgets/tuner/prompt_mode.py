@@ -1,4 +1,4 @@
-"""What moves a tuner besides a hand: another way of asking its prompts, and its first setting."""
+"""The prompts of a tuner with the chat template or without it, and the first setting that was chosen for them."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from .inputs import asked_as
 from .states import State
 
 
-class Asking:
-    """Asks the prompts of a `ThresholdTuner` with its chat template or without, and begins where the worker found."""
+class PromptMode:
+    """Switches a `ThresholdTuner` between chat template and plain text, and moves it to its first setting."""
 
     def __init__(self, tuner: Any) -> None:
         self.tuner = tuner
