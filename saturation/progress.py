@@ -35,7 +35,7 @@ def bar(
     options
         Options of tqdm: total, unit, initial, smoothing.
     """
-    if progress and _in_notebook():
+    if progress and kernel() is not None:
         return _notebook_bar()(items, desc=desc, leave=leave, **options)
     if progress and sys.stderr.isatty():
         return tqdm(items, desc=desc, leave=leave, **options)
@@ -112,10 +112,10 @@ class _Lines(tqdm):
         self._told = True
 
 
-def _in_notebook() -> bool:
-    """Whether this process is the kernel of a notebook."""
+def kernel() -> Any:
+    """The kernel of the notebook that this process runs; None elsewhere."""
     found = sys.modules.get("IPython")
-    return found is not None and hasattr(found.get_ipython(), "kernel")
+    return None if found is None else getattr(found.get_ipython(), "kernel", None)
 
 
 def _notebook_bar() -> type:

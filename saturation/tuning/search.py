@@ -86,13 +86,8 @@ def propose(
         trial = study.ask()
         study.tell(trial, space.judged(trial))
     found = {share: trial.params for trial in study.best_trials if (share := trial.values[0]) > 0}
-    if not found:
-        raise ValueError(
-            "expected a rule that can skip something on this trace, got one that never does "
-            f"({space.rule.describe()}); give it a smaller warm-up or fewer cold layers, or record longer texts"
-        )
     shares = np.array(sorted(found))
-    wanted = np.linspace(shares[0], shares[-1], count)
+    wanted = np.linspace(shares[0], shares[-1], count) if len(shares) else ()
     kept = dict.fromkeys(float(shares[np.abs(shares - one).argmin()]) for one in wanted)
     return {f"searched {share:.1%}": space.policy(found[share]) for share in kept}
 
@@ -133,6 +128,12 @@ class _Space:
                 "expected a rule that leaves at least two layers between its cold regions, got "
                 f"{rule.cold_start} and {rule.cold_end} cold ones of {trace.layers}; make them smaller"
             )
+        loosest = dict.fromkeys(map(str, found.layers), _QUANTILES - 1)
+        if not found.skipped(loosest).any():
+            raise ValueError(
+                "expected a rule that can skip something on this trace, got one that never does "
+                f"({rule.describe()}); give it a smaller warm-up or fewer cold layers, or record longer texts"
+            )
         return found
 
     def policy(self, places: dict[str, Any]) -> FFNSkip:
@@ -143,13 +144,17 @@ class _Space:
                 found[layer] = float(self.cosines[place - 1, layer])
         return replace(self.rule, threshold=tuple(found))
 
+    def skipped(self, places: dict[str, Any]) -> np.ndarray:
+        """Blocks that the rule would skip at decoded tokens, [token, layer] bool."""
+        return replay(self.policy(places), self.trace).skipped[self.decoded]
+
     def judged(self, trial: optuna.Trial) -> tuple[float, float]:
         """The objectives of a trial: share of skipped blocks at decoded tokens, and their summed harm per token, nats.
 
         A share above the maximum counts as 0.
         """
         places = {str(layer): trial.suggest_int(str(layer), 0, _QUANTILES - 1) for layer in self.layers}
-        skipped = replay(self.policy(places), self.trace).skipped[self.decoded]  # [token, layer]
+        skipped = self.skipped(places)
         share = float(skipped.mean())
         return share if share <= self.most else 0.0, float(
             np.where(skipped, self.kl[self.decoded], 0).sum(axis=1).mean()

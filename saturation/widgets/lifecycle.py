@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from typing import Any
 from weakref import ProxyTypes, WeakSet, proxy
 
 from ipywidgets import Widget
+
+from ..progress import kernel
 
 _MADE: dict[str, tuple[str, WeakSet[Widget]]] = {}  # by cell: the run that made them, and what it made
 
@@ -43,7 +44,6 @@ def supersede(widget: Widget) -> None:
 
 def _running() -> tuple[str, str]:
     """The notebook cell that is running and the message that runs it; empty where there is none or it has no name."""
-    shell = sys.modules.get("IPython") and sys.modules["IPython"].get_ipython()
-    kernel = getattr(shell, "kernel", None)
-    parent = kernel.get_parent() if kernel is not None else {}
+    running = kernel()
+    parent = running.get_parent() if running is not None else {}
     return parent.get("metadata", {}).get("cellId", ""), parent.get("header", {}).get("msg_id", "")

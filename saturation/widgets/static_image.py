@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import io
-import sys
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
@@ -14,6 +13,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from ..policies import replay
+from ..progress import kernel
 from ..trace import Trace
 
 _PNG = "image/png"
@@ -46,7 +46,6 @@ class Pictured:
     _still: Any = None  # IPython's handle on the picture, once it is shown
 
     def _ipython_display_(self, **options: Any) -> None:
-        from IPython import get_ipython
         from IPython.display import display
 
         bundle = self._repr_mimebundle_()
@@ -54,7 +53,7 @@ class Pictured:
         if live is None:
             return
         display({kind: data for kind, data in live.items() if kind != _PNG}, metadata=about, raw=True)
-        if hasattr(get_ipython(), "kernel") and (found := live.get(_PNG)):  # a terminal shows no picture
+        if kernel() is not None and (found := live.get(_PNG)):  # a terminal shows no picture
             self._still = display(_still(self, found), raw=True, display_id=True)
 
     def _repr_mimebundle_(self, **options: Any) -> Any:
@@ -81,8 +80,7 @@ def _still(widget: Any, found: str) -> dict[str, str]:
 
 def at_rest(act: Callable[[], None]) -> None:
     """Call something a while later in the kernel's own thread, where figures are drawn; nothing without a kernel."""
-    shell = sys.modules.get("IPython") and sys.modules["IPython"].get_ipython()
-    loop = getattr(getattr(shell, "kernel", None), "io_loop", None)
+    loop = getattr(kernel(), "io_loop", None)
     if loop is not None:
         loop.add_callback(lambda: loop.call_later(_REST, act))
 

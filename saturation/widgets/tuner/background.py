@@ -227,8 +227,6 @@ class Measuring:
     def _failed(self, error: Exception) -> None:
         """Said, and what was shown before stays."""
         _emptied(error)
-        if isinstance(error, _FULL):
-            torch.cuda.empty_cache()
         assert self._at is not None
         state, job = self._at
         with self._screen.lock:
@@ -239,9 +237,12 @@ class Measuring:
 
 def _emptied(error: BaseException | None) -> None:
     """Let go of what the calls that failed had in hand: it fills the memory."""
+    full = isinstance(error, _FULL)
     while error is not None:
         traceback.clear_frames(error.__traceback__)
         error = error.__context__
+    if full:
+        torch.cuda.empty_cache()
 
 
 def _said(error: Exception) -> str:

@@ -47,6 +47,12 @@ _SHOWN = {  # which controls belong to which policy
 }
 
 
+class _Quiet(local):
+    """Whether moves of controls go unheard, by thread: the worker moves controls too."""
+
+    on = False
+
+
 class PolicyControls(ipw.VBox):
     """Sliders and menus that together stand for one policy.
 
@@ -75,7 +81,7 @@ class PolicyControls(ipw.VBox):
         self._number = predictor.trace.layers
         self._places = Places()
         self._unmet = ""  # why a target cannot be fitted
-        self._quiet = local()  # by thread: the worker moves controls too
+        self._quiet = _Quiet()
         for name, control in made(predictor).items():
             setattr(self, name, control)
             control.observe(self._moved, "value")
@@ -187,7 +193,7 @@ class PolicyControls(ipw.VBox):
 
     @contextmanager
     def _unheard(self) -> Iterator[None]:
-        before, self._quiet.on = getattr(self._quiet, "on", False), True
+        before, self._quiet.on = self._quiet.on, True
         try:
             yield
         finally:
@@ -195,7 +201,7 @@ class PolicyControls(ipw.VBox):
 
     def _moved(self, change: dict[str, Any]) -> None:
         owner = change["owner"]
-        if getattr(self._quiet, "on", False) or self._places.stays(owner, change["old"]):
+        if self._quiet.on or self._places.stays(owner, change["old"]):
             return
         linked = any(owner is getattr(self, name) for name in _LINKED) and not between(owner)
         with self._unheard():
