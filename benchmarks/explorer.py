@@ -13,18 +13,23 @@ from .browser import chromium
 from .page import bytes_of, open_page
 
 MOVES = 150
-# From the event of the slider to the picture, in ms; `move` is given 0, 1, ... and changes the widget. Reading a pixel
-# of each canvas waits until what was drawn is really there.
+# From the event of the slider to the picture, and the work in it, in ms: the event's handler, and what follows the
+# animation frame that it waits for. `move` is given 0, 1, ... and changes the widget. Reading a pixel of each canvas
+# waits until what was drawn is really there.
 TIMES = """async ([moves, move]) => {
     const act = new Function("number", move);
     const times = [];
     for (let number = 0; number < moves; number++) {
         const drawn = window.drawn();
         const began = performance.now();
+        let frame = null;
+        requestAnimationFrame(() => { frame = performance.now(); }); // asked for first, called first
         act(number);
+        const handled = performance.now() - began;
         await drawn;
         for (const canvas of document.querySelectorAll("canvas")) canvas.getContext("2d").getImageData(60, 60, 1, 1);
-        times.push(performance.now() - began);
+        const ends = performance.now();
+        times.push([ends - began, handled + ends - (frame ?? began)]);
         await new Promise((done) => setTimeout(done, 20));
     }
     return times;
@@ -77,14 +82,16 @@ def moves() -> pd.DataFrame:
     size = bytes_of(widget) / 2**20
     table.attrs["notes"] = [
         f"Page of 1,200 pixels in headless Chromium {version}, drawn by the CPU; from the event, over the wait for the "
-        "next animation frame, to the picture.",
-        f"First drawing after {first:.0f} ms, {size:.1f} MiB sent once. Target: 50 ms at the 95th percentile.",
+        "next animation frame (16.7 ms apart), to the picture. Work is what remains without that wait; at 60 pictures "
+        "a second there are 16.7 ms for it.",
+        f"First drawing after {first:.0f} ms, {size:.1f} MiB sent once. Target: 16 ms of work at the 95th percentile.",
     ]
     return table
 
 
 def summary(page: Page, move: str) -> dict[str, float | int]:
-    """Median and 95th percentile of many moves."""
-    times = page.evaluate(TIMES, [MOVES, move])
+    """Median and 95th percentile of many moves, and of the work in them."""
+    times, work = np.transpose(page.evaluate(TIMES, [MOVES, move]))
     middle, late, last = np.quantile(times, [0.5, 0.95, 1])
-    return {"ms, median": middle, "ms, 95th percentile": late, "ms, longest": last, "moves": MOVES}
+    busy = {"work, median": np.quantile(work, 0.5), "work, 95th percentile": np.quantile(work, 0.95)}
+    return {"ms, median": middle, "ms, 95th percentile": late, "ms, longest": last, **busy, "moves": MOVES}

@@ -8,11 +8,24 @@ from pathlib import Path
 
 from playwright.sync_api import Browser, Locator, Page, expect
 
+from saturation.loading import cached
+
 from .browser import chromium
 from .lab import Lab, jupyterlab
 from .notebook import Notebook, written
-from .tuning import TunerPage
+from .tuning import REAL_TUNER, TunerPage
 
+# Layers one after the other, and the paper's rule, beside the setting at which the tuner begins.
+REAL_VISITS = """
+first = tuner.policy
+rules = [st.FFNSkip.fit(tuner.trace, ratio=0.05, warmup=0)]
+rules += [st.StaticFFN.fit(tuner.trace, count=count) for count in (2, 3)]
+for rule in rules:
+    tuner.policy = rule
+    tuner.settle()
+tuner.policy = first
+tuner.settle()
+"""
 SIZE = {"width": 1580, "height": 1500}  # a widget is then 1,400 pixels wide
 LOADING = """
 import saturation as st
@@ -53,6 +66,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder, jupyterlab(Path(folder)) as lab, chromium() as browser:
         first_page(browser, lab, out / "notebook.png")  # first: its list of files shows what the other one writes
         widgets(browser, lab, out)
+        if cached("smollm2"):
+            real_model(browser, lab, out / "tuner_smollm2.png")
     print("written:", *sorted(path.name for path in out.glob("*.png")))
 
 
@@ -66,6 +81,19 @@ def widgets(browser: Browser, lab: Lab, out: Path) -> None:
     tuner.rest()
     shoot(notebook.root.locator(".sx").first, out / "explorer.png")
     shoot(tuner.root, out / "tuner.png")
+    page.close()
+    lab.close_kernels()
+
+
+def real_model(browser: Browser, lab: Lab, path: Path) -> None:
+    """The tuner on SmolLM2, after a few other settings."""
+    page = browser.new_page(viewport=SIZE)
+    notebook = written(page, lab, "real.ipynb", [REAL_TUNER, REAL_VISITS])
+    page.keyboard.press("Control+b")
+    notebook.run_all()
+    tuner = TunerPage(notebook.root.locator(".st-tuner"))
+    tuner.rest()
+    shoot(tuner.root, path)
     page.close()
     lab.close_kernels()
 

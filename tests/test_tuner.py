@@ -886,6 +886,18 @@ def test_a_users_words_are_asked_as_such(demo, given, chat):
     tuner.close()
 
 
+def test_the_menu_shows_the_prompts_as_they_are_asked(demo):
+    tuner = ThresholdTuner(*demo, bundled("conversations").head(2), policy=StaticFFN((6,)), max_new_tokens=2)
+    tuner.view.prompt.value = 1
+    wrapped = tuner.view.prompt.options
+    by_hand(tuner.view.chat, False)
+    plain = tuner.view.prompt.options
+    assert [label[:8] for label, _ in plain] == ["1: User:", "2: User:"] and tuner.view.prompt.value == 1
+    by_hand(tuner.view.chat, True)
+    assert tuner.view.prompt.options == wrapped != plain and tuner.view.prompt.value == 1
+    tuner.close()
+
+
 def test_without_a_chat_template_there_is_no_switch(demo):
     model, tokenizer = demo
     bare = copy.deepcopy(tokenizer)

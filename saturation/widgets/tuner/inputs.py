@@ -93,9 +93,9 @@ def _opening(example: Example, task: Task, chat: bool) -> str:
 
 
 def recorded(bench: Bench) -> Trace:
-    """What the dense model does with the prompts, told by a bar; the kernel's interrupt ends it."""
+    """What the dense model does with the prompts, told by a bar; its cell still runs, so interrupting that cancels."""
     left = len(bench.asked.prompts) * bench.asked.max_new_tokens
-    with bar(total=left, desc="recording the dense model", unit=" tokens") as going:
+    with bar(total=left, desc="recording the dense model (interrupt cancels)", unit=" tokens") as going:
 
         def one_more(prompt: int, token: int) -> None:
             nonlocal left

@@ -52,12 +52,11 @@ class TunerView:
     """
 
     def __init__(self, prompts: Iterable[str], where: str, chat: bool | None = None) -> None:
-        labels = [(f"{number + 1}: {_short(text)}", number) for number, text in enumerate(prompts)]
         fluid = ipw.Layout(flex="1 1 0", min_width="0", width="auto")
         small = {"layout": ipw.Layout(width="34px")}
         wide = ipw.Layout(flex="1 1 0", min_width="100px", width="auto")
         self.frame = Frame(layout={"height": "0", "margin": "0"})
-        self.prompt = ipw.Dropdown(options=labels, tooltip="prompt", layout=wide)
+        self.prompt = ipw.Dropdown(options=_labels(prompts), tooltip="prompt", layout=wide)
         self.before = ipw.Button(icon="chevron-left", tooltip="previous prompt", **small)
         self.after = ipw.Button(icon="chevron-right", tooltip="next prompt", **small)
         self.chat = _switch(chat)
@@ -117,6 +116,13 @@ class TunerView:
 
     def _step(self, by: int) -> None:
         self.prompt.value = (self.prompt.value + by) % len(self.prompt.options)
+
+    def name_prompts(self, prompts: Iterable[str]) -> None:
+        """Label the menu by the prompts as they are asked now; the one that is chosen stays chosen."""
+        if tuple(labels := _labels(prompts)) != tuple(self.prompt.options):
+            chosen = self.prompt.value
+            self.prompt.options = labels
+            self.prompt.value = chosen
 
     # Texts -----------------------------------------------------------------------------------------------------
 
@@ -299,6 +305,11 @@ def _start(dense: Passage | None, sparse: Passage | None) -> Passage | None:
 
 def _title(name: str, more: str = "") -> str:
     return f'<div class="st-quiet st-title"><b>{escape(name)}</b>{more}</div>'
+
+
+def _labels(prompts: Iterable[str]) -> list[tuple[str, int]]:
+    """Of the prompts' menu, counted from 1."""
+    return [(f"{number + 1}: {_short(text)}", number) for number, text in enumerate(prompts)]
 
 
 def _short(text: str) -> str:

@@ -87,6 +87,7 @@ class Screen:
         """The prompts are asked in this way now."""
         with self.lock:
             self._asked = asked
+            self.view.name_prompts(asked.prompts)
 
     def _offer_script(self, *, anew: bool) -> None:
         none = "# the controls stand for no policy"
