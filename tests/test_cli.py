@@ -194,6 +194,17 @@ def test_the_doctor_says_why_a_model_cannot_be_skipped(monkeypatch):
             ["record", "demo", "-p", "a", "-o", "nowhere/t.parquet"],
             "expected a folder to write t.parquet into, but nowhere does not exist; make it first",
         ),
+        *(
+            (
+                ["harm", "demo", "-p", "a", "-o", "h.parquet", "--action", given],
+                f"expected an action among narrow:0.5, mean, scale and map:64, got '{given}'; name one of them",
+            )
+            for given in ("half", "narrow:x", "mean:3", "map:.5")
+        ),
+        (
+            ["harm", "demo", "-p", "a", "-o", "h.parquet", "--fit", "stories"],
+            "expected --fit beside --action, got it alone; name an action, or leave --fit out",
+        ),
         (
             ["record", "demo", "-p", "a", "-o", "t.csv"],
             "expected a name that ends in .parquet for the trace, got t.csv; rename it",

@@ -29,6 +29,7 @@ CHANGED = {
     "cohere": {"logit_scale": 0.25},
     "granite": {"logits_scaling": 3.0},
 }
+FIT = [" ".join(one.text.split()) for one in st.tasks.bundled("stories").head(12)]  # a line each
 MIXERS = {"llama": "self_attn", "gpt2": "attn", "gemma2": "self_attn", "granite": "self_attn"}
 
 
@@ -555,3 +556,20 @@ def test_correlations_refuse_what_they_cannot_rank(bundled):
     _, beside = made()
     alone = rank_correlations(harm(tiny("llama"), TEXTS[:1]), beside.select(sequence=0), resamples=5)
     assert alone["low"].isna().all() and alone["rho"].notna().all()
+
+
+@pytest.mark.parametrize("words", ["narrow:0.25", "mean", "scale", "map:8"])
+def test_the_command_measures_an_action_in_a_blocks_place(words, tmp_path):
+    (tmp_path / "fit.txt").write_text("\n".join(FIT), encoding="utf-8")
+    path = tmp_path / "harm.parquet"
+    code, out, err = run("harm", "demo", "-p", FIT[0], "--action", words, "--fit", tmp_path / "fit.txt", "-o", path)
+    demo = st.load("demo")
+    kind, _, number = words.partition(":")
+    action = (
+        st.narrow(*demo, FIT, width=float(number), progress=False)
+        if kind == "narrow"
+        else st.stand_in(*demo, FIT, by=kind, **({"rank": int(number)} if number else {}), progress=False)
+    )
+    assert code == 0, err
+    assert f"KL(dense || with '{action.describe()}')" in out
+    np.testing.assert_allclose(Harm.load(path).kl, st.harm(*demo, FIT[:1], action=action, progress=False).kl)

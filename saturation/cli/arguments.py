@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Any
@@ -77,6 +78,27 @@ def read_texts(given: str) -> list[str]:
         return list(_lines(file, "a file of texts", "text", "prompt"))
     task = hub(given, examples=_FROM_HUB) if given in HUB else _task(given)
     return [example.text or example.prompt for example in task]
+
+
+def read_action(text: str | None, fit: str | None) -> Callable[..., Any] | None:
+    """Read what runs in a block's place: a function that fits it, None where nothing runs."""
+    if text is None:
+        if fit is not None:
+            raise ValueError("expected --fit beside --action, got it alone; name an action, or leave --fit out")
+        return None
+    from .. import pruning
+
+    kind, colon, number = text.strip().lower().partition(":")
+    try:
+        if kind == "narrow":
+            return partial(pruning.narrow, width=float(number) if colon else 0.5)
+        if kind == "map":
+            return partial(pruning.stand_in, by="map", rank=int(number) if colon else 64)
+    except ValueError:
+        kind = ""
+    if kind not in ("mean", "scale") or colon:
+        raise ValueError(f"expected an action among narrow:0.5, mean, scale and map:64, got {text!r}; name one of them")
+    return partial(pruning.stand_in, by=kind)
 
 
 def _lines(file: Path, what: str, first: str, second: str) -> Iterator[str]:

@@ -10,7 +10,7 @@ import typer
 
 from . import options
 from .app import app, example, plainly
-from .arguments import open_model, read_policy, read_prompts, writable
+from .arguments import open_model, read_action, read_policy, read_prompts, read_texts, writable
 
 
 class Also(StrEnum):
@@ -112,6 +112,13 @@ def harm(
     sink: Annotated[
         int | None, typer.Option(help="first positions of each text, where every block runs; default: as for policies")
     ] = None,
+    action: Annotated[
+        str | None,
+        typer.Option(help="run this in the block's place: narrow:0.5 (width), mean, scale or map:64 (rank)"),
+    ] = None,
+    fit: Annotated[
+        str | None, typer.Option(help="texts to fit the action on: a file or a bundled kind; default: the same texts")
+    ] = None,
     batch_size: options.BatchSize = 8,
     opening: options.Opening = options.OPENING,
 ) -> None:
@@ -119,15 +126,20 @@ def harm(
     from .. import ablation
 
     texts = read_prompts(prompt, prompts)
+    fitting = read_action(action, fit)
+    calibration = texts if fit is None else read_texts(fit)
     writable(out, "the harm", ".parquet")
     loaded, tokenizer = open_model(model, opening)
     how: dict[str, Any] = {} if sink is None else {"sink": sink}
+    if fitting is not None:
+        how["action"] = fitting(loaded, tokenizer, calibration, batch_size=batch_size, **how)
     found = ablation.harm(
         loaded, tokenizer, texts, attention=attention, estimate=estimate, batch_size=batch_size, **how
     )
     found.save(out)
     count = int(found.measured.sum())
-    typer.echo(f"{out}: {count} tokens x {found.layers} layers, mean KL(dense || without) per layer, nats")
+    what = f"with '{how['action'].describe()}'" if "action" in how else "without"
+    typer.echo(f"{out}: {count} tokens x {found.layers} layers, mean KL(dense || {what}) per layer, nats")
     for name, array in found.groups.items():
         means = " ".join(f"{mean:.2g}" for mean in array[found.measured].mean(axis=0))
         typer.echo(means if name == "kl" else f"attention: {means}")
