@@ -37,7 +37,7 @@ def test_a_cell_for_each_source_and_task(table):
     ]
     drawn = texts(ax)
     assert drawn[names.index("stories"), 0] == "1.20" and drawn[names.index("dots"), 1] == "4.00"
-    assert (drawn[3, 0], drawn[3, 1]) == ("0.01", "0.26")
+    assert (drawn[3, 0], drawn[3, 1]) == ("0.010", "0.26")
     shades = np.asarray(ax.images[0].get_array())
     assert shades[names.index("dots"), 0] == shades.max() == 5.7
 
@@ -52,7 +52,7 @@ def test_the_best_of_a_task_is_framed(table):
 def test_numbers_are_legible_on_their_shade(table):
     ax = sources(table).axes[0]
     colours = {text.get_text(): text.get_color() for text in ax.texts}
-    assert colours["5.70"] == "white" and colours["0.05"] == "black"
+    assert colours["5.70"] == "white" and colours["0.050"] == "black"
 
 
 def test_the_bar_beside_an_overlap_ends_where_its_shades_do():

@@ -74,7 +74,7 @@ def sources(
     ax = style.new(height=1.1 + _ROW * (len(values) + 1))[1][0] if ax is None else ax
     grid = values.to_numpy(dtype=float)
     top = max(float(np.nanmax(grid)), 10 * _LEAST)
-    _cells(ax, np.clip(grid, _LEAST, None), LogNorm(_LEAST, top), [[f"{value:z.2f}" for value in row] for row in grid])
+    _cells(ax, np.clip(grid, _LEAST, None), LogNorm(_LEAST, top), [[_number(value) for value in row] for row in grid])
     for column, best in enumerate(np.nanargmin(grid, axis=0)):
         frame: dict[str, Any] = {"fill": False, "edgecolor": "black", "linewidth": 1.4}
         ax.add_patch(Rectangle((column - 0.5, best - 0.5), 1, 1, **frame))
@@ -82,7 +82,7 @@ def sources(
     if dense is not None and dense in table:
         levels = table.groupby("task", sort=False)[dense].mean()
         for column, task in enumerate(columns):
-            _lettered(ax, column, len(names), f"{levels[task]:.2f}", "#606060")
+            _lettered(ax, column, len(names), _number(levels[task]), "#606060")
         names.append("dense model's loss")
     _named(ax, names, columns)
     _bar(ax, label)
@@ -95,7 +95,7 @@ def overlap(
     share: np.ndarray,
     names: Sequence[str],
     *,
-    label: str = "of what is gone in either, gone in both",
+    label: str = "Jaccard index of the masks",
     ax: Axes | None = None,
 ) -> Figure:
     """Draw the overlap of the weights that prunings remove.
@@ -136,6 +136,11 @@ def overlap(
     _bar(ax, label, reverse=True)
     data = pd.DataFrame(share, index=list(names), columns=list(names)).rename_axis("pruning").reset_index()
     return sourced(style.figure_of(ax), Source("overlap", data))
+
+
+def _number(value: float) -> str:
+    """Of a cell: two decimals, three below a tenth, where models differ in the third."""
+    return f"{value:z.3f}" if abs(value) < 0.1 else f"{value:.2f}"
 
 
 def _cells(ax: Axes, values: np.ndarray, norm: Normalize, texts: list[list[str]]) -> None:
