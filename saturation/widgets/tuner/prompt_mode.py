@@ -22,7 +22,7 @@ class PromptMode:
         """Ask with or without the chat template, and measure anew; a first setting is chosen anew."""
         tuner = self.tuner
         if chat != tuner.bench.asked.chat:
-            with suppress(ValueError):  # the controls stand for no policy
+            with suppress(ValueError):  # the controls define no policy
                 tuner._measuring.choosing |= self._began == State.of(tuner.policy, not chat)
             self.ask(chat)
             tuner._turn(delay=0)
@@ -46,7 +46,7 @@ class PromptMode:
         tuner.controls.predict_by(predictor)
         tuner._predictor, tuner.trace = predictor, predictor.trace
         tuner.explorer.show(predictor.trace)
-        with suppress(ValueError):  # the controls stand for no policy
+        with suppress(ValueError):  # the controls define no policy
             tuner.controls.show_predicted(predictor.ratios(tuner.policy))
 
     def begin_at(self, policy: Policy, why: str) -> None:
