@@ -24,7 +24,7 @@ This page is the map: a room imports only rooms above it, never one below. tests
                  study        which calibration data keeps what, for pruning and for skipping
                  harness      the tasks and numbers of lm-evaluation-harness, dense or skipping
     faces        figures      a Trace or a table becomes a figure fit for a paper
-                 widgets      a Trace under the hand: sliders and canvases for Jupyter
+                 widgets      sliders and canvases for Jupyter, to threshold and read a Trace
                  cli          the command `saturation`
 
 Words need no torch: a Trace opens, replays and draws without it. Importing `saturation` is silent and loads

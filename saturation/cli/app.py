@@ -120,7 +120,6 @@ def replay(
     """Predict skip ratios from a recorded trace: of one policy, or of its rule at several thresholds."""
     import pandas as pd
 
-    from ..atomic import writing
     from ..policies import FFNSkip, replay_thresholds
     from ..policies import replay as replayed
     from ..trace import Trace
@@ -139,8 +138,7 @@ def replay(
         table = pd.DataFrame([{"policy": rule.describe(), **ratios._asdict()}])
     typer.echo(f"{as_text(table)}\n{SKIPPED}")
     if out is not None:
-        with writing(out, "the table") as part:
-            table.to_csv(part, index=False)
+        write_csv(table, out)
 
 
 def _numbers(given: str) -> list[float]:
@@ -151,6 +149,14 @@ def _numbers(given: str) -> list[float]:
             f"expected --thresholds to be numbers with commas between them, such as 0.99,0.999, got {given!r}; "
             "correct them"
         ) from None
+
+
+def write_csv(table: pd.DataFrame, path: Path) -> None:
+    """Write a table as CSV, whole or not at all."""
+    from ..atomic import writing
+
+    with writing(path, "the table") as part:
+        table.to_csv(part, index=False)
 
 
 _FORMS = {"p": ".2g", "lost": ".0f", "won": ".0f"}  # column -> format; others have four decimals

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from . import options
-from .app import app, as_text, example, plainly
+from .app import app, as_text, example, plainly, write_csv
 from .arguments import open_model, read_tasks, writable_folder
 from .pruning import SOURCE, Length, Tokens, Whole, share_of
 
@@ -37,7 +37,6 @@ def study(
     opening: options.Opening = options.OPENING,
 ) -> None:
     """Prune, or fit skipping, on each source, format, method and seed; tell how far the loss of each task rises."""
-    from ..atomic import writing
     from ..study import recipes, rises
     from ..study import study as studied
 
@@ -57,8 +56,7 @@ def study(
     rows = studied(loaded, tokenizer, asked, tasks, out=out, accuracy=accuracy, batch_size=batch_size)
     found = rises(rows)
     for name, table in {"rows": rows, "rises": found}.items():
-        with writing(out / f"{name}.csv", "the table") as part:
-            table.to_csv(part, index=False)
+        write_csv(table, out / f"{name}.csv")
     shown = ["task", "source", "format", "method", "sparsity", "dense", "rise", "low", "high", "spread"]
     typer.echo(as_text(found[shown]))
     typer.echo("loss of reference answers in nats a token: of the dense model, and how much more, with a 95 % interval")

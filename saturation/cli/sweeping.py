@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from . import options
-from .app import SKIPPED_ANSWER, app, as_text, example, plainly
+from .app import SKIPPED_ANSWER, app, as_text, example, plainly, write_csv
 from .arguments import open_model, read_policy, read_tasks, writable_folder
 
 
@@ -24,7 +24,6 @@ def sweep(
     opening: options.Opening = options.OPENING,
 ) -> None:
     """Score policies beside the dense model; what is in the folder already is not run again."""
-    from ..atomic import writing
     from ..quality import summarise
     from ..sweeps import sweep as swept
 
@@ -35,6 +34,5 @@ def sweep(
     rows = swept(loaded, tokenizer, policies, tasks, out=out, seeds=seed or (0,), **scoring.how())
     summary = summarise(rows)
     for name, table in {"rows": rows, "summary": summary}.items():
-        with writing(out / f"{name}.csv", "the table") as part:
-            table.to_csv(part, index=False)
+        write_csv(table, out / f"{name}.csv")
     typer.echo(f"{as_text(summary)}\n{SKIPPED_ANSWER}")

@@ -76,11 +76,8 @@ def tokens(
     """
     part, place = stretch(trace, sequence, start, stop, metric)
     count = len(place)
-    wrap = count if ax is not None else min(wrap, count)
-    if wrap < 1:
-        raise ValueError(f"expected at least 1 token in a line, got wrap={wrap}")
+    wrap, lines = wrapped(count, wrap, ax)
     values = metrics.drawn(metric, part.groups[metric][place].astype(np.float64))  # [token, layer]
-    lines = [slice(begin, min(begin + wrap, count)) for begin in range(0, count, wrap)]
     axes = [ax] if ax is not None else style.new(len(lines), height=0.3 + line_height(part) * len(lines))[1]
     colours = ScalarMappable(_norm(metric, values, limits), _map(metric))
     for line, drawn_in in zip(lines, axes, strict=True):
@@ -106,6 +103,14 @@ def stretch(trace: Trace, sequence: int | None, start: int, stop: int | None, me
         )
     labels.warn(part.tokens["text"].iloc[place])
     return part, place
+
+
+def wrapped(count: int, wrap: int, ax: Axes | None) -> tuple[int, list[slice]]:
+    """Number of tokens in a line, and the lines as slices of `count` tokens; given axes hold one line."""
+    wrap = count if ax is not None else min(wrap, count)
+    if wrap < 1:
+        raise ValueError(f"expected at least 1 token in a line, got wrap={wrap}")
+    return wrap, [slice(begin, min(begin + wrap, count)) for begin in range(0, count, wrap)]
 
 
 def line_height(trace: Trace) -> float:

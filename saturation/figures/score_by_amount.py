@@ -41,12 +41,8 @@ def amounts(
         Which rows, where the table holds several tasks or scores.
     y, low, high, by : str
         Columns: value, the ends of its interval, and the name of the line.
-    xlabel, ylabel : str, optional
-        What the axes are called.
-    log : bool
-        True spreads small values: logarithmic over the two decades of the largest, linear below.
-    ax : matplotlib.axes.Axes, optional
-        Where to draw; without it a new figure is made.
+    xlabel, ylabel, log, ax
+        As for `tradeoff`.
 
     Returns
     -------

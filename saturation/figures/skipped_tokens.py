@@ -11,7 +11,7 @@ from matplotlib.patches import Patch
 from saturation.trace import Trace
 
 from . import style
-from .heatmap import label_room, line_height, stretch, text_axis
+from .heatmap import label_room, line_height, stretch, text_axis, wrapped
 from .inputs import cells
 from .source import Source, of_traces, sourced
 
@@ -35,15 +35,9 @@ def skipped(
     Parameters
     ----------
     trace : Trace
-        Of a skipping run.
-    sequence : int, optional
-        Which sequence; the first of the trace by default.
-    start, stop : int
-        Tokens of that sequence to draw; `stop` is 64 tokens on by default, or the end of the sequence.
-    ax : matplotlib.axes.Axes, optional
-        Where to draw, in one line; without it a new figure is made.
-    wrap : int
-        Tokens in a line before the next begins under it: 44 are legible across a page, 20 in a column.
+        A trace of a skipping run.
+    sequence, start, stop, ax, wrap
+        As for `tokens`.
 
     Returns
     -------
@@ -55,19 +49,15 @@ def skipped(
         For anything that cannot be drawn, and why.
     """
     part, place = stretch(trace, sequence, start, stop, "distance")
-    count = len(place)
-    wrap = count if ax is not None else min(wrap, count)
-    if wrap < 1:
-        raise ValueError(f"expected at least 1 token in a line, got wrap={wrap}")
-    lines = [place[begin : begin + wrap] for begin in range(0, count, wrap)]
+    wrap, lines = wrapped(len(place), wrap, ax)
     height = 0.4 + (line_height(part) + 0.12) * len(lines)
     axes = [ax] if ax is not None else style.new(len(lines), height=height)[1]
     for line, drawn_in in zip(lines, axes, strict=True):
-        _line(drawn_in, part, line, wrap)
+        _line(drawn_in, part, place[line], wrap)
     colours = {"FFN ran": _RAN, "FFN skipped": _LEFT_OUT}
     patches = [Patch(facecolor=colour, label=name) for name, colour in colours.items()]
-    style.legend(axes[0], patches, above=7.0 + label_room(part, lines[0]))  # the numbers stand between
-    axes[-1].set_xlabel(f"tokens {start} to {start + count - 1} of sequence {part.tokens['sequence'].iloc[0]}")
+    style.legend(axes[0], patches, above=7.0 + label_room(part, place[lines[0]]))  # the numbers stand between
+    axes[-1].set_xlabel(f"tokens {start} to {start + len(place) - 1} of sequence {part.tokens['sequence'].iloc[0]}")
     data = cells(part, place, part.skipped[place].astype(int))
     return sourced(style.figure_of(axes[0]), Source("skipped", data, of_traces({"": part})))
 

@@ -28,22 +28,14 @@ class RoutedFFN(OfHarm, BehindLayer):
 
     Parameters
     ----------
-    count
-        Blocks that each token skips.
+    count, model, vocabulary, predicted, decode_only
+        As for `TokenFFN`.
     reads
         Layer in front of whose block the stream is read; only later blocks may be skipped.
     weights
         "weight" float [hidden, later layer] and "bias" float [later layer]: predicted log harm, nats.
-    model
-        Name of the model that the router was fitted on.
-    vocabulary
-        Vocabulary size of that model; 0 where unknown.
     penalty
         Ridge penalty, times the number of fitting tokens; chosen on held-out texts.
-    predicted
-        Harm on held-out texts, summed over the skipped blocks, nats per token; None if unknown.
-    decode_only
-        True leaves prefill alone.
     """
 
     count: int

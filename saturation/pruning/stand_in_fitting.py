@@ -50,8 +50,8 @@ def stand_in(
     ----------
     model, tokenizer
         As `load` gives them.
-    texts
-        Calibration texts, or lists of token ids.
+    texts, sink, batch_size, progress
+        As for `narrow`.
     by
         "mean": the block's mean output. "scale": the residual stream times the mean of |h + FFN| / |h|, as
         AdaSkip has it (arXiv 2501.02336). "map": a linear map of the scaled stream, by least squares.
@@ -59,10 +59,6 @@ def stand_in(
         Rank of the map; a rank of the hidden size or more gives the full map.
     ridge
         Penalty on the entries of the map, as a share of the mean variance over the stream's directions.
-    sink
-        Tokens at the start of each text that do not count, since policies never skip there.
-    batch_size, progress
-        Texts per pass; a bar where there is a terminal or a notebook.
 
     Returns
     -------

@@ -11,7 +11,7 @@ from transformers import PreTrainedModel
 
 from ..anatomy import FeedForward, feedforwards, find_matrices, narrowed
 from ..policies import Narrow
-from .replacement import Cost, Replacement, cost
+from .replacement import Cost, Replacement, cost, make_all
 
 _INSTEAD = "give the policy no action, so that it skips whole blocks, or what saturation.stand_in gives"
 
@@ -50,20 +50,11 @@ def copies(model: PreTrainedModel, action: Narrow, layers: Iterable[int]) -> dic
         Where the copies do not fit into memory.
     """
     blocks = feedforwards(model, find_matrices(model, instead=_INSTEAD), instead=_INSTEAD)
-    made: dict[int, Replacement] = {}
     layers = [layer for layer in layers if action.mean or len(action.kept(layer))]
     needed = sum(blocks[layer].bytes * len(action.kept(layer)) for layer in layers)
-    for layer in layers:
-        try:
-            made[layer] = _copy(model, blocks[layer], action, layer)
-        except RuntimeError as error:  # torch.OutOfMemoryError is one
-            if "memory" not in str(error):
-                raise
-            raise MemoryError(
-                f"expected room for {needed / 1e6:,.0f} MB beside the model, a copy of the neurons that narrow blocks "
-                f"run, but there was none at layer {layer}; take a smaller width, or let fewer layers be narrowed"
-            ) from error
-    return made
+    what = f"{needed / 1e6:,.0f} MB beside the model, a copy of the neurons that narrow blocks run"
+    advice = "take a smaller width, or let fewer layers be narrowed"
+    return make_all(layers, lambda layer: _copy(model, blocks[layer], action, layer), what, advice)
 
 
 def _copy(model: PreTrainedModel, one: FeedForward, action: Narrow, layer: int) -> Copy:

@@ -53,6 +53,27 @@ class Replacement(ABC):
         delta.view(-1, hidden)[tokens] = found.to(delta.dtype)
 
 
+def make_all(
+    layers: Iterable[int], make: Callable[[int], Replacement], what: str, advice: str
+) -> dict[int, Replacement]:
+    """Make the replacement of each layer with `make`.
+
+    Raises
+    ------
+    MemoryError
+        Where one does not fit; the message says `what` needs room, at which layer it failed, and the advice.
+    """
+    made: dict[int, Replacement] = {}
+    for layer in layers:
+        try:
+            made[layer] = make(layer)
+        except RuntimeError as error:  # torch.OutOfMemoryError is one
+            if "memory" not in str(error):
+                raise
+            raise MemoryError(f"expected room for {what}, but there was none at layer {layer}; {advice}") from error
+    return made
+
+
 def cost(model: PreTrainedModel, modules: Iterable[nn.Module]) -> Cost:
     """The cost of one token in some modules; of stacked experts only the chosen ones count."""
     modules = list(modules)

@@ -11,7 +11,7 @@ from transformers import PreTrainedModel
 
 from ..anatomy import Block, input_device, stored, weights
 from ..policies import LowRank, Scale
-from .replacement import Cost, Replacement
+from .replacement import Cost, Replacement, make_all
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,18 +79,10 @@ def stand_ins(
     MemoryError
         Where it does not fit.
     """
-    made: dict[int, Replacement] = {}
-    for layer in layers:
-        try:
-            made[layer] = _made(model, blocks[layer], action, layer)
-        except RuntimeError as error:  # torch.OutOfMemoryError is one
-            if "memory" not in str(error):
-                raise
-            raise MemoryError(
-                f"expected room for what stands in for {len(list(layers))} blocks, but there was none at layer "
-                f"{layer}; take a smaller rank, or let fewer layers be skipped"
-            ) from error
-    return made
+    layers = list(layers)
+    what = f"what stands in for {len(layers)} blocks"
+    advice = "take a smaller rank, or let fewer layers be skipped"
+    return make_all(layers, lambda layer: _made(model, blocks[layer], action, layer), what, advice)
 
 
 def _made(model: PreTrainedModel, block: Block, action: LowRank | Scale, layer: int) -> Replacement:

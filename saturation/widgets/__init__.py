@@ -1,11 +1,11 @@
-"""A Trace under the hand: widgets for Jupyter that threshold, zoom and read a trace without writing code.
+"""Widgets for Jupyter: sliders and canvases to threshold, zoom and read a trace without writing code.
 
-`SaturationExplorer` shows every layer and token of a trace, however long, and what a rule would skip there. What it
-draws in the browser lies in `canvas`, plain JavaScript that is sent along; nothing is fetched from elsewhere.
+`SaturationExplorer` shows every layer and token of a trace of any length, and which blocks a rule would skip. The
+browser draws it with the plain JavaScript in `canvas`, which the widget sends; nothing is fetched from elsewhere.
 
-`ThresholdTuner` puts the settings of a policy on sliders. In `tuner`, `controls` hold the policy, `prediction` says at
-once what it would skip, `background` runs the newest state on a thread (`worker`), `state_run` writes and scores its
-text, `wanted_state` and `view` show it, and `pareto` plots the `states` that were visited. `session`, `script` and
+`ThresholdTuner` puts the settings of a policy on sliders. In `tuner`, `controls` hold the policy, `prediction` computes
+at once what it would skip, `background` runs the newest state in a thread (`worker`), `state_run` generates and scores
+its text, `wanted_state` and `view` show it, and `pareto` plots the `states` that were visited. `session`, `script` and
 `exports` write files. No button runs the model.
 """
 

@@ -1,4 +1,4 @@
-"""Widgets that go together: ipywidgets keeps each of them, and all that it listens for, until it is closed."""
+"""Closing of widgets: ipywidgets keeps each widget and its listeners in memory until the widget is closed."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from ipywidgets import Widget
 
 from ..progress import kernel
 
-_MADE: dict[str, tuple[str, WeakSet[Widget]]] = {}  # by cell: the run that made them, and what it made
+_MADE: dict[str, tuple[str, WeakSet[Widget]]] = {}  # cell -> the run that made widgets, and these widgets
 
 
 def within(widget: Widget) -> Iterator[Widget]:
-    """A widget, its children and theirs, with their layouts and styles."""
+    """Iterate over a widget and all widgets inside it, with their layouts and styles."""
     yield widget
     for name in widget.keys:
         value = getattr(widget, name)
@@ -24,12 +24,12 @@ def within(widget: Widget) -> Iterator[Widget]:
 
 
 def weakly(model: Any) -> Any:
-    """A model that goes when nobody else holds it."""
-    return model if type(model) in ProxyTypes else proxy(model)  # which a dead proxy can be asked
+    """A weak reference to a model, which frees the model when nothing else holds it."""
+    return model if type(model) in ProxyTypes else proxy(model)  # `type` works on a dead proxy too
 
 
 def supersede(widget: Widget) -> None:
-    """Close what an earlier run of the cell that now makes this widget had made, so that it holds no model."""
+    """Close the widgets that an earlier run of the same notebook cell made, so that they hold no model."""
     cell, run = _running()
     if not cell:
         return
@@ -43,7 +43,7 @@ def supersede(widget: Widget) -> None:
 
 
 def _running() -> tuple[str, str]:
-    """The notebook cell that is running and the message that runs it; empty where there is none or it has no name."""
+    """Ids of the running notebook cell and of the message that started it; empty text where unknown."""
     running = kernel()
     parent = running.get_parent() if running is not None else {}
     return parent.get("metadata", {}).get("cellId", ""), parent.get("header", {}).get("msg_id", "")

@@ -1,4 +1,4 @@
-"""Skip rates over a recorded trace while a hand moves: what can be sorted once is sorted once."""
+"""Fast prediction of skip ratios on a recorded trace while a user moves a slider, from distances sorted once."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from ..policies.critical_thresholds import cosines, critical
 from ..policies.skip_ratios import ratios_of
 from ..trace import Trace
 
-_REMEMBERED = 4  # settings of the other options whose sorted numbers are kept
-_LONG = 1_000_000  # blocks of a trace that are replayed in some 10 ms
+_REMEMBERED = 4  # settings of the other options for which sorted distances are kept
+_LONG = 1_000_000  # blocks of a trace that is replayed in about 10 ms
 
 
 class Predictor:
-    """Answers for one trace; the same numbers as `policies.replay`.
+    """Predicts skips on one trace, with the same numbers as `policies.replay`.
 
     Parameters
     ----------
     trace
-        A dense one.
+        A trace of a dense run.
     """
 
     def __init__(self, trace: Trace) -> None:
@@ -33,7 +33,7 @@ class Predictor:
         self._sorted: Any = lru_cache(_REMEMBERED)(self._sort)
 
     def ratios(self, policy: Policy | None) -> SkipRatios:
-        """The three skip ratios that a replay gives; zeros for the dense model."""
+        """The three skip ratios of a replay; zeros for the dense model."""
         if policy is None:
             return SkipRatios(0.0, 0.0, 0.0)
         if not isinstance(policy, FFNSkip) or not _one_comparison(policy):
@@ -44,7 +44,7 @@ class Predictor:
         return ratios_of(d, d + p, self.steps, policy, self.trace.layers)
 
     def fitted(self, policy: FFNSkip, *, ratio: float | None = None, percentile: float | None = None) -> FFNSkip:
-        """What `FFNSkip.fit` gives with the other options of a policy; ValueError as there."""
+        """The policy that `FFNSkip.fit` returns with the other options of `policy`; raises ValueError as `fit` does."""
         policy.check(self.trace.layers)
         if ratio is not None and _one_comparison(policy) and (policy.eligible(self.steps) & self.steps.decode).any():
             return replace(policy, threshold=self._threshold(replace(policy, threshold=None), ratio))
@@ -62,28 +62,28 @@ class Predictor:
 
     @property
     def long(self) -> bool:
-        """Whether a replay of the trace takes so long that it should wait until a hand lets go."""
+        """Whether a replay of the trace is so slow that it should wait until the user releases the slider."""
         return self.trace.distance.size > _LONG
 
     def mask(self, policy: Policy | None) -> np.ndarray:
-        """What a replay skips, bool [token, layer]."""
+        """Mask of the blocks that a replay skips, bool [token, layer]."""
         if policy is None:
             return np.zeros((len(self.trace), self.trace.layers), dtype=bool)
         return replay(policy, self.trace).skipped
 
     def _sort(self, policy: FFNSkip) -> tuple[np.ndarray, np.ndarray]:
-        """The distance limits from which blocks are skipped, rising: at decoded tokens, and in prefill."""
-        lowest = critical(policy, self.trace).astype(np.float32)  # [token, layer], as they were recorded
+        """The critical distances of all blocks, ascending: those of decoded tokens, and those of prefill."""
+        lowest = critical(policy, self.trace).astype(np.float32)  # [token, layer], in the precision of the trace
         decode = self.steps.decode
         return np.sort(lowest[decode].ravel()), np.sort(lowest[~decode].ravel())
 
 
 def _one_comparison(policy: FFNSkip) -> bool:
-    """Whether one comparison with the critical distances replays the policy."""
+    """Whether comparing a threshold with the critical distances replays the policy."""
     return policy.horizon is None and not policy.causal and not isinstance(policy.threshold, tuple)
 
 
 def _single(limit: float) -> np.float32:
-    """The greatest float32 that is not above a limit: numbers of that kind meet both or neither."""
+    """The greatest float32 not above a limit: every float32 is at or below both of them or neither."""
     single = np.float32(limit)
     return single if single <= limit else np.nextafter(single, np.float32(-np.inf))

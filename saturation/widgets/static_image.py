@@ -1,4 +1,4 @@
-"""The picture that stands in a saved notebook for a widget that is no longer live."""
+"""The still picture that a saved notebook shows in place of a widget without a kernel."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from ..progress import kernel
 from ..trace import Trace
 
 _PNG = "image/png"
-_REST = 2.0  # seconds: a hand that tries several settings in a row waits for no picture
-_OF_THE_FFN = ("distance", "growth", "naive_cosine")  # have no number where the FFN did not run
+_REST = 2.0  # seconds of rest before drawing, so that a user who tries several settings waits for no picture
+_OF_THE_FFN = ("distance", "growth", "naive_cosine")  # metrics that are NaN where the FFN did not run
 
 
 def picture(explorer: Any) -> str | None:
-    """A PNG in base64 of the first tokens that an explorer shows, skipped blocks hatched; None where no block ran."""
-    from .. import figures  # takes a second, and is needed only where a widget is shown
+    """A PNG in base64 of the first tokens in an explorer, with skipped blocks hatched; None where no block ran."""
+    from .. import figures  # takes a second to import, and is needed only once a widget is shown
 
     row = int((explorer.selection or explorer.view)[0])
     trace, sequence = explorer.trace, explorer.trace.tokens["sequence"].to_numpy()
     start = int(np.count_nonzero(sequence[:row] == sequence[row]))
     part = trace.select(sequence=int(sequence[row]))
-    own = explorer.mask is not None  # a rule is replayed on no more than is drawn
+    own = explorer.mask is not None  # a rule is replayed only on the tokens that are drawn
     part = marked(part, explorer.skipped[sequence == sequence[row]] if own else replay(explorer.policy, part).skipped)
     if np.isnan(part.groups[explorer.metric][start : start + 64]).all():
         return None
@@ -37,13 +37,13 @@ def picture(explorer: Any) -> str | None:
 
 
 class Pictured:
-    """Shows a still picture under the live view, as an output of its own.
+    """A mixin that shows a still picture under the live view, as a separate output.
 
-    JupyterLab shows no picture where it asks for a live view without its kernel, whatever lies beside it in the same
-    output. So the picture is one more output, which the live view's style sheet hides where there is one.
+    Without a kernel JupyterLab shows an error in place of a live view, even where the same output holds a picture. So
+    the picture is a second output. The style sheet of the live view hides it wherever a live view is shown.
     """
 
-    _still: Any = None  # IPython's handle on the picture, once it is shown
+    _still: Any = None  # IPython's display handle of the picture, once it is shown
 
     def _ipython_display_(self, **options: Any) -> None:
         from IPython.display import display
@@ -57,7 +57,7 @@ class Pictured:
             self._still = display(_still(self, found), raw=True, display_id=True)
 
     def _repr_mimebundle_(self, **options: Any) -> Any:
-        """The live view with the picture beside it, for whoever asks for both at once."""
+        """The MIME bundle of the live view, with the picture added."""
         bundle = super()._repr_mimebundle_(**options)  # type: ignore[misc]
         data = bundle[0] if isinstance(bundle, tuple) else bundle
         if data is not None and (found := self._pictured()):
@@ -65,11 +65,11 @@ class Pictured:
         return bundle
 
     def _pictured(self) -> str | None:
-        """A PNG in base64 of what is to be seen."""
+        """A PNG in base64 of what the widget shows; None where there is nothing to draw."""
         return picture(self)
 
     def redraw(self) -> None:
-        """Bring the still picture up to date, if it is shown; in the thread that draws."""
+        """Update the still picture, if it is shown; call it in the thread that draws."""
         if self._still is not None and (found := self._pictured()):
             self._still.update(_still(self, found), raw=True)
 
@@ -79,16 +79,16 @@ def _still(widget: Any, found: str) -> dict[str, str]:
 
 
 def at_rest(act: Callable[[], None]) -> None:
-    """Call something a while later in the kernel's own thread, where figures are drawn; nothing without a kernel."""
+    """Call a function after a delay in the kernel's thread, where figures are drawn; do nothing without a kernel."""
     loop = getattr(kernel(), "io_loop", None)
     if loop is not None:
         loop.add_callback(lambda: loop.call_later(_REST, act))
 
 
 def of_tuner(tuner: Any) -> str | None:
-    """A PNG in base64 of what a `ThresholdTuner` measured so far and of the text, else of what the rule would skip."""
+    """A PNG in base64 of a `ThresholdTuner`: its states and its text, or before those the blocks that it would skip."""
     for what in ("both", "pareto"):
-        with suppress(ValueError):  # nothing measured yet, or a text that no longer belongs to the controls
+        with suppress(ValueError):  # no state measured yet, or the text shown is stale
             return _png(tuner.figure(what))
     return picture(tuner.explorer)
 
@@ -100,7 +100,7 @@ def _png(figure: Figure) -> str:
 
 
 def marked(trace: Trace, skipped: np.ndarray) -> Trace:
-    """The trace as if the blocks of a [token, layer] mask had not run."""
+    """The trace with the blocks of a mask, bool [token, layer], marked as skipped."""
     gone = trace.skipped | skipped
     arrays = {name: array for name, array in trace.groups.items() if name in _OF_THE_FFN}
     changed: dict[str, Any] = {name: np.where(gone, np.float32(np.nan), array) for name, array in arrays.items()}

@@ -1,4 +1,4 @@
-"""Work behind a widget: one thread at most, of which the newest job wins, and one lock around each model."""
+"""Background work of a widget: at most one thread, which runs the newest job, and one lock per model."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from transformers import PreTrainedModel
 _LOG = logging.getLogger(__name__)
 _LOCKS: WeakKeyDictionary[PreTrainedModel, threading.Lock] = WeakKeyDictionary()
 _MAKING = threading.Lock()
-_LEAVING = 10.0  # seconds that a job has to notice that Python ends
+_LEAVING = 10.0  # seconds that a job has to stop when Python exits
 
 
 def model_lock(model: PreTrainedModel) -> threading.Lock:
-    """The lock that every widget takes while it runs this model, so that two of them take turns."""
+    """The lock of a model. Every widget holds it while it runs the model, so that two widgets take turns."""
     with _MAKING:
         return _LOCKS.setdefault(model, threading.Lock())
 
 
 @dataclass(eq=False)
 class Job:
-    """Something to do, until somebody stops it."""
+    """A function to run in the background, which can be stopped."""
 
     run: Callable[[Job], None]
     due: float = 0.0  # on the clock of time.monotonic
@@ -34,7 +34,7 @@ class Job:
 
     @property
     def stopped(self) -> bool:
-        """Whether the job shall end, or has no more business to show anything."""
+        """Whether the job was stopped; then it should end and must show nothing more."""
         return self._stop.is_set()
 
     def stop(self) -> None:
@@ -43,12 +43,12 @@ class Job:
 
 
 class Latest:
-    """Runs the newest job in a thread and drops those before; the thread lives only while there is work.
+    """Runs the newest job in a thread and drops older jobs; the thread exists only while there is work.
 
     Parameters
     ----------
     on_error
-        Told what a job raised, in the thread.
+        Called in the thread with the exception that a job raised.
     """
 
     def __init__(self, on_error: Callable[[Exception], None]) -> None:
@@ -60,7 +60,7 @@ class Latest:
         self._closed = False
 
     def submit(self, run: Callable[[Job], None], *, delay: float = 0.0) -> None:
-        """Run this after so many seconds without a newer job; what runs now is stopped at once."""
+        """Run a job after `delay` seconds, unless a newer one is submitted before; stop the current job at once."""
         with self._change:
             self._drop()
             if self._closed:
@@ -73,29 +73,29 @@ class Latest:
             self._change.notify_all()
 
     def cancel(self) -> None:
-        """Stop what runs and forget what waits."""
+        """Stop the running job and drop the waiting one."""
         with self._change:
             self._drop()
 
     def close(self) -> None:
-        """Cancel, and take no more jobs."""
+        """Cancel all jobs and accept no more."""
         with self._change:
             self._closed = True
             self._drop()
 
     def settle(self, timeout: float | None = None) -> bool:
-        """Wait until nothing runs or waits; False if that took longer than so many seconds."""
+        """Wait until no job runs or waits; False if `timeout` seconds passed before that."""
         with self._change:
             return self._change.wait_for(lambda: self._thread is None, timeout)
 
     @property
     def busy(self) -> bool:
-        """Whether a job that nobody has stopped runs or waits."""
+        """Whether a job runs or waits that was not stopped."""
         with self._change:
             return any(job is not None and not job.stopped for job in (self._running, self._next))
 
     def _leave(self) -> None:
-        """Python ends: torch must not be at work when its threads are killed."""
+        """Stop the work before Python exits: torch must not be running when its threads are killed."""
         self.close()
         self.settle(_LEAVING)
 
@@ -112,17 +112,17 @@ class Latest:
                 job.run(job)
             except Exception as error:
                 _LOG.debug("a job of a widget failed", exc_info=True)
-                if not job.stopped:  # else it has no more business to show anything
+                if not job.stopped:  # a stopped job must show nothing more
                     self._tell(error)
 
     def _tell(self, error: Exception) -> None:
         try:
             self._on_error(error)
-        except Exception:  # the thread goes on, or nobody could ask it for anything again
+        except Exception:  # the thread must survive, or no later job would run
             _LOG.exception("the failure of a widget's job could not be shown")
 
     def _take(self) -> Job | None:
-        """The next job when it is due; None, and no more thread, where there is none."""
+        """Wait for the next job and return it when it is due; None where there is none, which ends the thread."""
         with self._change:
             self._running = None
             while self._next is not None and (wait := self._next.due - time.monotonic()) > 0:

@@ -17,14 +17,8 @@ class RandomLayers(Whole, Drawn):
     ----------
     ratio
         Share of all layers to leave out: round(ratio * layers) of them.
-    seed
-        Seed of the draw.
-    cold_start, cold_end
-        Layers at either end that always run.
-    per
-        "token" draws anew for each token, "run" once for all.
-    decode_only
-        True leaves prefill alone; as a baseline it acts on every token.
+    seed, cold_start, cold_end, per, decode_only
+        As for `RandomFFN`.
     """
 
     called: ClassVar[str] = "random layers"

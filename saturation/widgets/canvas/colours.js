@@ -1,10 +1,10 @@
-// Metrics, their scales, ticks and colours. Cosines stand on a scale that is logarithmic in 1 - cos.
+// Metrics with their scales, ticks and colours. The scale of cosines is logarithmic in 1 - cos.
 
 import { meansOf, once, rowsOf } from "./traces.js";
 
-const FLOOR = 2 ** -24; // half a float32 step below a cosine of 1: a smaller distance is drawn here
+const FLOOR = 2 ** -24; // half a float32 step below a cosine of 1: smaller distances are drawn here
 
-// The names of saturation.figures.metrics, and the kind of axis: "cosine" holds distances, labelled with 1 - distance.
+// Names as in saturation.figures.metrics, and kinds of axis: a "cosine" axis has distances, labelled as 1 - distance.
 export const METRICS = {
   distance: { name: "cos(h, h + FFN)", axis: "cosine" },
   growth: { name: "ρ = |FFN| / |h|", axis: "log" },
@@ -23,7 +23,7 @@ const VIRIDIS =
     .split(" ")
     .map((hex) => [0, 2, 4].map((at) => parseInt(hex.slice(at, at + 2), 16)));
 
-/** Red, green and blue at a place from 0 (dark) to 1 (bright). */
+/** Red, green and blue of viridis at a place from 0 (dark) to 1 (bright). */
 export function viridis(place) {
   const at = Math.min(Math.max(place, 0), 1) * (VIRIDIS.length - 1);
   const below = Math.min(Math.floor(at), VIRIDIS.length - 2);
@@ -36,8 +36,8 @@ export const PALETTE = Uint8ClampedArray.from(
 );
 
 /**
- * The scale of a metric over a trace: {low, high, place(value)} with places from 0 to 1, similar ones high.
- * It spans all but 1 % of the cells at either end, and the mean of every layer.
+ * The scale of a metric over a trace: {metric, axis, low, high, place(value)}, with places from 0 to 1; more similar
+ * values have higher places. It covers all cells but 1 % at either end, and the mean of every layer.
  */
 export function scaleOf(trace, metric) {
   return once(trace, `scale ${metric}`, () => {
@@ -54,9 +54,9 @@ export function scaleOf(trace, metric) {
   });
 }
 
-/** The values between which all but 1 % at either end lie, of at most 40,000 spread over all. */
+/** The 1 % and 99 % quantiles of the values, from at most about 40,000 of them. */
 function middle(values) {
-  const stride = Math.max(1, Math.floor(values.length / 40000)) | 1; // odd, to meet every layer
+  const stride = Math.max(1, Math.floor(values.length / 40000)) | 1; // odd, to sample every layer
   const some = [];
   for (let at = 0; at < values.length; at += stride) if (values[at] === values[at]) some.push(values[at]);
   some.sort((a, b) => a - b);
@@ -65,7 +65,7 @@ function middle(values) {
     : [0.1, 1];
 }
 
-/** Ticks of a scale, at most about `room` of them: [{value, text}]. */
+/** Ticks of a scale as [{value, text}], about `room` of them at most. */
 export function ticksOf(scale, room) {
   if (scale.axis === "linear") {
     const step = niceStep((scale.high - scale.low) / Math.max(room, 1));
@@ -91,20 +91,20 @@ export function ticksOf(scale, room) {
   return ticks;
 }
 
-/** A round step (1, 2 or 5 times a power of ten) not below the one asked for. */
+/** The smallest round step (1, 2 or 5 times a power of ten) that is not below `least`. */
 export function niceStep(least) {
   const power = 10 ** Math.floor(Math.log10(least));
   return [1, 2, 5, 10].find((digit) => digit * power >= least * (1 - 1e-9)) * power;
 }
 
-/** A distance as its cosine, with as many more digits behind the one that tells it from 1. */
+/** A distance as the text of its cosine, with `more` digits after the first that differs from 1. */
 export function cosineText(distance, more = 0) {
   if (!(distance > 0)) return "1";
   const digits = Math.min(Math.max(1, Math.ceil(-Math.log10(distance) - 1e-6) + more), 12);
   return (1 - distance).toFixed(digits).replace("-", "−");
 }
 
-/** A number of any size, written out. */
+/** A number as text, rounded to three digits. */
 export const numberText = (number) => String(Number(number.toPrecision(3))).replace("-", "−");
 
 /** A value of a metric as text. */

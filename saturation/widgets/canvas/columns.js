@@ -1,10 +1,11 @@
-// The tokens in view as columns: one a token, or, where there are more tokens than pixels, the mean of several.
+// The tokens in view as columns: one per token, or the mean of several where there are more tokens than pixels.
 
 import { lowerBound } from "./traces.js";
 
 /**
- * rows[first:stop] as at most `most` columns: {count, starts [count + 1], mean and absent [column, layer], decoded
- * [column]}, where `mean` is over the blocks that ran, and `absent` the share of those that did not.
+ * The rows[first:stop] as at most `most` columns: {count, starts [count + 1], mean and absent [column, layer], decoded
+ * [column]}. `mean` is over the blocks that ran, `absent` the share of blocks that did not run, `decoded` the share of
+ * decoded tokens.
  */
 export function columnsOf(trace, metric, rows, first, stop, most) {
   const { layers, generated } = trace;
@@ -38,7 +39,7 @@ export function columnsOf(trace, metric, rows, first, stop, most) {
   return { count, starts, mean, absent, decoded };
 }
 
-/** Share of the tokens in each column that stand at the first positions of their sequence, [column]. */
+/** Share of the tokens in each column that are in the attention sink of their sequence, [column]. */
 export function sinkShares(trace, rows, columns, sink) {
   return Float32Array.from({ length: columns.count }, (_, column) => {
     const [start, stop] = [columns.starts[column], columns.starts[column + 1]];
@@ -48,7 +49,7 @@ export function sinkShares(trace, rows, columns, sink) {
   });
 }
 
-/** Share of the blocks in each column that a mask marks, [column, layer]. */
+/** Share of the blocks in each column that are marked in a mask, [column, layer]. */
 export function markedShares(trace, rows, columns, mask) {
   const { layers } = trace;
   const shares = new Float32Array(columns.count * layers);
@@ -63,11 +64,11 @@ export function markedShares(trace, rows, columns, mask) {
   return shares;
 }
 
-/** Rows among rows[first:stop] that stand at the first positions of their sequence. */
+/** The rows of rows[first:stop] that are in the attention sink of their sequence. */
 export const sinkRows = (trace, rows, first, stop, sink) =>
   rows.subarray(first, stop).filter((row) => trace.position[row] < sink);
 
-/** Mean of what is known of each column over its tokens, some rows with their marks left out, [layer]. */
+/** Share of marked blocks over all columns, without the rows in `apart`, [layer]. */
 export function overColumns(columns, shares, mask, apart) {
   const layers = shares.length / Math.max(columns.count, 1);
   const sums = new Float64Array(layers);
@@ -80,7 +81,7 @@ export function overColumns(columns, shares, mask, apart) {
   return sums.map((sum) => sum / Math.max(tokens, 1));
 }
 
-/** Places in rows[first:stop] at which another sequence begins; none where they would lie closer than `room` allows. */
+/** Indices in rows[first:stop] at which a new sequence begins; empty if there are more than `room`. */
 export function sequenceStarts(trace, rows, first, stop, room) {
   const starts = [];
   for (let index = first + 1; index < stop && starts.length <= room; index++) {
@@ -89,10 +90,10 @@ export function sequenceStarts(trace, rows, first, stop, room) {
   return starts.length > room ? [] : starts;
 }
 
-/** A span of the trace's rows as places among the rows that are shown. */
+/** A span of rows of the trace as indices into the rows shown. */
 export const placesOf = (rows, [start, stop]) => [lowerBound(rows, start), lowerBound(rows, stop)];
 
-/** A stretch of the rows that are shown as a span of the trace's rows; all of it where all are shown. */
+/** A range of indices into the rows shown as a span of rows of the trace; the whole trace for all rows shown. */
 export function spanOf(trace, rows, first, stop) {
   const start = first <= 0 ? 0 : rows[first];
   return [start, stop >= rows.length ? trace.rows : rows[stop - 1] + 1];

@@ -1,12 +1,12 @@
-// The rows of controls above the canvas, and what they say of the rule.
+// The rows of controls above the canvas, and the rule in words.
 
 import { METRICS, cosineText, percent } from "./colours.js";
 import { cosineOf } from "./rule.js";
 
-const SLIDER = { least: 0, most: 6, step: 0.01 }; // of -log10(1 - cosine); one step further is "never"
+const SLIDER = { least: 0, most: 6, step: 0.01 }; // for -log10(1 - cosine); one step beyond means "never"
 const NEVER = SLIDER.most + SLIDER.step;
 
-/** An element with attributes, and text or children. */
+/** Make an element with attributes, and with text or child elements. */
 export function make(tag, attributes = {}, ...children) {
   const element = document.createElement(tag);
   for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
@@ -18,7 +18,7 @@ function labelled(text, control, title) {
   return make("label", { title }, make("span", {}, text), control);
 }
 
-/** Controls that wrap onto another line together. */
+/** A group of controls that stay together when lines wrap. */
 const pair = (...controls) => make("span", { class: "sx-pair" }, ...controls);
 
 function choice(model, trait, options, name) {
@@ -43,7 +43,7 @@ export function tell(model, traits) {
   model.save_changes();
 }
 
-/** What is shown and how: metric, phase, zoom, selection; and the predicted ratios. */
+/** Build the controls of the view: metric, phase, zoom and selection, with the predicted ratios. */
 export function viewControls(element, model, act) {
   const metric = choice(model, "metric", [], "metric");
   const phase = choice(
@@ -106,7 +106,7 @@ const RATIOS = {
   total: "of all blocks at all tokens, prefill included",
 };
 
-/** The rule of FFN-SkipLLM: threshold, cold layers, warm-up, horizon and their switches. */
+/** Build the controls of an FFN-SkipLLM rule, and return a function that updates them from a scene. */
 export function ruleControls(element, model) {
   const slider = make("input", {
     type: "range",
@@ -115,7 +115,7 @@ export function ruleControls(element, model) {
     step: SLIDER.step,
     "aria-label": "threshold, a cosine",
   });
-  const cosine = make("span", { class: "sx-cosine", "aria-hidden": "true" }); // the slider reads it
+  const cosine = make("span", { class: "sx-cosine", "aria-hidden": "true" }); // the slider has it as aria-valuetext
   slider.addEventListener("input", () =>
     tell(model, { limit: slider.value > SLIDER.most ? null : -Number(slider.value), limits: [] }),
   );
@@ -176,7 +176,7 @@ export function ruleControls(element, model) {
   };
 }
 
-/** A rule's threshold in words. */
+/** The threshold of a rule in words. */
 export function ruleText(rule) {
   if (rule.limits.length) return "by layer";
   if (rule.limit === null) return "never";

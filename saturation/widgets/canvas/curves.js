@@ -1,4 +1,4 @@
-// Beside the canvas: the mean of every layer, at the layer's own height, over an axis that is the colour bar.
+// The plot beside the canvas: the mean of every layer at the height of its row, with the colour bar as its axis.
 
 import { PALETTE, METRICS, ticksOf } from "./colours.js";
 import { pencil } from "./heatmap.js";
@@ -6,10 +6,10 @@ import { cosineOf } from "./rule.js";
 
 export const CURVES = { left: 10, right: 16, top: 8, bottom: 40 };
 
-/** Pixel of a value on the axis of the curves. */
+/** The x of a value on the axis of the curves, in pixels. */
 export const xOf = (area, scale, value) => area.left + Math.min(Math.max(scale.place(value), 0), 1) * area.width;
 
-/** Draw share skipped as bars, means as curves, the threshold as a line, and the colour bar under them. */
+/** Draw the share skipped as bars, means as curves, the threshold as a line, and the colour bar below. */
 export function drawCurves(context, area, scene, profile, theme, ratio) {
   const { scale } = scene;
   context.clearRect(0, 0, context.canvas.width, context.canvas.height);

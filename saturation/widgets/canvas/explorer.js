@@ -1,4 +1,4 @@
-// The widget: a scene drawn from the model's traits, and what is written back to them.
+// The widget: it draws a scene from the model's traits and writes changes back to them.
 
 import { scaleOf } from "./colours.js";
 import { placesOf, spanOf } from "./columns.js";
@@ -16,9 +16,9 @@ import { showWords } from "./words.js";
 const RULE = "limit limits _exact sink cold_start cold_end warmup warmup_on horizon prefill causal".split(" ");
 const VIEW = "view selection metric phase height".split(" ");
 const THEME = "class style theme data-jp-theme-light data-jp-theme-name data-vscode-theme-kind".split(" ");
-const REST = 150; // milliseconds without a move before the kernel is told what was counted
+const REST = 150; // milliseconds without a change before the counted ratios are sent to the kernel
 
-/** The rule that the traits say. */
+/** The rule that the traits define. */
 export function ruleOf(model) {
   const [limit, limits, exact, sink, coldStart, coldEnd, warmup, warmupOn, horizon, prefill, causal] = RULE.map((name) =>
     model.get(name),
@@ -26,7 +26,7 @@ export function ruleOf(model) {
   return { limit, limits, exact, sink, coldStart, coldEnd, warmup, warmupOn, horizon, prefill, causal };
 }
 
-/** Build a view in `el`. */
+/** Build a view of the model in `el`, and return a function that removes it. */
 function render({ model, el }) {
   const leaving = new AbortController();
   const { signal } = leaving;
@@ -35,7 +35,7 @@ function render({ model, el }) {
   const dirty = { data: true, view: true, rule: true, pointer: true };
   let [frame, rest, cells, told] = [0, 0, null, null];
 
-  // ---- what the traits say
+  // ---- reading traits
 
   function readData() {
     scene.trace = openTrace(model.get("_data"));
@@ -64,7 +64,7 @@ function render({ model, el }) {
     const packed = model.get("mask");
     const before = scene.rule?.sink;
     scene.rule = ruleOf(model);
-    dirty.view ||= scene.rule.sink !== before; // what is drawn apart
+    dirty.view ||= scene.rule.sink !== before; // the sink is drawn separately
     scene.masked = Boolean(packed);
     scene.label = model.get("_label");
     if (scene.masked) {
@@ -90,7 +90,7 @@ function render({ model, el }) {
     frame = 0;
     const ratio = window.devicePixelRatio || 1;
     const { laid, changed } = fit([parts.canvas, parts.over, parts.curves], model.get("height"), ratio);
-    if (!laid) return; // drawn once it is
+    if (!laid) return; // the ResizeObserver draws it later
     dirty.view ||= changed;
     const theme = themeOf(parts.root);
     if (dirty.data) readData();
@@ -114,10 +114,10 @@ function render({ model, el }) {
     el.dispatchEvent(new CustomEvent("saturation-drawn"));
   }
 
-  // ---- acting
+  // ---- actions
 
   const act = {
-    range: rangeNow, // several moves may come between two drawings
+    range: rangeNow, // read anew: several moves may come between two frames
     count: () => scene.rows.length,
     layers: () => scene.trace.layers,
     cursor: () => scene.hover,
@@ -163,7 +163,7 @@ function render({ model, el }) {
     }, REST);
   }
 
-  /** Say the ratios once they have changed, not while they do. */
+  /** Announce the ratios to screen readers, once a change of them is over. */
   function announce() {
     const words = parts.view.words();
     if (told !== null && told !== words) parts.status.textContent = words;

@@ -1,4 +1,4 @@
-// Around the tuner's widgets, which are ipywidgets' own: keys, names, what is said aloud, and what is not answered yet.
+// The browser side of the tuner's ipywidgets: keys, accessible names, spoken messages, and marks of stale parts.
 
 import { keepKeys } from "./keys.js";
 import { nameAll } from "./naming.js";
@@ -23,7 +23,7 @@ function render({ model, el }) {
   }
 
   const changed = new MutationObserver(name);
-  const laid = new ResizeObserver(() => { // the page has put it into its place
+  const laid = new ResizeObserver(() => { // the element is on the page now
     laid.disconnect();
     root = el.closest(".st-tuner");
     keepKeys(root, signal);

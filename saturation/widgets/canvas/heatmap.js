@@ -1,19 +1,19 @@
-// The canvas itself: colours, hatch over skipped blocks, axes, and a second canvas for what follows the pointer.
+// The heat map: colours, hatch over skipped blocks, axes, and a second canvas for marks at the pointer.
 
 import { PALETTE, niceStep } from "./colours.js";
 
-export const MARGIN = { left: 40, right: 2, top: 8, bottom: 40 }; // CSS pixels around the cells
+export const MARGIN = { left: 40, right: 2, top: 8, bottom: 40 }; // around the cells, in CSS pixels
 export const AXIS = { strip: 7, gap: 3 };
-const ABSENT = [200, 200, 200]; // of a block that did not run: the grey of the figures
+const ABSENT = [200, 200, 200]; // colour of a block that did not run, as in figures
 
-/** A canvas that is never shown. */
+/** Make a canvas that is not on the page. */
 export function hidden(width, height) {
   const canvas = document.createElement("canvas");
   [canvas.width, canvas.height] = [Math.max(width, 1), Math.max(height, 1)];
   return canvas;
 }
 
-/** Cells as a picture with a pixel for each column and layer, layer 0 at the foot. */
+/** A canvas of the cells with one pixel per column and layer, layer 0 at the bottom. */
 export function cellPicture(columns, layers, scale) {
   return picture(columns.count, layers, (cell, at, data) => {
     const shade = Number.isNaN(columns.mean[cell])
@@ -27,7 +27,7 @@ export function cellPicture(columns, layers, scale) {
   });
 }
 
-/** How much of each cell is skipped, as the opacity of a picture of the same size. */
+/** A canvas of the same size whose opacity is the share of each cell that is skipped. */
 export function veilPicture(columns, layers, shares) {
   return picture(columns.count, layers, (cell, at, data) => {
     data[at + 3] = 255 * Math.max(shares[cell], columns.absent[cell]);
@@ -48,7 +48,7 @@ function picture(count, layers, paint) {
   return canvas;
 }
 
-/** Where the cells lie in a canvas, in device pixels. */
+/** The rectangle of the cells in a canvas, in device pixels. */
 export function areaOf(canvas, ratio, margin = MARGIN) {
   const [left, top] = [Math.round(margin.left * ratio), Math.round(margin.top * ratio)];
   const [right, bottom] = [Math.round(margin.right * ratio), Math.round(margin.bottom * ratio)];
@@ -60,7 +60,7 @@ export function areaOf(canvas, ratio, margin = MARGIN) {
   };
 }
 
-/** What lies over a skipped block: faded towards the page, with diagonal lines that show in greyscale too. */
+/** The pattern over skipped blocks: a fade to the background with diagonal lines, visible in greyscale too. */
 export function hatchOf(context, theme, ratio) {
   const size = Math.round(8 * ratio);
   const tile = hidden(size, size);
@@ -80,7 +80,7 @@ export function hatchOf(context, theme, ratio) {
   return context.createPattern(tile, "repeat");
 }
 
-/** Draw the cells, the hatch over what is skipped, and the lines between sequences. */
+/** Draw the cells, the hatch over skipped blocks, and the lines between sequences. */
 export function drawCells(context, area, cells, veil, hatching, marks) {
   const { left, top, width, height } = area;
   context.imageSmoothingEnabled = false;
@@ -100,13 +100,13 @@ export function drawCells(context, area, cells, veil, hatching, marks) {
   }
 }
 
-/** Numbers of the layers to write along an axis of so many pixels. */
+/** The layers to label on an axis of `height` CSS pixels. */
 export function layerTicks(layers, height) {
   const step = Math.max(1, Math.round(niceStep((18 * layers) / Math.max(height, 1))));
   return Array.from({ length: Math.ceil(layers / step) }, (_, index) => index * step);
 }
 
-/** Draw the layers along the left and the tokens along the foot, with a strip that tells prefill from decoded ones. */
+/** Draw the layer axis on the left and the token axis below, with a strip that marks prefill and decoded tokens. */
 export function drawAxes(context, area, scene, { columns, strip }, theme, ratio) {
   const { left, top, width, height } = area;
   const { layers } = scene.trace;
@@ -159,7 +159,7 @@ function phaseStrip(context, area, columns, theme, ratio) {
   }
 }
 
-/** The attention sink, in the lower half of that strip. */
+/** Draw the attention sink in the lower half of the phase strip. */
 function sinkStrip(context, area, shares, theme, ratio) {
   const [y, height] = [area.top + area.height + (AXIS.gap + AXIS.strip / 2) * ratio, (AXIS.strip * ratio) / 2];
   context.fillStyle = theme.sink;
@@ -171,14 +171,14 @@ function sinkStrip(context, area, shares, theme, ratio) {
   context.globalAlpha = 1;
 }
 
-/** Letters of the theme. */
+/** Set the font and colour of the theme. */
 export function pencil(context, theme, ratio) {
   context.font = `${11 * ratio}px ${theme.font}`;
   context.textBaseline = "middle";
   context.fillStyle = theme.soft;
 }
 
-/** Draw the selection, and the column and cell under the pointer, on a canvas of their own. */
+/** Draw the selection, and the column and cell under the pointer, on the second canvas. */
 export function drawPointer(context, area, scene, theme, ratio) {
   const { left, top, width, height } = area;
   const [first, stop] = scene.range;

@@ -1,9 +1,9 @@
-// Keys that are pressed inside a widget are the widget's.
+// Keeping keys that are pressed inside a widget from JupyterLab.
 
 /**
- * Keep keys from JupyterLab, which has a command on every letter and arrow. Those with control, alt or meta go on, and
- * so does shift with enter, which runs the cell. An attribute on the root would not do: JupyterLab asks the focused
- * element itself first.
+ * Stop keys from reaching JupyterLab, which has commands on letters and arrows. Keys with control, alt or meta pass, and
+ * so does shift with enter, which runs the cell. An attribute on the root would not work: JupyterLab checks only the
+ * focused element itself.
  */
 export function keepKeys(root, signal) {
   const keep = (event) => {

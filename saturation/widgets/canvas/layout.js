@@ -1,10 +1,10 @@
-// The elements of the widget, and the colours that its canvases take from the page's theme.
+// The elements of the widget, and the colours of the page's theme for its canvases.
 
 import { make } from "./controls.js";
 import { scaleOf } from "./colours.js";
 import { CURVES } from "./curves.js";
 
-/** Build the elements in `el`: {root, viewRow, ruleRow, canvas, over, curves, tip, status, text, legend(scene, apart)}. */
+/** Build {root, viewRow, ruleRow, canvas, over, curves, tip, status, text, legend(scene, apart)} in `el`. */
 export function build(el) {
   const canvas = make("canvas", {
     class: "sx-cells",
@@ -83,14 +83,14 @@ const COLOURS = [
   "dim",
 ];
 
-/** Colours and font that the style sheet gives the canvases. */
+/** The colours and the font of the canvases, read from the style sheet. */
 export function themeOf(root) {
   const style = getComputedStyle(root);
   const theme = Object.fromEntries(COLOURS.map((name) => [name, style.getPropertyValue(`--sx-${name}`).trim()]));
   return { ...theme, font: style.fontFamily };
 }
 
-/** Let the threshold be dragged along the curves' axis. */
+/** Make the threshold draggable along the axis of the curves. */
 export function dragThreshold(canvas, scene, tell, signal) {
   const move = (event) => {
     if (event.buttons !== 1 || scene.masked) return;

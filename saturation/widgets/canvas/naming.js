@@ -1,9 +1,9 @@
-// What ipywidgets' controls are called and what they read, for those who hear them.
+// Names and values of the ipywidgets controls for screen readers.
 
 import { cosineText } from "./colours.js";
 import { cosineOf } from "./rule.js";
 
-/** Name every control in `root`, and have it read what the eye reads. Elements come and go: call it after each change. */
+/** Give every control in `root` an accessible name and value. Call it after each change, since elements are replaced. */
 export function nameAll(root) {
   for (const slider of root.querySelectorAll(".noUi-target")) nameSlider(slider);
   for (const control of root.querySelectorAll(":is(button, select, input)[title]")) {
@@ -11,11 +11,11 @@ export function nameAll(root) {
   }
   for (const bar of root.querySelectorAll(".widget-hprogress .progress")) nameBar(bar);
   for (const text of root.querySelectorAll(".st-text > .widget-html-content")) {
-    set(text, { tabindex: 0, role: "region", "aria-label": nameOf(text) }); // scrolled by keys
+    set(text, { tabindex: 0, role: "region", "aria-label": nameOf(text) }); // focusable, to scroll by keys
   }
 }
 
-/** The tooltip that Python gave a widget; ipywidgets hangs it on the label, hidden or not. */
+/** The tooltip that Python set on a widget; ipywidgets puts it on the label, which may be hidden. */
 const nameOf = (inside) => inside.closest(".jupyter-widgets").querySelector(".widget-label").title;
 
 function set(element, attributes) {
@@ -30,20 +30,20 @@ function nameSlider(slider) {
   set(widget.querySelector(".widget-readout"), { role: "textbox", "aria-label": `${nameOf(slider)}, typed` });
   if (!slider.saturationSpoken) {
     slider.saturationSpoken = true;
-    slider.noUiSlider.on("update", () => read(slider, widget)); // after noUiSlider has written its own text
+    slider.noUiSlider.on("update", () => read(slider, widget)); // noUiSlider has set its own text before
     slider.noUiSlider.on("slide", () => slider.dispatchEvent(new CustomEvent("saturation-slid", { bubbles: true })));
   }
   read(slider, widget);
 }
 
-/** A slider reads what the eye reads: the number beside it, or for a threshold the cosine. */
+/** Set the spoken value of a slider to what is visible: the number beside it, or the cosine of a threshold. */
 function read(slider, widget) {
   const readout = widget.querySelector(".widget-readout");
   const words = readout.style.display === "none" ? cosineAt(slider, widget) : readout.textContent;
   set(slider.querySelector(".noUi-handle"), { "aria-valuetext": words });
 }
 
-/** The line of text under a threshold, which is exact; what its place stands for where that line is behind the hand. */
+/** The exact line of text under the threshold slider, or the cosine at its place where that line is stale. */
 function cosineAt(slider, widget) {
   const root = widget.closest(".st-tuner");
   const line = widget.matches(".st-threshold") && root.querySelector(".st-cosine .st-quiet");

@@ -1,11 +1,11 @@
-// A scene on its canvases: what a move of the rule changes, and what only a move of the view does.
+// Painting of a scene: parts that change with the rule, and parts that change only with the view.
 
 import { columnsOf, markedShares, overColumns, sequenceStarts, sinkRows, sinkShares } from "./columns.js";
 import { CURVES, drawCurves } from "./curves.js";
 import { areaOf, cellPicture, drawAxes, drawCells, hatchOf, hidden, veilPicture } from "./heatmap.js";
 import { meansOf, once, sharesOf } from "./traces.js";
 
-/** Fit the canvases to the space that the page gives them: whether there is any, and whether a size changed. */
+/** Fit the canvases to their place on the page: {laid: whether they have any width, changed: whether a size changed}. */
 export function fit(canvases, height, ratio) {
   let changed = false;
   for (const canvas of canvases) {
@@ -19,7 +19,7 @@ export function fit(canvases, height, ratio) {
   return { laid: true, changed };
 }
 
-/** What is drawn of the tokens in view and does not change with the rule. */
+/** The parts of the tokens in view that do not change with the threshold. */
 export function cellsOf(scene, area, ratio) {
   const { trace, metric, rows, range, rule } = scene;
   const [first, past] = [[0, rule.sink], [rule.sink, Infinity]]; // positions
@@ -42,7 +42,7 @@ export function cellsOf(scene, area, ratio) {
   };
 }
 
-/** Draw cells, axes and curves. */
+/** Draw the cells, the axes and the curves. */
 export function paint(parts, scene, cells, area, theme, ratio) {
   const { trace, rows, decided, range } = scene;
   const context = parts.canvas.getContext("2d");

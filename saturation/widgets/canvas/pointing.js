@@ -1,9 +1,9 @@
-// Pointer, wheel and keys on the canvas: zoom, pan, select and hover.
+// Zoom, pan, selection and hover by pointer, wheel and keys on the canvas.
 
 /**
- * Listen on a canvas. `act` has {range(), count(), layers(), cursor(), selecting(), show(first, stop),
- * select(first, stop, done), hover(point or null, spoken), read(index), place(event)}, where a place is {share across the
- * cells, layer}.
+ * Listen to events on a canvas. `act` has {range(), count(), layers(), cursor(), selecting(), show(first, stop),
+ * select(first, stop, done), hover(point or null, spoken), read(index), place(event)}; a place is {share of the width of
+ * the cells, layer}.
  */
 export function listen(canvas, act, signal) {
   const fingers = new Map(); // pointer id -> its last event
@@ -69,7 +69,7 @@ export function listen(canvas, act, signal) {
     fingers.set(event.pointerId, event);
     const now = apart();
     zoomAt(before.width / now.width, act.place(now.middle).share);
-    drag = null; // two fingers neither pan nor select
+    drag = null; // a pinch neither pans nor selects
   }
 
   function slide(first, size) {
@@ -86,7 +86,7 @@ export function listen(canvas, act, signal) {
   on(
     "wheel",
     (event) => {
-      // a page must scroll past the canvas: the wheel zooms once it was clicked, or with control (as a pinch does)
+      // the wheel scrolls the page, and zooms only after a click on the canvas or with control (which a pinch sends)
       if (!event.ctrlKey && document.activeElement !== canvas && canvas.getRootNode().activeElement !== canvas) return;
       event.preventDefault();
       const [first, stop] = act.range();

@@ -1,17 +1,17 @@
-// The rule of FFN-SkipLLM on a whole trace, in the browser: the twin of saturation/policies, held equal to it by tests.
-// A trace is {rows, layers, distance [token, layer], sequence, position, generated, before [token]}, a rule has the
+// The rule of FFN-SkipLLM on a whole trace, in the browser; tests check that it equals saturation/policies.
+// A trace is {rows, layers, distance [token, layer], sequence, position, generated, before [token]}. A rule has the
 // names of the widget's traits: {limit, limits, exact, sink, coldStart, coldEnd, warmup, warmupOn, horizon, prefill,
 // causal}.
 
-const SAME = 1e-9; // places closer than this are one, but for rounding
+const SAME = 1e-9; // places closer than this are equal up to rounding
 
-/** Cosine at a slider's place: 1 - 10^limit to four digits of that distance, or the exact one that Python sent. */
+/** Cosine at a slider's place: 1 - 10^limit with that distance to four digits, or the exact cosine that Python sent. */
 export function cosineOf(limit, exact = []) {
   for (const [place, cosine] of exact) if (Math.abs(place - limit) < SAME) return cosine;
   return 1 - Number(Math.pow(10, limit).toExponential(3));
 }
 
-/** Greatest distance that counts as saturated, by layer; -Infinity where no probe could skip anything. */
+/** Greatest distance that counts as saturated, [layer]; -Infinity for a layer that cannot start a skip. */
 export function greatestDistances(rule, layers) {
   const greatest = new Float64Array(layers).fill(-Infinity);
   for (let layer = rule.coldStart; layer < layers - rule.coldEnd - 1; layer++) {
@@ -21,7 +21,7 @@ export function greatestDistances(rule, layers) {
   return greatest;
 }
 
-/** 1 for tokens at which blocks may be skipped, [token]. */
+/** 1 for each token at which blocks may be skipped, else 0, [token]. */
 export function eligibleTokens(trace, rule) {
   const eligible = new Uint8Array(trace.rows);
   for (let row = 0; row < trace.rows; row++) {
@@ -35,7 +35,7 @@ export function eligibleTokens(trace, rule) {
   return eligible;
 }
 
-/** Whether a threshold for all layers turns the rule into a comparison with `criticalDistances`. */
+/** Whether comparing one threshold with `criticalDistances` gives the skips of the rule. */
 export const isOneComparison = (rule) => rule.horizon === null && !rule.causal && !rule.limits.length;
 
 /** The distance limit from which each block is skipped, [token, layer]; Infinity where it never is. */
@@ -48,15 +48,15 @@ export function criticalDistances(trace, rule, eligible) {
     let lowest = Infinity;
     for (let at = row * layers + rule.coldStart; at < row * layers + end; at++) {
       critical[at] = lowest;
-      if (distance[at] < lowest) lowest = distance[at]; // never where NaN: that block did not run
+      if (distance[at] < lowest) lowest = distance[at]; // false for NaN, a block that did not run
     }
   }
   return critical;
 }
 
 /**
- * Mark what one threshold skips in a mask of zeros, [token, layer], and count it, [token]: one comparison, from the
- * last layer backwards.
+ * Mark the blocks that one threshold skips in a mask of zeros, [token, layer], and count them, [token]. Each block takes
+ * one comparison, from the last layer down.
  */
 export function compare(mask, counts, trace, rule, critical) {
   if (rule.limit === null) return;
@@ -66,12 +66,12 @@ export function compare(mask, counts, trace, rule, critical) {
   for (let row = 0; row < rows; row++) {
     const first = row * layers + rule.coldStart;
     let at = row * layers + end;
-    for (; at >= first && critical[at] <= limit; at--) mask[at] = 1; // critical distances rise backwards
+    for (; at >= first && critical[at] <= limit; at--) mask[at] = 1; // critical distances rise towards lower layers
     counts[row] = row * layers + end - at;
   }
 }
 
-/** Mark and count what any rule skips: layer by layer, as the live run decides. */
+/** Mark and count the blocks that any rule skips, layer by layer as in a live run. */
 export function decide(mask, counts, trace, rule, eligible) {
   const { rows, layers, distance, before } = trace;
   const greatest = greatestDistances(rule, layers);
@@ -91,7 +91,7 @@ export function decide(mask, counts, trace, rule, eligible) {
   }
 }
 
-/** The three skip ratios by name, from the blocks skipped at each token; as saturation.policies.skip_ratios. */
+/** The three skip ratios by name, from the number of blocks skipped at each token; as saturation.policies.skip_ratios. */
 export function ratiosOf(counts, trace, rule, eligible) {
   const { rows, layers, generated } = trace;
   let [decoded, all, decodedTokens, openTokens] = [0, 0, 0, 0];
@@ -111,16 +111,16 @@ export function ratiosOf(counts, trace, rule, eligible) {
   };
 }
 
-/** Applies rules to one trace, and keeps what a move of the threshold does not change. */
+/** Applies rules to one trace, and keeps the results that do not depend on the threshold. */
 export class Decider {
   constructor(trace) {
     this.trace = trace;
-    this.mask = new Uint8Array(trace.rows * trace.layers); // written anew by every rule, as are the counts
+    this.mask = new Uint8Array(trace.rows * trace.layers); // overwritten by every rule, as are the counts
     this.counts = new Uint16Array(trace.rows);
     this.key = null;
   }
 
-  /** What a rule skips: {mask [token, layer], eligible [token], critical [token, layer] or null, ratios}. */
+  /** The skips of a rule: {mask [token, layer], eligible [token], critical [token, layer] or null, ratios}. */
   apply(rule) {
     const key = JSON.stringify([rule.sink, rule.coldStart, rule.coldEnd, rule.warmup, rule.warmupOn, rule.prefill]);
     if (key !== this.key) {
@@ -138,7 +138,7 @@ export class Decider {
   }
 }
 
-/** The mask that `numpy.packbits` packed, one byte a block. */
+/** Unpack a mask that `numpy.packbits` packed, to one byte per block. */
 export function unpackBits(packed, count) {
   const mask = new Uint8Array(count);
   for (let at = 0; at < count; at++) mask[at] = (packed[at >> 3] >> (7 - (at & 7))) & 1;

@@ -1,10 +1,10 @@
-// Under the canvas: the text of the tokens in view, each shaded by the share of its blocks that are skipped.
+// The text under the canvas: the tokens in view, each shaded by the share of its blocks that are skipped.
 
 import { holderOf, textAt } from "./traces.js";
 
-const MOST = 300; // tokens written at once
+const MOST = 300; // greatest number of tokens shown
 
-/** Build the strip: {show(scene), shade(scene), point(index)}; `hovered(index or null)` is called from its tokens. */
+/** Build the strip as {show(scene), shade(scene), point(index)}; pointing at a token calls `hovered(index or null)`. */
 export function textStrip(element, hovered) {
   const note = element.appendChild(document.createElement("div"));
   const text = element.appendChild(document.createElement("div"));
@@ -20,7 +20,7 @@ export function textStrip(element, hovered) {
 
   function show(scene) {
     const [first, stop] = scene.range;
-    const middle = scene.reading ?? first + MOST / 2; // a token that was clicked stands in the middle
+    const middle = scene.reading ?? first + MOST / 2; // a clicked token is centred
     from = Math.max(first, Math.min(middle - MOST / 2, stop - MOST));
     const to = Math.min(stop, from + MOST);
     spans = spansOf(scene, from, to);
@@ -36,7 +36,7 @@ export function textStrip(element, hovered) {
     for (let offset = 0, first = 0, skipped = 0; offset < spans.length; offset++) {
       const at = scene.rows[from + offset] * layers;
       for (let layer = 0; layer < layers; layer++) skipped += mask[at + layer] | Number.isNaN(distance[at + layer]);
-      if (spans[offset] === spans[offset + 1]) continue; // more tokens of one character
+      if (spans[offset] === spans[offset + 1]) continue; // the next token shares this character
       spans[offset].style.setProperty("--share", (skipped / layers / (offset + 1 - first)).toFixed(3));
       [first, skipped] = [offset + 1, 0];
     }
@@ -60,7 +60,7 @@ function noteOf(from, to, inView) {
   return `text of ${some} of the ${all} tokens in view; zoom in, or click the canvas to read elsewhere`;
 }
 
-/** The element of each token from one place to another: tokens that hold one character together share theirs. */
+/** The elements of the tokens `from` to `to`; tokens that are parts of one character share an element. */
 function spansOf(scene, from, to) {
   const spans = new Array(to - from);
   for (let index = to - 1; index >= from; index--) {
@@ -70,7 +70,7 @@ function spansOf(scene, from, to) {
   return spans;
 }
 
-/** The elements in a block for each sequence, whose lines run from right to left where their words do. */
+/** The elements grouped into one block per sequence, which has its own direction of writing. */
 function sequencesOf(scene, from, spans) {
   const blocks = [];
   spans.forEach((span, offset) => {
@@ -85,7 +85,7 @@ function sequencesOf(scene, from, spans) {
   return blocks;
 }
 
-const NAMED = /^\s*(<[^<>\s]+>|\[[A-Z_]+\])\s*$/; // a special token: its letters say nothing of how a line runs
+const NAMED = /^\s*(<[^<>\s]+>|\[[A-Z_]+\])\s*$/; // special tokens, which must not set the direction of a line
 
 function tokenSpan(scene, index) {
   const row = scene.rows[index];
@@ -93,6 +93,6 @@ function tokenSpan(scene, index) {
   const span = document.createElement(NAMED.test(text) ? "bdi" : "span");
   span.className = scene.trace.generated[row] > 0 ? "sx-token" : "sx-token sx-given";
   span.dataset.index = index;
-  span.textContent = text === "" ? "∅" : text.replaceAll("\n", "↵\n"); // always as text, whatever it holds
+  span.textContent = text === "" ? "∅" : text.replaceAll("\n", "↵\n"); // never parsed as HTML
   return span;
 }

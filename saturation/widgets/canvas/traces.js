@@ -1,8 +1,8 @@
-// A trace as it arrived from Python, and what is counted on it once.
+// The trace that Python sent, with results that are computed once.
 
 import { Decider } from "./rule.js";
 
-/** Bytes from the kernel as numbers; copied only where they are not aligned. */
+/** Bytes from the kernel as a typed array, copied only where they are not aligned. */
 export function numbers(Kind, bytes) {
   const view = bytes instanceof DataView || ArrayBuffer.isView(bytes) ? bytes : new DataView(bytes);
   const size = Kind.BYTES_PER_ELEMENT;
@@ -10,9 +10,9 @@ export function numbers(Kind, bytes) {
   return new Kind(view.buffer.slice(view.byteOffset, view.byteOffset + view.byteLength));
 }
 
-const opened = new WeakMap(); // what the kernel sent -> the trace, shared by every view of a widget
+const opened = new WeakMap(); // message from the kernel -> trace, shared by all views of a widget
 
-/** The trace in what the kernel sent. */
+/** The trace in a message from the kernel. */
 export function openTrace(sent) {
   if (!opened.has(sent)) opened.set(sent, readTrace(sent));
   return opened.get(sent);
@@ -38,11 +38,11 @@ function readTrace(sent) {
   trace.before = rowsBefore(trace.sequence);
   trace.decider = new Decider(trace);
   trace.shown = { all: null, prefill: null, decode: null };
-  trace.kept = new Map(); // ranges and means by metric
+  trace.kept = new Map(); // results of `once` by key
   return trace;
 }
 
-/** Row of the token before in the same sequence, -1 for the first; a trace may interleave its sequences. */
+/** Row of the previous token in the same sequence, -1 for the first; sequences may be interleaved. */
 export function rowsBefore(sequence) {
   const last = new Map();
   return Int32Array.from(sequence, (number, row) => {
@@ -55,12 +55,12 @@ export function rowsBefore(sequence) {
 /** Text of the token at a row. */
 export const textAt = (trace, row) => trace.texts[trace.codes[row]];
 
-const BYTES = 4; // of a character in UTF-8 at most
-const SEVERAL = 0x80; // the first character that has more than one
+const BYTES = 4; // greatest length of a character in UTF-8
+const SEVERAL = 0x80; // the first character of more than one byte
 
 /**
- * Place among `rows` of the token whose text holds the bytes of that at `index`. A character that several tokens hold
- * stands at the last of them; those before it have no text of their own.
+ * Index into `rows` of the token whose text contains the bytes of the token at `index`. The text of a character that is
+ * split over several tokens is at the last of them; the others have empty texts.
  */
 export function holderOf(trace, rows, index) {
   const same = (at) => at < rows.length && trace.sequence[rows[at]] === trace.sequence[rows[index]];
@@ -71,7 +71,7 @@ export function holderOf(trace, rows, index) {
   return index;
 }
 
-/** Rows of a phase in order. */
+/** The rows of a phase in order. */
 export function rowsOf(trace, phase) {
   trace.shown[phase] ??= Int32Array.from(trace.generated.keys()).filter(
     (row) => phase === "all" || trace.generated[row] > 0 === (phase === "decode"),
@@ -79,7 +79,7 @@ export function rowsOf(trace, phase) {
   return trace.shown[phase];
 }
 
-/** Place of the first number not below `value` in rising numbers. */
+/** Index of the first number that is not below `value` in ascending numbers. */
 export function lowerBound(rising, value) {
   let [low, high] = [0, rising.length];
   while (low < high) {
@@ -91,8 +91,8 @@ export function lowerBound(rising, value) {
 }
 
 /**
- * Mean of a metric at each layer over the rows[start:stop] at these positions, [from, to), blocks that did not run
- * left out; NaN where none ran.
+ * Mean of a metric over the rows[start:stop] at positions [from, to), without blocks that did not run, [layer]; NaN
+ * where no block ran.
  */
 export function meansOf(trace, metric, rows, start, stop, [from, to] = [0, Infinity]) {
   const { layers } = trace;
@@ -112,7 +112,7 @@ export function meansOf(trace, metric, rows, start, stop, [from, to] = [0, Infin
   return sums.map((sum, layer) => sum / counts[layer]);
 }
 
-/** Share of the rows[start:stop] past the sink whose block is marked, at each layer. */
+/** Share of the rows[start:stop] past the sink whose block is marked in a mask, [layer]. */
 export function sharesOf(trace, mask, rows, start, stop, sink) {
   const { layers } = trace;
   const counts = new Float64Array(layers);
@@ -125,7 +125,7 @@ export function sharesOf(trace, mask, rows, start, stop, sink) {
   return counts.map((count) => count / Math.max(tokens, 1));
 }
 
-/** Kept result of counting something on a trace. */
+/** The result of `count()`, computed once per trace and key. */
 export function once(trace, key, count) {
   if (!trace.kept.has(key)) trace.kept.set(key, count());
   return trace.kept.get(key);

@@ -1,11 +1,11 @@
-// What a hand has asked of the kernel, and the kernel has not answered yet.
+// Marks of stale parts, from a change by the user until the kernel has answered it.
 
-const ASKING = ".st-controls, .st-prompts"; // where a change is a question
-const LONG = 500; // milliseconds without an answer until that is said
+const ASKING = ".st-controls, .st-prompts"; // places where a change needs an answer
+const LONG = 500; // milliseconds without an answer before a message
 
 /**
- * Mark `root` from the moment that a hand moves something until the kernel has answered, and tell `say` where that takes
- * long. At most one question is under way; it follows the message of the control that was moved.
+ * Mark `root` from a change by the user until the kernel has answered, and call `say` where that takes long. At most one
+ * request is pending; it is sent after the message of the control that changed.
  */
 export function markWaiting(root, model, say, signal) {
   let [more, late] = [false, 0];
@@ -35,10 +35,10 @@ export function markWaiting(root, model, say, signal) {
   const within = (event, places) => event.target.closest(places) && ask(event);
   on("saturation-slid", ask);
   on("change", (event) => within(event, ASKING));
-  on("focusout", (event) => within(event, ".st-controls .widget-readout")); // a number was typed
+  on("focusout", (event) => within(event, ".st-controls .widget-readout")); // after typing a number
   on("click", (event) => within(event, ".st-pareto .point, .st-prompts button"));
   for (const name of ["pointerdown", "pointermove"]) {
-    on(name, (event) => event.buttons === 1 && within(event, ".sx-curve")); // the threshold's line
+    on(name, (event) => event.buttons === 1 && within(event, ".sx-curve")); // dragging the threshold line
   }
   model.on("change:answered", answered);
   signal.addEventListener("abort", () => {

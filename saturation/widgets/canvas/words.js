@@ -1,4 +1,4 @@
-// What is said of the block under the pointer.
+// The tooltip of the block under the pointer.
 
 import { make } from "./controls.js";
 import { areaOf } from "./heatmap.js";
@@ -6,7 +6,7 @@ import { METRICS, cosineText, valueText } from "./colours.js";
 import { greatestDistances } from "./rule.js";
 import { holderOf, textAt } from "./traces.js";
 
-/** Show the words about the block that is pointed at beside it, or none; they are spoken where a key asked for them. */
+/** Show the tooltip beside the block under the pointer, or hide it; announce it where a key moved the cursor. */
 export function showWords(parts, scene, columns) {
   const { tip, canvas, status } = parts;
   tip.hidden = !scene.hover;
@@ -14,7 +14,7 @@ export function showWords(parts, scene, columns) {
   const lines = wordsOf(scene, scene.hover, columns);
   const line = ([name, value]) =>
     make("div", { class: name ? "sx-line" : "sx-title" }, make("span", {}, name), make("bdi", {}, value));
-  tip.replaceChildren(...lines.map(line)); // as text, whatever a token holds
+  tip.replaceChildren(...lines.map(line)); // never parsed as HTML
   if (scene.spoken) status.textContent = lines.map((words) => words.join(" ")).join(", ");
   const ratio = canvas.width / canvas.clientWidth;
   const area = areaOf(canvas, ratio);
@@ -25,7 +25,7 @@ export function showWords(parts, scene, columns) {
   tip.style.right = onTheRight ? `${canvas.clientWidth - x + 14}px` : "auto";
 }
 
-/** Lines of [name, value] about a token, and about one of its blocks where a layer is pointed at. */
+/** Lines of [name, value] about a token, and about one of its blocks if `layer` is given. */
 function wordsOf(scene, { index, layer }, columns) {
   const { trace } = scene;
   const row = scene.rows[index];
@@ -61,7 +61,7 @@ function wordsOf(scene, { index, layer }, columns) {
   return lines;
 }
 
-/** A token's text in quotes, or that of the character whose bytes it holds a part of. */
+/** The text of a token in quotes; for part of a character, the text of that character. */
 function titleOf({ trace, rows }, index) {
   const holder = holderOf(trace, rows, index);
   const text = JSON.stringify(textAt(trace, rows[holder]));
@@ -74,7 +74,7 @@ function sharing(columns, index) {
   return column < 0 ? 1 : columns.starts[column + 1] - columns.starts[column];
 }
 
-/** What leaves a token alone. */
+/** The reason why no block may be skipped at a token. */
 function whatOf(trace, rule, row) {
   if (trace.generated[row] === 0 && !rule.prefill) return "prefill";
   return trace.position[row] < rule.sink ? "attention sink" : "warm-up";

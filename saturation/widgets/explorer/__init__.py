@@ -1,4 +1,4 @@
-"""The explorer: every layer and token of a trace as a canvas, and what a rule would skip there."""
+"""The explorer: a canvas of every layer and token of a trace, and of the blocks that a rule would skip."""
 
 from .explorer import SaturationExplorer
 

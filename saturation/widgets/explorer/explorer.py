@@ -1,4 +1,4 @@
-"""A trace as a canvas of layers and tokens, thresholded in the browser while a slider moves."""
+"""The widget that draws a trace on a canvas of layers and tokens, and applies a rule to it in the browser."""
 
 from __future__ import annotations
 
@@ -20,62 +20,63 @@ from ..static_image import Pictured
 from . import payload
 from .opening_policy import WARMUP, first_rule
 
-_OPTIONS = (  # of FFNSkip, and traits
+_OPTIONS = (  # fields of FFNSkip that are also traits
     *("sink", "cold_start", "cold_end", "warmup", "warmup_on"),
     *("horizon", "prefill", "causal"),
 )
 
 
 class SaturationExplorer(Pictured, anywidget.AnyWidget):
-    """Every layer and token of a trace, with what a rule would skip, in a canvas that stays fluid on long traces.
+    """A canvas of every layer and token of a trace, and of the blocks that a rule would skip, for traces of any length.
 
-    The numbers go to the browser once. There the rule is applied anew whenever a control moves, without asking
-    the kernel. Wheel, drag and keys zoom and pan; dragging with shift selects tokens; beside the canvas stand the means
-    of each layer, under it the text.
+    The browser receives the numbers once and applies the rule whenever a control moves, without asking the kernel.
+    Wheel, drag and keys zoom and pan; dragging with shift selects tokens. The means of each layer are drawn beside the
+    canvas, and the text is shown under it.
 
     Parameters
     ----------
     trace
-        With tokens, and with all layers of its model.
+        A trace with tokens and with all layers of its model.
     policy
-        What to show as skipped; None fits FFN-SkipLLM to a tenth of the FFNs where the trace allows, else shows it
-        with its threshold still to be set. A rule of FFN-SkipLLM sets the controls; what any other policy skips is
-        computed here and sent along.
+        The policy whose skips are shown. None fits FFN-SkipLLM to a tenth of the FFNs where the trace allows that, and
+        otherwise leaves its threshold to be set. A rule of FFN-SkipLLM sets the controls; the skips of any other policy
+        are computed in Python and sent to the browser.
     traits
-        Of the attributes below, by name.
+        Values of the attributes below, by name.
 
     Attributes
     ----------
     limit : float or None
-        log10(1 - threshold); None never skips. Four digits of 10**limit count (`logarithm.cosine`).
+        log10(1 - threshold); None never skips. 10**limit is rounded to four digits (`log_scale.cosine`).
     limits : list of float or None
-        The same for each layer, None where there is no probe; empty where `limit` holds for all.
+        The same for each layer, None for a layer without a probe; empty where `limit` applies to all layers.
     sink, cold_start, cold_end, warmup, warmup_on, horizon, prefill, causal
-        As for `FFNSkip`. The means of each layer are those past the sink; those of the sink are drawn apart.
+        As for `FFNSkip`. The means of each layer leave out the sink, whose means are drawn as a curve of their own.
     metric : str
-        Which of the trace's numbers is drawn.
+        Name of the trace's metric that is drawn.
     phase : "all", "prefill" or "decode"
-        Which tokens are drawn.
+        Phase of the tokens that are drawn.
     selection : (int, int) or None
-        Rows of the trace, the second excluded.
+        First selected row of the trace, and the row after the last; None selects nothing.
     view : (int, int)
-        Rows of the trace that the canvas shows, the second excluded.
+        First row of the trace that the canvas shows, and the row after the last.
     mask : bytes or None
-        What a policy that the browser does not know skips: `numpy.packbits` of bool [token, layer]. Set by `policy`.
+        Skipped blocks of a policy that the browser cannot compute: `numpy.packbits` of bool [token, layer]. Setting
+        `policy` sets it.
     height : int
-        Of the canvas, in CSS pixels.
+        Height of the canvas in CSS pixels.
     controls : bool
-        Whether the rule's controls stand above the canvas; False leaves them to widgets linked with the traits.
+        Whether the rule's controls are shown above the canvas; False leaves them to widgets linked with the traits.
     predicted : dict
-        "nominal", "decode" and "total" skip ratio as the browser counted them; empty where none is attached
-        (`ratios` asks Python).
+        "nominal", "decode" and "total" skip ratio, counted by the browser; empty where no browser shows the widget
+        (`ratios` computes them in Python).
 
     Raises
     ------
     TypeError
         For anything but a Trace.
     ValueError
-        For a trace without tokens or with some of its model's layers, and for a policy that does not fit it.
+        For a trace without tokens or with only some layers of its model, and for a policy that does not fit it.
     """
 
     limit = traitlets.Float(None, allow_none=True, max=log_scale.MOST).tag(sync=True)
@@ -97,16 +98,16 @@ class SaturationExplorer(Pictured, anywidget.AnyWidget):
     height = traitlets.Int(320, min=120).tag(sync=True)
     controls = traitlets.Bool(True).tag(sync=True)
     _data = traitlets.Dict(read_only=True).tag(sync=True)
-    _exact = traitlets.List(traitlets.List(), read_only=True).tag(sync=True)  # [limit, cosine]: what four digits miss
-    _label = traitlets.Unicode(read_only=True).tag(sync=True)  # of the policy behind the mask
+    _exact = traitlets.List(traitlets.List(), read_only=True).tag(sync=True)  # [limit, cosine] not of four digits
+    _label = traitlets.Unicode(read_only=True).tag(sync=True)  # the mask's policy in words
 
     _esm = assets.module(*assets.EXPLORER)
     _css = assets.style()
 
     def __init__(self, trace: Trace, *, policy: Policy | None = None, **traits: Any) -> None:
         self._trace = payload.checked(trace)
-        self._rule = FFNSkip(None)  # holds what no trait does
-        self._other: Policy | None = None  # what the mask was made by
+        self._rule = FFNSkip(None)  # holds the options that are not traits
+        self._other: Policy | None = None  # the policy that made the mask
         super().__init__(**{"view": (0, len(trace)), **traits})
         self._put(_data=payload.of(trace))
         if policy is None and not traits.keys() & {"limit", "limits", "mask", *_OPTIONS}:
@@ -119,12 +120,12 @@ class SaturationExplorer(Pictured, anywidget.AnyWidget):
 
     @property
     def trace(self) -> Trace:
-        """What is shown."""
+        """The trace that is shown."""
         return self._trace
 
     @property
     def policy(self) -> Policy:
-        """What decides which blocks are shown as skipped, built from the traits."""
+        """The policy whose skips are shown, built from the traits; setting it sets the traits."""
         if self._other is not None:
             return self._other
         return replace(self._rule, threshold=self._threshold(), **{name: getattr(self, name) for name in _OPTIONS})
@@ -138,12 +139,12 @@ class SaturationExplorer(Pictured, anywidget.AnyWidget):
             self._set_mask(policy)
 
     def show(self, trace: Trace) -> None:
-        """Show another trace in the same canvas, under the same rule.
+        """Show another trace in the same canvas with the same rule.
 
         Raises
         ------
         TypeError, ValueError
-            As for a new explorer; the trace that was shown stays.
+            As for a new explorer; then the former trace stays.
         """
         payload.checked(trace)
         policy = self.policy
@@ -154,7 +155,7 @@ class SaturationExplorer(Pictured, anywidget.AnyWidget):
         self.policy = policy
 
     def ratios(self) -> SkipRatios:
-        """The predicted skip ratios, by replaying the policy on the trace."""
+        """The predicted skip ratios, from a replay of the policy on the trace."""
         if self.mask is not None and self._other is None:
             every = StaticFFN(layers=tuple(range(self._trace.layers)))
             return skip_ratios(self.skipped, Steps.of(self._trace), every, self._trace.layers)
@@ -162,7 +163,7 @@ class SaturationExplorer(Pictured, anywidget.AnyWidget):
 
     @property
     def skipped(self) -> np.ndarray:
-        """The blocks that the policy would skip, bool [token, layer]."""
+        """Mask of the blocks that the policy would skip, bool [token, layer]."""
         if self.mask is None:
             return replay(self.policy, self._trace).skipped
         shape = self._trace.distance.shape
@@ -170,15 +171,15 @@ class SaturationExplorer(Pictured, anywidget.AnyWidget):
 
     @property
     def profile(self) -> pd.DataFrame:
-        """Means over the selected tokens of the phase shown, or over those in view where none are selected.
+        """Means of each layer over the selected tokens of the phase shown, or over those in view without a selection.
 
-        The attention sink is left out: of tokens past it are these means.
+        Tokens of the attention sink are left out.
 
         Returns
         -------
         DataFrame
-            A row per layer: `similarity` (mean cosine), `growth` (mean |FFN| / |h|) over the blocks that ran, and
-            `skipped`, the share that the policy would skip.
+            A row per layer: `similarity` (mean cosine) and `growth` (mean |FFN| / |h|) over the blocks that ran, and
+            `skipped`, the share of blocks that the policy would skip.
         """
         rows = self._rows(self.selection or self.view)
         rows = rows[self._trace.tokens["position"].to_numpy()[rows] >= self.sink]
@@ -189,7 +190,7 @@ class SaturationExplorer(Pictured, anywidget.AnyWidget):
         return pd.DataFrame({name: mean.to_numpy(np.float64) for name, mean in means.items()}, index=layer)
 
     def _rows(self, span: tuple[int, int]) -> np.ndarray:
-        """Rows of a span that the phase shows, int [row]."""
+        """Rows of a span that belong to the phase shown, int [row]."""
         decoding = self._trace.decoding[slice(*span)]
         shown = np.ones(len(decoding), bool) if self.phase == "all" else decoding == (self.phase == "decode")
         return span[0] + np.flatnonzero(shown)
@@ -204,16 +205,20 @@ class SaturationExplorer(Pictured, anywidget.AnyWidget):
         return next(exact, log_scale.cosine(limit))
 
     def stand_at(self, policy: FFNSkip, place: float) -> None:
-        """Set a rule of one threshold, `limit` at the place of a slider that stands for it."""
+        """Set a rule with one threshold, and put `limit` at a slider's place for it."""
         self._set_rule(policy, place=place)
 
     def follow(self, **traits: Any) -> None:
-        """Set traits to what a link in the browser has set there; they are not sent back under a hand that moves."""
+        """Set traits to values that a link in the browser already set there, without sending them back."""
         with self._lock_property(**traits):
             self._put(**traits)
 
     def set_state(self, sync_data: dict[str, Any]) -> None:
-        """Take what the browser sent; of cold regions that cross under a hand, the last ones that fit stay."""
+        """Take the state that the browser sent.
+
+        Where its values do not fit together, such as cold regions that overlap, set one after the other and leave out
+        those that do not fit.
+        """
         try:
             super().set_state(sync_data)
         except traitlets.TraitError:
@@ -239,14 +244,14 @@ class SaturationExplorer(Pictured, anywidget.AnyWidget):
         self._put(_label=policy.describe())
 
     def _put(self, **traits: Any) -> None:
-        """Set traits in one message to the browser."""
+        """Set traits with a single message to the browser."""
         with self.hold_sync(), self.hold_trait_notifications():
             for name, value in traits.items():
                 self.set_trait(name, value)
 
     @traitlets.observe("mask")
     def _masked(self, change: Any) -> None:
-        self._other = None  # `_set_mask` puts its policy there afterwards
+        self._other = None  # `_set_mask` stores its policy afterwards
         self._put(_label="")
 
     @traitlets.validate("limits", "cold_start", "cold_end")

@@ -1,4 +1,4 @@
-"""The rule that an explorer shows at first."""
+"""The first rule of an explorer that is given none."""
 
 from __future__ import annotations
 
@@ -11,18 +11,19 @@ from ...trace import Trace
 from ..prediction import Predictor
 
 WARMUP = 25  # tokens, as in the paper
-_RATIO = 0.1  # of all FFNs, or as many of them as the trace allows
+_RATIO = 0.1  # share of all FFNs to skip, or less where the trace allows no more
 
 
 def first_rule(trace: Trace) -> FFNSkip:
-    """A tenth of the FFNs skipped between the cold regions, the warm-up left out where nothing is decoded past it.
+    """FFN-SkipLLM fitted to skip a tenth of the FFNs between the cold regions of the trace.
 
-    A trace that was read, not written, or that is of a skipping run gets a rule whose threshold is still to be set.
+    The rule has no warm-up where no token was decoded after it. Its threshold is left to be set where the trace has no
+    decoded tokens, or is of a skipping run.
     """
     for warmup in (WARMUP, 0):
         with suppress(ValueError):
             dense(trace)
             start, end = cold_regions(trace)
             policy = FFNSkip(None, cold_start=start, cold_end=end, warmup=warmup)
-            return replace(Predictor(trace).fitted(policy, ratio=_RATIO), layers=None)  # fits other models too
+            return replace(Predictor(trace).fitted(policy, ratio=_RATIO), layers=None)  # to fit other models
     return FFNSkip(None)

@@ -1,4 +1,4 @@
-"""What the browser is sent of a trace: its numbers as bytes, its texts once each."""
+"""The message that sends a trace to the browser: numbers as bytes, and each text once."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ from ...trace import Trace
 
 
 def checked(trace: Trace) -> Trace:
-    """The trace, if it can be explored.
+    """Return the trace, after checking that it can be explored.
 
     Raises
     ------
     TypeError
         For anything but a Trace.
     ValueError
-        For a trace without tokens, or with some of its model's layers.
+        For a trace without tokens, or with only some layers of its model.
     """
     if not isinstance(trace, Trace):
         raise TypeError(f"expected a Trace to explore, got {type(trace).__name__}; saturation.record makes one")
     if not len(trace):
         raise ValueError("expected a trace with tokens to explore, got an empty one; record some")
-    Steps.of(trace)  # refuses a selection of layers
+    Steps.of(trace)  # raises for a selection of layers
     return trace
 
 
 def of(trace: Trace) -> dict[str, Any]:
-    """A trace as the browser reads it; numbers little-endian, [token, layer] float32 or [token] int32."""
+    """The trace as a message: its numbers little-endian, float32 [token, layer] or int32 [token]."""
     code, texts = pd.factorize(trace.tokens["text"].to_numpy(object))
     columns = {name: trace.tokens[name].to_numpy() for name in ("sequence", "position")}
     columns |= {"generated": trace.generated, "text": code}
@@ -45,5 +45,5 @@ def of(trace: Trace) -> dict[str, Any]:
 
 
 def _bytes(array: np.ndarray, dtype: str) -> memoryview:
-    """The bytes of an array, not copied where it is as the browser wants it."""
+    """The bytes of an array in a dtype, without a copy where it has that dtype."""
     return np.ascontiguousarray(array, dtype).data.cast("B")

@@ -1,4 +1,4 @@
-"""The tuner: a policy as controls, its text, its cost, and every setting that was tried."""
+"""The tuner: controls of a policy, the text it generates, its cost, and a plot of every setting tried."""
 
 from .tuner import ThresholdTuner
 

@@ -1,4 +1,4 @@
-"""States measured in the background, the newest first, and written to the screen as they come."""
+"""Measurement of states in the background, the newest first, with results shown as they arrive."""
 
 from __future__ import annotations
 
@@ -23,25 +23,25 @@ _FULL = (torch.OutOfMemoryError, MemoryError)
 
 
 class Measuring:
-    """Measures what it is asked for last.
+    """Measures the state that was requested last.
 
     Parameters
     ----------
     bench, screen
-        Of the tuner.
+        Those of the tuner.
     predictor
-        Of the trace that was recorded as the prompts are asked.
+        Predictor on the trace of the prompts, recorded with or without the chat template as they are asked.
     follow
-        Told of another predictor once the prompts are asked in another way and that was recorded.
+        Called with the new predictor once the prompts were recorded anew, after the chat template was switched.
     begin_at
-        Told of the first setting and why it is that one.
+        Called with the first setting and the reason for it.
     done
-        Called when a state has been measured and is shown.
+        Called when a state was measured and is shown.
 
     Attributes
     ----------
     choosing
-        Whether the first setting is still to be chosen; a hand that moves a control has chosen.
+        Whether the first setting is still to be chosen; False once a user moves a control.
     """
 
     def __init__(
@@ -55,20 +55,20 @@ class Measuring:
     ) -> None:
         self._bench, self._screen = bench, screen
         self._follow, self._begin_at, self._done = follow, begin_at, done
-        self._predictors = {bench.asked.chat: predictor}  # by whether a chat template is applied
+        self._predictors = {bench.asked.chat: predictor}  # key: whether a chat template is applied
         self.choosing = False
         self._worker = Latest(self._failed)
-        self._at: tuple[State, Job] | None = None  # what the worker does; only its thread looks
-        self._failure: tuple[State, Exception] | None = None  # why what was asked for last is not there
+        self._at: tuple[State, Job] | None = None  # the worker's current task, read only by its thread
+        self._failure: tuple[State, Exception] | None = None  # why the last requested state could not be measured
 
     def ask(self, state: State, *, delay: float) -> None:
-        """Measure a state after so many seconds without another one, and show it."""
+        """Measure a state and show it, after `delay` seconds without another request."""
         with self._screen.lock:
             self._failure = None
             self._worker.submit(lambda job: self._measure(state, job), delay=delay)
 
     def hear(self, state: State) -> None:
-        """Record the prompts as a state asks them, which is shown as it was measured before."""
+        """Record the prompts as a state asks them, then show the result that the state already has."""
         with self._screen.lock:
             self._worker.submit(lambda job: self._hear(state, job), delay=0)
 
@@ -80,18 +80,18 @@ class Measuring:
                     self._screen.show(self._screen.results[state], "as measured before")
 
     def cancel(self) -> None:
-        """Measure nothing more."""
+        """Stop the current measurement and drop the waiting one."""
         with self._screen.lock:
             self._failure = None
             self._worker.cancel()
 
     def close(self) -> None:
-        """Cancel for good."""
+        """Cancel, and accept no more requests."""
         self.cancel()
         self._worker.close()
 
     def settle(self, timeout: float | None = None) -> bool:
-        """As for `Latest`; RuntimeError where what was asked for last could not be measured."""
+        """Wait as `Latest.settle` does; RuntimeError where the last requested state could not be measured."""
         if not self._worker.settle(timeout):
             return False
         if (failure := self._failure) is not None:
@@ -104,11 +104,11 @@ class Measuring:
 
     @property
     def busy(self) -> bool:
-        """As for `Latest`."""
+        """Whether a measurement runs or waits."""
         return self._worker.busy
 
     def _measure(self, state: State, job: Job) -> None:
-        """Measure a state, and the dense model before the first one."""
+        """Measure a state, and before it the dense model where that is missing."""
         self._at = state, job
         if not self._recorded(state, job):
             return
@@ -124,7 +124,7 @@ class Measuring:
                 self._done()
 
     def _recorded(self, state: State, job: Job) -> bool:
-        """Make sure that there is a trace of the prompts as they are asked now; False where that was stopped."""
+        """Record the prompts as they are asked now, unless that was done; False where the job was stopped."""
         if state.chat in self._predictors:
             return not job.stopped
         asked, screen = self._bench.asked, self._screen
@@ -145,11 +145,11 @@ class Measuring:
         return not job.stopped
 
     def heard(self, chat: bool) -> Predictor | None:
-        """The predictor for prompts asked in this way, if that was recorded."""
+        """The predictor for prompts with or without the chat template; None where they were not recorded so."""
         return self._predictors.get(chat)
 
     def _first(self, state: State, job: Job) -> State:
-        """Choose the first setting by what it does to the dense model's texts, and move the controls there."""
+        """Choose the first setting by its harm to the dense texts, move the controls to it and return its state."""
         predictor, screen, began = self._predictors[state.chat], self._screen, time.monotonic()
         ways = settings(predictor, first_policy(predictor, self._bench.asked))
         dense = screen.results[state.dense].passages[:PROMPTS] if state.dense in screen.results else ()
@@ -165,7 +165,7 @@ class Measuring:
         try:
             for one in choose(ways, measure, lambda: time.monotonic() - began > SECONDS):
                 tried.append(one)
-        except (RuntimeError, MemoryError) as error:  # the text itself may still fit
+        except (RuntimeError, MemoryError) as error:  # generating text may still fit into memory
             _emptied(error)
             with screen.lock:
                 self.choosing = False
@@ -177,7 +177,7 @@ class Measuring:
         return State.of(tried[-1].policy, state.chat)
 
     def _visit(self, state: State, job: Job) -> None:
-        """Write with a state's policy and score it; where nobody stopped that, it has been visited."""
+        """Generate text with a state's policy, score it, and store the result unless the job was stopped."""
         screen = self._screen
 
         def show(prompt: int, passage: Passage) -> None:
@@ -202,7 +202,7 @@ class Measuring:
                 screen.show(result, scored=False)
         try:
             loss = self._bench.loss(written.passages, lambda: job.stopped)
-        except (RuntimeError, MemoryError) as error:  # what was written is kept without it
+        except (RuntimeError, MemoryError) as error:  # the text is kept without a loss
             _emptied(error)
             loss = None
         scored = replace(result, loss=loss, quality=self._quality(state, job))
@@ -225,7 +225,7 @@ class Measuring:
         return None if rows is None else quality(rows, task)
 
     def _failed(self, error: Exception) -> None:
-        """Said, and what was shown before stays."""
+        """Show why a job failed, and go back to the last complete result."""
         _emptied(error)
         assert self._at is not None
         state, job = self._at
@@ -236,7 +236,7 @@ class Measuring:
 
 
 def _emptied(error: BaseException | None) -> None:
-    """Let go of what the calls that failed had in hand: it fills the memory."""
+    """Free the tensors that the failed calls still hold through an exception's traceback."""
     full = isinstance(error, _FULL)
     while error is not None:
         traceback.clear_frames(error.__traceback__)

@@ -1,4 +1,4 @@
-// A button that copies a text. Where a page is not allowed to use the clipboard, Python shows the text instead.
+// A button that copies a text. Where the page may not use the clipboard, Python shows the text.
 async function copy(text) {
   try {
     await navigator.clipboard.writeText(text);

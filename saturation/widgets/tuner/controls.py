@@ -1,4 +1,4 @@
-"""The controls of a policy: what stands on them is one policy, and a policy can be put on them."""
+"""The controls of a policy: they are read as one policy, and can be set to a policy."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _LINKED = (
     "cold_end",
     "warmup",
     "prefill",
-)  # the browser's picture follows by itself
+)  # the explorer in the browser follows these by itself
 _SHOWN = {  # which controls belong to which policy
     "by": (FFN, CAUSAL),
     "threshold": (FFN, CAUSAL),
@@ -48,30 +48,30 @@ _SHOWN = {  # which controls belong to which policy
 
 
 class _Quiet(local):
-    """Whether moves of controls go unheard, by thread: the worker moves controls too."""
+    """Whether changes of controls are ignored, per thread: the worker sets controls too."""
 
     on = False
 
 
 class PolicyControls(ipw.VBox):
-    """Sliders and menus that together stand for one policy.
+    """Sliders and menus that together define one policy.
 
     Attributes
     ----------
     rule
         The policy menu: FFN-SkipLLM, causal FFN-SkipLLM, static, random or dense.
     by
-        How the threshold is given: "cosine", "percentile" of the recorded similarity, or target "ratio".
+        How the threshold is given: as a "cosine", a "percentile" of the recorded similarity, or a target "ratio".
     threshold
-        log10(1 - cosine): further right skips more.
+        log10(1 - cosine): larger values skip more.
     percentile, ratio
-        The targets; they move `threshold`.
+        The targets; changing one sets `threshold`.
     sink, cold_start, cold_end, warmup, warmup_on, horizon, prefill
-        As for `FFNSkip`; horizon 0 is "until the cold end".
+        As for `FFNSkip`; horizon 0 means "until the cold end".
     unfold, per_layer
-        Whether each layer has a threshold of its own, and their sliders, as `threshold`.
+        Whether each layer has its own threshold, and the sliders of these, each as `threshold`.
     count, layers
-        Static: how many of the most similar layers, and which (a text such as "4, 5, 7").
+        Static: the number of most similar layers, and their numbers (a text such as "4, 5, 7").
     share, per, seed
         Random: as for `RandomFFN`.
     """
@@ -80,7 +80,7 @@ class PolicyControls(ipw.VBox):
         self._predictor, self._on_change = predictor, on_change
         self._number = predictor.trace.layers
         self._places = Places()
-        self._unmet = ""  # why a target cannot be fitted
+        self._unmet = ""  # why no threshold meets the target
         self._quiet = _Quiet()
         for name, control in made(predictor).items():
             setattr(self, name, control)
@@ -97,10 +97,10 @@ class PolicyControls(ipw.VBox):
         self.add_class("st-controls")
         self.put(policy)
 
-    # What stands on the controls -------------------------------------------------------------------------------
+    # Reading and setting the policy ----------------------------------------------------------------------------
 
     def policy(self) -> Policy | None:
-        """The policy that the controls stand for; ValueError where they stand for none."""
+        """The policy that the controls define, None for the dense model; ValueError where they define none."""
         rule = self.rule.value
         if rule == DENSE:
             return None
@@ -114,9 +114,9 @@ class PolicyControls(ipw.VBox):
         return FFNSkip(self._thresholds(), **self._alone(), **self._options())
 
     def put(self, policy: Policy | None) -> None:
-        """Move every control to where a policy has it; `on_change` is not called.
+        """Set every control to the values of a policy, without calling `on_change`.
 
-        ValueError where the policy does not fit the model; then no control has moved.
+        Raises ValueError where the policy does not fit the model; then no control has changed.
         """
         if policy is not None:
             rule_of(policy)
@@ -140,7 +140,7 @@ class PolicyControls(ipw.VBox):
         self._arrange()
 
     def predict_by(self, predictor: Predictor) -> None:
-        """Meet targets on another trace of the same model; nothing moves."""
+        """Fit targets to another trace of the same model from now on; no control changes."""
         self._predictor = predictor
 
     def _put_rule(self, policy: FFNSkip) -> None:
@@ -162,7 +162,7 @@ class PolicyControls(ipw.VBox):
         self.cold_start.value, self.cold_end.value = policy.cold_start, policy.cold_end
 
     def _put_threshold(self, slider: ipw.FloatSlider, threshold: float | None) -> None:
-        """Move a slider to a cosine, which it then stands for: its own steps would round it."""
+        """Move a slider to a cosine and remember the exact value, which the steps of the slider would round."""
         self._places.put(slider, slider.min if threshold in (None, 1) else log_scale.limit(threshold), threshold)
 
     def _thresholds(self) -> float | tuple[float | None, ...] | None:
@@ -176,7 +176,7 @@ class PolicyControls(ipw.VBox):
         return self._places.number(slider, log_scale.cosine(slider.value))
 
     def _alone(self) -> dict[str, Any]:
-        """What is never skipped, whatever the policy."""
+        """The options of layers and tokens that no policy skips."""
         return {"sink": self.sink.value, "cold_start": self.cold_start.value, "cold_end": self.cold_end.value}
 
     def _options(self) -> dict[str, Any]:
@@ -189,7 +189,7 @@ class PolicyControls(ipw.VBox):
             "layers": self._number,
         }
 
-    # When one of them moves ------------------------------------------------------------------------------------
+    # Reacting to a change --------------------------------------------------------------------------------------
 
     @contextmanager
     def _unheard(self) -> Iterator[None]:
@@ -211,28 +211,28 @@ class PolicyControls(ipw.VBox):
         self._on_change(linked and not self.unfold.value and self.by.value == "cosine")
 
     def _settle(self, owner: ipw.DOMWidget) -> None:
-        """What a cell put between two steps of a slider holds on the next step."""
+        """Move a slider that a notebook cell set between two steps to the nearest step, and remember the value."""
         if between(owner):
             of_cosines = owner is self.threshold or owner in self.per_layer.children
             number = log_scale.cosine(owner.value) if of_cosines else owner.value
             self._places.put(owner, owner.value, number)
 
     def show_predicted(self, ratios: SkipRatios | None, trouble: str = "") -> None:
-        """What a replay of the recorded trace skips at the controls' policy, or why there is none."""
+        """Show what a replay of the trace skips with the controls' policy, or why they define none."""
         if ratios is None:
             self.predicted.value = f'<span class="st-quiet" role="alert">{escape(trouble)}</span>'
         else:
             self.predicted.value = f'<span class="st-quiet">predicted <b>{ratios.decode:.1%}</b> of FFNs skipped</span>'
 
     def _follow(self, change: dict[str, Any]) -> None:
-        """Move the controls that depend on the one that moved."""
+        """Update the controls that depend on the one that changed."""
         owner = change["owner"]
         if owner is self.unfold and self.unfold.value:
             self._unfolded()
         if owner is self.threshold or self.unfold.value:
-            self.by.value = "cosine"  # a hand on the threshold itself, as in the explorer, leaves the target
+            self.by.value = "cosine"  # moving the threshold itself, as in the explorer, drops the target
         if owner is self.threshold and self.unfold.value:
-            for slider in self.per_layer.children:  # all together, each as far from the others as before
+            for slider in self.per_layer.children:  # move all sliders by the same distance
                 place = min(max(slider.value + owner.value - change["old"], slider.min), slider.max)
                 self._put_threshold(slider, log_scale.cosine(place))
         if self.rule.value in (FFN, CAUSAL) and self.by.value != "cosine":
@@ -241,7 +241,7 @@ class PolicyControls(ipw.VBox):
             self._choose()
 
     def _fit(self) -> None:
-        """Move the threshold to where its target has it; where that cannot be, it stays and `policy` says why."""
+        """Move the threshold to meet its target; where none does, leave it, and `policy` raises the reason."""
         self._unmet = ""
         given = getattr(self, self.by.value)
         target: dict[str, Any] = {self.by.value: self._places.number(given, given.value)}
@@ -254,14 +254,14 @@ class PolicyControls(ipw.VBox):
         self._put_threshold(self.threshold, fitted.threshold)
 
     def _choose(self) -> None:
-        """Name the most similar layers between the cold regions."""
+        """Choose the most similar layers between the cold regions."""
         self.count.max = max(self._number - self.cold_start.value - self.cold_end.value, 0)
-        with suppress(ValueError):  # a sink that was put to more than the longest sequence: the layers stay
+        with suppress(ValueError):  # a sink longer than every sequence: the layers stay
             found = StaticFFN.fit(self._predictor.trace, count=self.count.value, **self._alone())
             self.layers.value = ", ".join(map(str, found.layers))
 
     def _unfolded(self) -> None:
-        """A slider for each layer, made when they are first asked for."""
+        """Make one slider per layer, when they are first needed."""
         if not self.per_layer.children:
             ends = {"min": self.threshold.min, "max": self.threshold.max, "step": self.threshold.step}
             look: dict[str, Any] = {
@@ -280,17 +280,17 @@ class PolicyControls(ipw.VBox):
             self.per_layer.children = sliders
 
     def _arrange(self) -> None:
-        """Show the controls that belong to the policy, and the cosine in words."""
+        """Show only the controls of the chosen policy, and the cosine in words."""
         rule, by = self.rule.value, self.by.value
         for name, rules in _SHOWN.items():
             there = rule in rules
             there &= name not in ("threshold", "percentile", "ratio") or name == {"cosine": "threshold"}.get(by, by)
             there &= name != "per_layer" or self.unfold.value
-            there &= name != "by" or not self.unfold.value  # a target is of one threshold for all
+            there &= name != "by" or not self.unfold.value  # a target needs one threshold for all layers
             shown = None if there else "none"
             if getattr(self, name).layout.display != shown:
                 getattr(self, name).layout.display = shown
-        long = self._predictor.long  # then what takes a while waits until the hand lets go
+        long = self._predictor.long  # then slow updates wait until the slider is released
         self.ratio.continuous_update = not (long and (self.horizon.value or rule == CAUSAL))
         self.share.continuous_update = not long
         self.cosine.layout.display = None if rule in (FFN, CAUSAL) else "none"

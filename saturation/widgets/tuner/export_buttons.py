@@ -1,4 +1,4 @@
-"""The buttons under a tuner: each writes a file or shows a script, and says what it did or why it could not."""
+"""The buttons of a tuner: each writes a file or shows a script, and reports the outcome."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import Any
 
 from ...atomic import located
 
-_ENDINGS = (".policy.json", ".session.json", ".json", ".pdf", ".svg", ".png")  # that a button gives a file anyway
+_ENDINGS = (".policy.json", ".session.json", ".json", ".pdf", ".svg", ".png")  # endings that a button adds itself
 _DRAWN = {"Pareto": "pareto", "text": "text", "both": "both"}
 
 
 class Buttons:
-    """Connects the buttons of a `ThresholdTuner`'s view; files go where its path field says."""
+    """Connects the buttons of a `ThresholdTuner`'s view; they write to the path in its path field."""
 
     def __init__(self, tuner: Any) -> None:
         self.tuner, self.view = tuner, tuner.view
@@ -27,9 +27,10 @@ class Buttons:
             field.observe(lambda change: view.say(""), "value")
 
     def _said(self, begun: str, act: Callable[[], str]) -> Callable[[Any], None]:
-        """The act, told under the buttons when it begins and with its outcome.
+        """A click handler that calls `act` and shows its start and its outcome under the buttons.
 
-        It runs where it was clicked, since matplotlib draws in one thread at a time; it never waits for the model.
+        The handler runs in the kernel's thread, since matplotlib can draw in only one thread; it never waits for the
+        model.
         """
 
         def clicked(button: Any) -> None:
@@ -42,28 +43,28 @@ class Buttons:
         return clicked
 
     def save_policy(self) -> str:
-        """Write the controls' policy as JSON."""
+        """Write the controls' policy as JSON; returns the message to show."""
         return self.tuner.kept.save_policy(self.tuner.policy, self._path("policy.json"))
 
     def save_session(self) -> str:
-        """Write every state visited as JSON."""
+        """Write every state visited as JSON; returns the message to show."""
         path = self._path("session.json")
         self.tuner.save_session(path)
         count = len(self.tuner.results)
         return f"saved {count} states in {path}; ThresholdTuner(model, tokenizer, session={str(path)!r})"
 
     def export(self) -> str:
-        """Write what `ThresholdTuner.figure` draws, at a venue's width."""
+        """Write the figure of `ThresholdTuner.figure` at a venue's width; returns the message to show."""
         view, what = self.view, _DRAWN[self.view.what.value]
-        with self.tuner._screen.lock:  # what is drawn, said and laid beside is of one moment
+        with self.tuner._screen.lock:  # figure, table and message must agree
             figure, table = self.tuner.figure(what), self.tuner.table()
-            table = table[table["chat"] == self.tuner.result.state.chat]  # as the figure has them
+            table = table[table["chat"] == self.tuner.result.state.chat]  # the states in the figure
             drawn = self._drawn(what, len(table))
         options = {"data": None if what == "text" else table, "venue": view.venue.value, "width": view.width.value}
         return f"{self.tuner.kept.export(figure, self._path(view.form.value), **options)}: {drawn}"
 
     def _drawn(self, what: str, count: int) -> str:
-        """What stands on a figure, in words."""
+        """The content of a figure in words."""
         shown = self.tuner.result
         assert shown is not None
         missing = self.tuner.stale or shown.state not in self.tuner.results
@@ -72,7 +73,7 @@ class Buttons:
         return {"pareto": plot, "text": text, "both": f"{plot}, and {text}"}[what]
 
     def _path(self, suffix: str) -> Path:
-        """The full path of a file of the name in the path field; its folder is made."""
+        """The full path of the file named in the path field, with this ending; makes its folder."""
         given = self.view.path.value.strip() or "tuner"
         place = located(given).absolute()
         if given.endswith(("/", os.sep)) or place.name == ".." or place.is_dir():

@@ -1,4 +1,4 @@
-"""What leaves a tuner: tables, figures, scripts and files, and which model they are of."""
+"""Exports of a tuner: tables, figures, scripts and files, with the identity of their model."""
 
 from __future__ import annotations
 
@@ -25,45 +25,45 @@ from .session import Session
 from .states import DENSE, Asked, Result, State
 from .view import label
 
-_WRAP = 40  # tokens of a text in the figure of both
+_WRAP = 40  # tokens of the text in the figure "both"
 
 
 class Keeping:
-    """Writes what a tuner of one model found.
+    """Exports the results of a tuner of one model.
 
     Attributes
     ----------
     name, revision, dtype
-        Of the model, as a Trace has them.
+        Those of the model, as in a Trace.
     """
 
     def __init__(self, model: PreTrainedModel, tokenizer: Any) -> None:
         self._model, self._tokenizer = unwrapped(model), tokenizer
-        self._origin = origin(self._model)  # asked now: a tuner that was closed holds its model weakly
+        self._origin = origin(self._model)  # read now: a closed tuner holds its model only weakly
         self._read = ("", "")  # a sample of the weights, and their fingerprint
         self.name = called(self._model)
         self.revision: str | None = getattr(self._model.config, "_commit_hash", None)
         self.dtype = str(next(model.parameters()).dtype).removeprefix("torch.")
 
     def identity(self) -> dict[str, Any]:
-        """What tells this model from others; every byte of its weights is read, again where they have changed."""
+        """Name, revision, dtype and fingerprint of the model; reads all its weights, again where they changed."""
         self._look()
         return {"name": self.name, "revision": self.revision, "dtype": self.dtype, "fingerprint": self._read[1]}
 
     def _look(self) -> None:
-        """Read the tokenizer, and the weights unless they are as they were."""
+        """Hash the tokenizer, and the weights where they changed."""
         self._words = cell_keys.tokens(self._tokenizer)
         if (now := cell_keys.sample(self._model)) != self._read[0]:
             self._read = now, cell_keys.fingerprint(self._model)
 
     def load(self, path: str | Path) -> Session:
-        """A session of this model; ValueError for one of another."""
+        """Load a session of this model; ValueError for a session of another model."""
         session = Session.load(path)
         session.check(self.name, self.identity, path)
         return session
 
     def script(self, state: State, asked: Asked, *, anew: bool = True) -> str:
-        """The Python script of a state, for the model as it is now; or, while a hand moves, as it was last seen."""
+        """The Python script of a state; `anew=False` takes the hashes that were computed last, which is fast."""
         if anew or not self._read[1]:
             self._look()
         return source(state, asked, self._model_of())
@@ -75,7 +75,7 @@ class Keeping:
         return Model(self.name, self._origin, weights=self._read[1], words=self._words, **where)
 
     def table(self, results: Sequence[Result]) -> pd.DataFrame:
-        """A row for each state, in the order of the visits."""
+        """A table with a row for each state, in the order of the visits."""
         rows = []
         for result in results:
             score = result.ordinate
@@ -89,7 +89,7 @@ class Keeping:
         return pd.DataFrame(rows)
 
     def figure(self, what: str, results: Sequence[Result], shown: Result, prompt: int, layers: int) -> Figure:
-        """The plot of all states ("pareto"), the text of one ("text"), or "both"; no model runs for it."""
+        """A figure of all states ("pareto"), of the text of one ("text"), or of "both"; runs no model."""
         if what == "text":
             return self._text(shown, prompt, layers)
         if what == "pareto":
@@ -106,7 +106,7 @@ class Keeping:
         return figures.tradeoff(table, x="ratio", y="value", ylabel=label(results[0].ordinate), **where)
 
     def _text(self, shown: Result, prompt: int, layers: int, **where: Any) -> Figure:
-        """The text as it stands on the screen, with the blocks that were skipped to write each token."""
+        """A figure of the text as shown, with the blocks that were skipped to write each token."""
         about: dict[str, Any] = {"model": self.name, "revision": self.revision, "dtype": self.dtype}
         about["provenance"] = {"policy": shown.state.json or None}
         trace = passes(shown.passages[prompt], layers, sequence=prompt, **about)
@@ -117,7 +117,7 @@ class Keeping:
         return figure
 
     def save_policy(self, policy: Policy | None, path: Path) -> str:
-        """Write a policy that `policies.from_json` reads; what to tell."""
+        """Write a policy that `policies.from_json` reads; returns the message to show."""
         if policy is None:
             raise ValueError("expected a policy to save, got the dense model; choose another in the menu")
         with writing(path, "the policy") as part:
@@ -125,7 +125,7 @@ class Keeping:
         return f"saved {policy.describe()} in {path}; saturation.policies.from_json reads it"
 
     def export(self, figure: Figure, path: Path, **options: Any) -> str:
-        """Write a figure at a venue's width, its numbers beside it, as `figures.save` does; what to tell."""
+        """Write a figure and its numbers at a venue's width, as `figures.save` does; returns the message to show."""
         about = {"model": self.name, "revision": self.revision, "dtype": self.dtype}
         written = figures.save(figure, path, about=about, **options)
         return f"exported {path}, with {', '.join(file.name for file in written[1:])} beside it"

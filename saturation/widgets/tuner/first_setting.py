@@ -1,4 +1,4 @@
-"""Where a tuner begins: the paper's rule at a tenth, or something gentler where that one breaks this model's text."""
+"""Choice of a tuner's first setting: the paper's rule at a tenth, or a gentler one where that breaks the text."""
 
 from __future__ import annotations
 
@@ -10,27 +10,27 @@ from typing import Any, NamedTuple
 from ...policies import FFNSkip, Policy, StaticFFN
 from ..prediction import Predictor
 
-# Ours: SmolLM2, asked by its chat template, wrote fluently with one static layer (KL .14), slipped with two (.34) and
-# three (.52), and broke under the paper's rule at a tenth (1.40).
+# From our own measurement: SmolLM2 with its chat template wrote fluently with one static layer skipped (KL 0.14), made
+# mistakes with two (0.34) and three (0.52), and wrote broken text under the paper's rule at a tenth (1.40).
 BOUND = 0.2  # nats per token, KL(dense || skipping)
-SECONDS = 8.0  # after which no further setting is begun: a person waits for the first text
-PROMPTS = 2  # whose dense texts the settings are tried on: a collapse shows in one, and each costs a pass a setting
+SECONDS = 8.0  # after which no further setting is tried, since the user waits for the first text
+PROMPTS = 2  # prompts whose dense texts are used: one shows a collapse, and each costs a pass per setting
 
 
 class Tried(NamedTuple):
-    """A setting with its KL(dense || skipping) on the dense model's texts, nats per token; None if not measured."""
+    """A setting with its harm: KL(dense || skipping) on the dense model's texts, nats per token; None untried."""
 
     policy: Policy
     harm: float | None
 
 
 def settings(predictor: Predictor, paper: FFNSkip) -> list[Policy]:
-    """What is tried in turn: the paper's rule, then ever fewer of the most similar layers, the same at every token."""
+    """The settings to try in turn: the paper's rule, then static rules of ever fewer of the most similar layers."""
     found: list[Policy] = [paper]
     tenth = max(1, round(predictor.trace.layers / 10))
     cold: dict[str, Any] = {"cold_start": paper.cold_start, "cold_end": paper.cold_end}
     for count in sorted({tenth, -(-tenth // 2), 1}, reverse=True):
-        with suppress(ValueError):  # more layers than there are between the cold ones, or no token past the sink
+        with suppress(ValueError):  # too few layers between the cold ones, or no token past the sink
             found.append(StaticFFN.fit(predictor.trace, count=count, **cold))
     return found
 
@@ -38,9 +38,10 @@ def settings(predictor: Predictor, paper: FFNSkip) -> list[Policy]:
 def choose(
     ways: Sequence[Policy], measure: Callable[[Policy], float | None], late: Callable[[], bool]
 ) -> Iterator[Tried]:
-    """Try settings until one is within the bound; the last that comes is the one to begin at.
+    """Iterate over settings as they are tried, until one is within the bound; the last one yielded is the choice.
 
-    Where none is, that is the one that did least harm; where time was over before, the most careful of all.
+    Where none is within the bound, the last one yielded is again the one that did least harm. Where time runs out, it
+    is the most careful of all, untried.
     """
     tried: list[Tried] = []
     for policy in ways:
@@ -57,7 +58,7 @@ def choose(
 
 
 def reason(chosen: Tried, paper: Tried, predictor: Predictor) -> str:
-    """Why a tuner does not begin at the paper's rule; nothing where it does and that is fine."""
+    """A sentence on why a tuner does not begin at the paper's rule; empty where it does."""
     assert paper.harm is not None
     if paper.harm <= BOUND:
         return ""

@@ -1,4 +1,4 @@
-"""What surrounds a tuner's widgets in the browser: style, keys, names, what is said, and what is not answered yet."""
+"""A hidden widget in the tuner that adds style, keys, accessible names, spoken messages and marks of stale parts."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from .. import assets
 
 
 class Frame(anywidget.AnyWidget):
-    """Stands among the children of a tuner and looks after them there.
+    """A child of a tuner without visible content, which handles the browser side of the whole tuner.
 
     Attributes
     ----------
     said
-        What those who hear the page are told; each text once.
+        The last message to screen readers, which announce each text once.
     asked, answered
-        How often a hand in the browser has moved something, and how often the kernel has known it: as long as it is
-        busy, the browser marks what stands there as stale.
+        Number of the last change that the user made in the browser, and of the last one that the kernel has received;
+        while they differ, the browser marks the results shown as stale.
     """
 
     _esm = assets.module(*assets.FRAME)

@@ -1,4 +1,4 @@
-"""What a tuner starts from: prompts, a trace of the model, and a first policy."""
+"""The inputs of a tuner: prompts, a trace of the model, and a first policy."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def asked_of(
     chat: bool,
     session: Session | None,
 ) -> Asked:
-    """What the tuner is asked, or the session's where nothing is named."""
+    """The checked prompts, task and options of a tuner; those of the session where no prompts are given."""
     if prompts is None:
         if session is None:
             raise ValueError("expected a task or prompts to tune on, got none; name some, or a session")
@@ -60,9 +60,9 @@ def asked_of(
 def chats(
     tokenizer: Any, prompts: Task | str | Sequence[str] | None, trace: Trace | None, session: Session | None
 ) -> bool:
-    """Whether prompts are wrapped where nobody said so: a user's words, which is what texts and conversations are.
+    """Whether prompts are wrapped in the chat template by default: texts and conversations are, as a user's words.
 
-    The prompts of other tasks bring their own form ("Question: ... Answer:"); a session or a trace goes on as it was.
+    The prompts of other tasks have their own form ("Question: ... Answer:"). A session or a trace keeps its own way.
     """
     if session is not None:
         return session.asked.chat
@@ -73,12 +73,12 @@ def chats(
 
 
 def templated(tokenizer: Any) -> bool:
-    """Whether there is a chat template."""
+    """Whether a tokenizer has a chat template."""
     return bool(getattr(tokenizer, "chat_template", None))
 
 
 def asked_as(asked: Asked, chat: bool) -> Asked:
-    """The same prompts, with or without the chat template."""
+    """The same prompts and options, with or without the chat template."""
     task, prompts = asked.task, asked.prompts
     if task is not None and task.score == "conversation":
         prompts = tuple(_opening(example, task, chat) for example in task.head(len(prompts)))
@@ -86,14 +86,14 @@ def asked_as(asked: Asked, chat: bool) -> Asked:
 
 
 def _opening(example: Example, task: Task, chat: bool) -> str:
-    """What to continue: the prompt as `quality.evaluate` asks it, or the first dozen words of a text that it reads."""
+    """The prompt of an example: as `quality.evaluate` asks it, or the first twelve words of a text to read."""
     if task.score == "conversation" and not chat:
         return transcript(example, ())
     return example.prompt or " ".join(example.text.split()[:12])
 
 
 def recorded(bench: Bench) -> Trace:
-    """What the dense model does with the prompts, told by a bar; its cell still runs, so interrupting that cancels."""
+    """Record the dense model on the prompts under a progress bar; interrupting the cell cancels."""
     left = len(bench.asked.prompts) * bench.asked.max_new_tokens
     with bar(total=left, desc="recording the dense model (interrupt cancels)", unit=" tokens") as going:
 
@@ -103,12 +103,12 @@ def recorded(bench: Bench) -> Trace:
             going.update(1)
 
         found = bench.record(one_more)
-        going.update(left)  # of texts that ended early
+        going.update(left)  # tokens not written because texts ended early
     return found
 
 
 def checked(trace: Trace, model: PreTrainedModel, name: str) -> Trace:
-    """The trace, if it is of this model."""
+    """Return the trace, after checking that it is a dense one of this model."""
     if trace.model != name:
         raise ValueError(
             f"expected a trace of the model {name!r}, got one of {trace.model!r}; record one, or leave trace= out"
@@ -123,11 +123,11 @@ def checked(trace: Trace, model: PreTrainedModel, name: str) -> Trace:
 
 
 def first_policy(predictor: Predictor, asked: Asked) -> FFNSkip:
-    """FFN-SkipLLM between the cold regions, a tenth of the FFNs skipped; the paper's warm-up for longer texts."""
+    """FFN-SkipLLM at a tenth of the FFNs, between the cold regions, with the paper's warm-up for longer texts."""
     policy = FFNSkip(0.999, warmup=25 if asked.max_new_tokens > 50 else 0, layers=predictor.trace.layers)
-    with suppress(ValueError):  # no token past the sink: there is nothing to find cold regions on
+    with suppress(ValueError):  # no token past the sink, so no cold regions to find
         start, end = cold_regions(predictor.trace)
         policy = replace(policy, cold_start=start, cold_end=end)
-    with suppress(ValueError):  # nothing decoded past the warm-up and the sink: the trace was read, not written
+    with suppress(ValueError):  # no token decoded past the warm-up and the sink
         return predictor.fitted(policy, ratio=0.1)
     return policy

@@ -1,8 +1,8 @@
-// Quality against the share of skipped blocks. Each point is a button: click it, or focus it and press Enter; arrows go
-// from point to point.
+// A plot of quality against the share of skipped blocks. Each point is a button: click it, or focus it and press Enter;
+// arrows move the focus from point to point.
 const SVG = "http://www.w3.org/2000/svg";
-const LEFT = 46, RIGHT = 12, TOP = 8, BOTTOM = 36, ASIDE = 14; // a point at 0 stands aside from the ticks
-const NARROW = 340; // pixels in which what stands in brackets on an axis has no room
+const LEFT = 46, RIGHT = 12, TOP = 8, BOTTOM = 36, ASIDE = 14; // keeps a point at 0 off the tick labels
+const NARROW = 340; // pixels, up to which axis labels omit their brackets
 const SHAPES = {
   o: "M-5 0A5 5 0 1 0 5 0A5 5 0 1 0 -5 0Z",
   s: "M-4.4 -4.4H4.4V4.4H-4.4Z",
@@ -52,7 +52,7 @@ function symbol(point, parent) {
   make("path", { d: SHAPES[point.marker] ?? SHAPES.o, stroke: point.colour, "stroke-width": 1.3, ...fill }, parent);
 }
 
-// One point of each family, in the order of their first visits.
+// The first point of each family, in the order of visits.
 function families(points) {
   const first = new Map();
   for (const point of points) if (!first.has(point.family)) first.set(point.family, point);
@@ -102,7 +102,7 @@ function render({ model, el }) {
     if (held) root.querySelector(`[data-key="${CSS.escape(held)}"]`)?.focus();
   }
 
-  // Arrows go to the next point along the axis of shares, home and end to the first and last.
+  // Arrows move the focus to the next point along the x axis, home and end to the first and last.
   function step(event, points) {
     const keys = [...points].sort((a, b) => a.x - b.x).map((point) => point.key);
     const at = keys.indexOf(event.target.dataset.key);

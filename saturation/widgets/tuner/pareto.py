@@ -1,4 +1,4 @@
-"""The live Pareto plot: every state visited is a point, and a point can be clicked to come back to it."""
+"""The live Pareto plot: each state visited is a point, and clicking a point restores its state."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ _HERE = Path(__file__).parent
 
 
 def _source(name: str) -> str:
-    """Text of a file beside this one; a path would have anywidget hold every widget made of it for good."""
+    """The text of a file beside this one. Given a path, anywidget would hold every widget made with it forever."""
     return (_HERE / name).read_text(encoding="utf-8")
 
 
 class ParetoPlot(anywidget.AnyWidget):
-    """Quality against the share of skipped blocks; each point is a button for mouse and keyboard.
+    """A plot of quality against the share of skipped blocks; each point is a button for mouse and keyboard.
 
     Attributes
     ----------
     points
-        Dicts with `key`, `family` (as the legend has it), `x` (share skipped), `y`, `low`, `high` (its interval),
+        Dicts with `key`, `family` (its name in the legend), `x` (share skipped), `y`, `low`, `high` (its interval),
         `label`, `colour`, `marker` (a matplotlib marker among "osD^vPX*") and whether it is `hollow`.
     current
-        Key of the point that is shown beside the plot, "" for none.
+        Key of the point whose result is shown beside the plot, "" for none.
     chosen
-        Key of the point that was clicked last, and how often any was: (key, count).
+        Key of the last point clicked, and the number of clicks on any point: (key, count).
     xlabel, ylabel
-        What the axes are called.
+        Labels of the axes.
     """
 
     _esm = _source("pareto.js")
@@ -45,16 +45,16 @@ class ParetoPlot(anywidget.AnyWidget):
 
 
 class CopyButton(anywidget.AnyWidget):
-    """A button that puts a text on the clipboard of the browser.
+    """A button that copies a text to the clipboard of the browser.
 
     Attributes
     ----------
     text
-        What is copied.
+        The text to copy.
     label
-        What stands on the button.
+        The label of the button.
     pressed
-        How often it was pressed.
+        Number of times that the button was pressed.
     """
 
     _esm = _source("clipboard.js")

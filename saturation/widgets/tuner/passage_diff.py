@@ -1,4 +1,4 @@
-"""Passages held against the dense model's, and against themselves."""
+"""Comparison of passages with those of the dense model, and a check for loops."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .states import Passage, Score
 
 
 def agreed(passages: Sequence[Passage], dense: Sequence[Passage]) -> Score:
-    """Mean share of tokens that are the dense model's, as `quality.drift` counts them, its interval over prompts."""
+    """Mean share of tokens equal to the dense model's, as in `quality.drift`, with its interval over prompts."""
     shares = np.array([agreement(d.ids, p.ids)[0] for p, d in zip(passages, dense, strict=True)])
     low = high = mean = float(shares.mean())
     if np.ptp(shares) > 0:
@@ -23,16 +23,16 @@ def agreed(passages: Sequence[Passage], dense: Sequence[Passage]) -> Score:
 
 
 def divergence(passage: Passage, dense: Passage) -> int | None:
-    """Place of the first token that is not the dense model's, from 0; None where there is none."""
+    """Index of the first token that differs from the dense model's; None where all are equal."""
     return agreement(dense.ids, passage.ids)[1]
 
 
 def collapsed(passage: Passage) -> bool:
-    """Whether the text loops, as `quality.evaluate` counts it."""
+    """Whether the text loops, by the measure of `quality.evaluate`."""
     return bool(shape(passage.ids)["collapsed"])
 
 
 def kept(passage: Passage, other: Passage) -> set[int]:
-    """Places of the tokens that stand in both texts in the same order."""
+    """Indices of the tokens of `passage` that `other` has too, in the same order."""
     found = SequenceMatcher(None, passage.ids, other.ids, autojunk=False).get_matching_blocks()
     return {block.a + i for block in found for i in range(block.size)}

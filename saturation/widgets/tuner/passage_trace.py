@@ -1,4 +1,4 @@
-"""A passage as a Trace, so that figures of traces can draw it."""
+"""Conversion of a passage to a Trace, which figures can draw."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from .states import Passage
 
 
 def passes(passage: Passage, layers: int, *, sequence: int = 0, **about: Any) -> Trace:
-    """A row for each pass that wrote a token, under the token that it wrote.
+    """A Trace with a row for each pass that wrote a token, labelled with the token that it wrote.
 
-    A passage knows which blocks were skipped and no distances: zeros stand in their place, which no one may read.
-    `figures.skipped` neither draws them nor lays them beside its picture.
+    A passage has skipped blocks but no distances. The distances and growths of the trace are zeros that mean nothing
+    and must not be read; `figures.skipped` neither draws nor writes them.
 
     Parameters
     ----------
     passage
-        At least one token. Prefill wrote the first, decode steps the others.
+        A passage of at least one token. Prefill wrote the first, decode steps the others.
     layers
-        Of the model.
+        Number of layers of the model.
     sequence
-        Number of its prompt, from 0; positions are those in the passage.
+        Number of the prompt, from 0; positions count the tokens of the passage.
     about
-        What the trace is of, as `Trace` has it.
+        Further fields of `Trace`, such as `model`.
     """
     count = len(passage.ids)
     skipped = np.zeros((count, layers), dtype=bool)  # [token, layer]

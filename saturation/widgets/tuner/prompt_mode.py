@@ -1,4 +1,4 @@
-"""The prompts of a tuner with the chat template or without it, and the first setting that was chosen for them."""
+"""The switch of a tuner between chat template and plain text, and its move to the first setting."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ class PromptMode:
 
     def __init__(self, tuner: Any) -> None:
         self.tuner = tuner
-        self._began: State | None = None  # the first setting, once it was chosen
+        self._began: State | None = None  # the first setting, once chosen
 
     def switch(self, chat: bool) -> None:
-        """Ask in the other way, and measure the controls' state anew; the first setting too."""
+        """Ask with or without the chat template, and measure anew; a first setting is chosen anew."""
         tuner = self.tuner
         if chat != tuner.bench.asked.chat:
-            with suppress(ValueError):  # the controls stand for no policy
+            with suppress(ValueError):  # the controls define no policy
                 tuner._measuring.choosing |= self._began == State.of(tuner.policy, not chat)
             self.ask(chat)
             tuner._turn(delay=0)
 
     def ask(self, chat: bool) -> None:
-        """Prompts are asked with the chat template, or without, from now on."""
+        """Ask the prompts with or without the chat template from now on."""
         tuner = self.tuner
         with tuner._screen.lock:
             if chat == tuner.bench.asked.chat:
@@ -41,16 +41,16 @@ class PromptMode:
                 self.follow(known)
 
     def follow(self, predictor: Predictor) -> None:
-        """Show and predict by the trace of the prompts as they are asked now."""
+        """Show another trace of the prompts, and predict from it."""
         tuner = self.tuner
         tuner.controls.predict_by(predictor)
         tuner._predictor, tuner.trace = predictor, predictor.trace
         tuner.explorer.show(predictor.trace)
-        with suppress(ValueError):  # the controls stand for no policy
+        with suppress(ValueError):  # the controls define no policy
             tuner.controls.show_predicted(predictor.ratios(tuner.policy))
 
     def begin_at(self, policy: Policy, why: str) -> None:
-        """Stand at the first setting, and say why it is that one."""
+        """Move to the first setting, and show the reason for it."""
         tuner = self.tuner
         tuner.view.explain(why)
         self._began = state = State.of(policy, tuner.bench.asked.chat)

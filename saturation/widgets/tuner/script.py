@@ -1,4 +1,4 @@
-"""A state of the tuner as a Python script that makes it again."""
+"""A Python script that reproduces a state of the tuner."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ _IN_MEMORY = (
 
 @dataclass(frozen=True)
 class Model:
-    """What a script says of the model: how to make it again, and how to know it.
+    """The model of a script: how to load it, and how to verify it.
 
     Attributes
     ----------
     name
-        As a Trace has it.
+        Name as in a Trace.
     origin
-        Where it came from; None where it was made in memory.
+        Source that it was loaded from; None for a model made in memory.
     weights, words
-        As `sweeps.verify` takes them.
+        Hashes of the weights and of the tokenizer, as for `sweeps.verify`.
     dtype, revision
-        As a Trace has them.
+        As in a Trace.
     device
-        Where it is, unless `load` would put it there by itself.
+        Its device; None where `load` would choose the same.
     """
 
     name: str
@@ -46,19 +46,19 @@ class Model:
 
 
 def source(state: State, asked: Asked, model: Model) -> str:
-    """A script that loads the model, makes sure that it is the same, writes with the state's policy and scores it.
+    """A script that loads and verifies the model, generates text with the state's policy and scores it.
 
     Parameters
     ----------
     state, asked
-        What the script shall reproduce.
+        The state to reproduce, and what it was measured on.
     model
-        What it is of.
+        The model of the state.
 
     Returns
     -------
     str
-        Python source; it prints what it finds.
+        Python source, which prints its results.
     """
     lines = [*_importing(asked), *_loading(model), "", *_writing(state, asked), *_scoring(state, asked), ""]
     return "\n".join(lines)
@@ -83,7 +83,7 @@ def _loading(model: Model) -> Iterator[str]:
     given = dict(origin.options) if origin else {}
     given |= {"revision": model.revision} if model.revision and origin else {}
     given |= {"device": model.device} if model.device and "device_map" not in given else {}
-    options = f", dtype={model.dtype!r}"  # `load` would take another on another device
+    options = f", dtype={model.dtype!r}"  # the default of `load` depends on the device
     options += "".join(f", {option}={value!r}" for option, value in given.items())
     yield f"model, tokenizer = st.load({name}{options})"
     if origin is not None and origin.seed is not None:
@@ -110,7 +110,7 @@ def _writing(state: State, asked: Asked) -> Iterator[str]:
 
 
 def _questions(asked: Asked) -> Iterator[str]:
-    """The task, and the prompts out of it where they stand in it."""
+    """Lines that define the task and the prompts, taken from the task where it contains them."""
     task = asked.task
     if task is not None:
         if _on_shelf(task):
@@ -144,7 +144,7 @@ def _scoring(state: State, asked: Asked) -> Iterator[str]:
 
 @lru_cache(maxsize=8)
 def _on_shelf(task: Task) -> bool:
-    """Whether these are the first examples of a bundled task."""
+    """Whether a task equals the first examples of a bundled task."""
     try:
         return task.name in names() and bundled(task.name).head(len(task)) == task
     except FileNotFoundError:

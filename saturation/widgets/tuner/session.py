@@ -1,4 +1,4 @@
-"""All states of a tuner as one JSON file, and back."""
+"""Saving and loading of a tuner's states as one JSON file."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ _FORMAT = "saturation.tuner 1"
 
 @dataclass(frozen=True)
 class Session:
-    """What is kept of a tuner.
+    """The saved content of a tuner.
 
     Attributes
     ----------
     model
-        "name", "revision", "dtype" and "fingerprint" (of the weights) of what was measured.
+        "name", "revision", "dtype" and "fingerprint" (of the weights) of the measured model.
     asked
         Prompts and task.
     results
-        Of every state visited, in order.
+        Results of every state visited, in order.
     current
-        Where the controls stood.
+        The state of the controls.
     """
 
     model: Mapping[str, Any]
@@ -39,7 +39,7 @@ class Session:
     current: State
 
     def save(self, path: str | Path) -> None:
-        """Write one JSON file, whole or not at all; OSError where that cannot be."""
+        """Write one JSON file, whole or not at all; OSError where that fails."""
         content = {
             "format": _FORMAT,
             "versions": {name: version(name) for name in ("torch", "transformers")},
@@ -53,7 +53,7 @@ class Session:
 
     @classmethod
     def load(cls, path: str | Path) -> Session:
-        """Read what `save` wrote; ValueError for anything else, FileNotFoundError where there is no file."""
+        """Read a session that `save` wrote; ValueError for any other file, FileNotFoundError where there is none."""
         path = located(path)
         if not path.is_file():
             raise FileNotFoundError(f"expected a session that a tuner saved, but there is no file {path}; correct it")
@@ -74,7 +74,7 @@ class Session:
             ) from None
 
     def check(self, name: str, identity: Callable[[], Mapping[str, Any]], path: str | Path) -> None:
-        """Raise ValueError where the session is of another model than the one of this name and identity."""
+        """Raise ValueError unless the session is of the model with this name and identity."""
         ours = self.model["name"]
         if ours != name:
             raise ValueError(
@@ -91,7 +91,7 @@ class Session:
 
 
 def _written(result: Result) -> dict[str, Any]:
-    """A result as JSON knows it; tuples with names keep them."""
+    """A result as JSON data; named tuples become dicts."""
     ratios = {name: getattr(result, name)._asdict() for name in ("predicted", "actual")}
     return asdict(result) | ratios
 
@@ -111,7 +111,7 @@ def _read(given: dict[str, Any], chat: bool) -> Result:
 
 
 def _state(given: dict[str, Any], chat: bool) -> State:
-    """A state; files of before the chat switch have one setting for all of them."""
+    """A state from JSON data; older files have no `chat` per state and use that of the session."""
     return State.of(from_json(given["json"]) if given["json"] else None, given.get("chat", chat))
 
 

@@ -1,4 +1,4 @@
-"""Where sliders can stand, and the exact numbers that they stand for there."""
+"""The steps of sliders, and the exact numbers that sliders on these steps represent."""
 
 from __future__ import annotations
 
@@ -7,22 +7,22 @@ from typing import Any
 
 import ipywidgets as ipw
 
-_SAME = 1e-9  # steps of a slider; less is the rounding of another language
+_SAME = 1e-9  # steps of a slider; smaller differences are rounding in JavaScript
 
 
 class Places:
-    """The numbers that Python put sliders to, each kept as it is while its slider stays there.
+    """The exact numbers that Python set sliders to, each kept until its slider moves.
 
-    A browser shows a slider at a whole number of steps, and sends the place back as if a hand had moved it there.
-    So sliders are put at such places only, and a number that lies between two of them is remembered.
+    A browser shows a slider at a whole number of steps, and sends this place back as if the user had moved it there.
+    So sliders are set to whole steps only, and a number between two steps is remembered.
     """
 
     def __init__(self) -> None:
-        self._put: dict[ipw.FloatSlider, tuple[float, Any]] = {}  # slider -> its place, what it stands for there
+        self._put: dict[ipw.FloatSlider, tuple[float, Any]] = {}  # slider -> its place and the number there
 
     def put(self, slider: ipw.FloatSlider, place: float, number: Any) -> None:
-        """Move a slider to the step next to a place, for this number; its ends move where they have to."""
-        with slider.hold_sync():  # a browser that hears of the ends first sends the old place back
+        """Move a slider to the step nearest to a place and remember this number; widen its range where needed."""
+        with slider.hold_sync():  # a browser that gets the range first sends the old place back
             slider.min -= ceil(max(slider.min - place, 0) / slider.step) * slider.step
             slider.max += ceil(max(place - slider.max, 0) / slider.step) * slider.step
             found = on_step(slider, place)
@@ -30,12 +30,12 @@ class Places:
             slider.value = found
 
     def number(self, slider: ipw.FloatSlider, otherwise: Any) -> Any:
-        """What a slider was put to; something else where it has been moved since."""
+        """The number that a slider was set to; `otherwise` where it moved since."""
         place, number = self._put.get(slider, (slider.value, otherwise))
         return number if abs(slider.value - place) < slider.step / 2 else otherwise
 
     def stays(self, slider: Any, before: float) -> bool:
-        """Whether a change from one place to where a slider is now is no move, but the echo of `put`."""
+        """Whether a change of a slider, from the place `before`, is only the browser's echo of `put`."""
         if slider not in self._put:
             return False
         place, _ = self._put[slider]
@@ -43,14 +43,14 @@ class Places:
 
 
 def between(slider: Any) -> bool:
-    """Whether a slider stands between two steps, where no hand can put it."""
+    """Whether a slider is between two steps, where a user cannot move it."""
     if not isinstance(slider, ipw.FloatSlider):
         return False
     return abs(slider.value - on_step(slider, slider.value)) > _SAME * slider.step
 
 
 def on_step(slider: ipw.FloatSlider, place: float) -> float:
-    """The step next to a place, to the last bit as noUiSlider counts it, on which sliders of ipywidgets are built."""
+    """The step nearest to a place, equal to the last bit to that of noUiSlider, which ipywidgets uses."""
     if place >= slider.max:
         return slider.max
     low, width = slider.min, slider.max - slider.min

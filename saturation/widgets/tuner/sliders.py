@@ -1,4 +1,4 @@
-"""The controls of a policy one by one: what kind each is, how far it goes, and what it says."""
+"""The single controls of a policy: their kinds, ranges and labels."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from .states import RULES
 
 
 def line() -> ipw.Layout:
-    """Of a line of text under the sliders, flush with them."""
+    """Layout of a line of text under the sliders, aligned with them."""
     return ipw.Layout(height="auto", min_height="18px", margin="0 0 1px 98px")
 
 
 def digits(distance: float) -> int:
-    """Decimals that tell a cosine at this distance from 1 to three figures."""
+    """Number of decimals that show the distance of a cosine from 1 to three figures."""
     return 3 if distance <= 0 else max(3, 2 - int(np.floor(np.log10(distance))))
 
 
 def span(predictor: Predictor) -> tuple[float, float]:
-    """Ends of the threshold sliders: log10 of the recorded distances, outliers left out."""
+    """Range of the threshold sliders: log10 of the recorded distances without outliers."""
     trace = predictor.trace
     there = trace.distance[trace.distance > 0]
     low, high = np.log10(np.quantile(there.astype(np.float64), (0.001, 0.99))) if len(there) else (-5.0, 0.0)
@@ -31,18 +31,18 @@ def span(predictor: Predictor) -> tuple[float, float]:
 
 
 def made(predictor: Predictor) -> dict[str, Any]:
-    """Every control that has a value, by name."""
+    """Make all controls that have a value, by name."""
     layers, (low, high) = predictor.trace.layers, span(predictor)
-    most = min(16, int(predictor.steps.position.max()))  # of the sink; past it are tokens to fit on
+    most = min(16, int(predictor.steps.position.max()))  # greatest sink that leaves tokens to fit on
 
     def of(kind: type[ipw.DOMWidget], description: str, **options: Any) -> Any:
-        """A control as wide as the column."""
+        """Make a control as wide as the column."""
         layout = ipw.Layout(width="auto", margin="1px 0")
         named = {"description": description, "tooltip": description} | options
         return kind(layout=layout, style={"description_width": "92px"}, **named)
 
     within = {"min": low, "max": high, "step": 0.01}
-    bare = {"readout": False, "tooltip": "threshold"}  # the cosine stands under it
+    bare = {"readout": False, "tooltip": "threshold"}  # the cosine is shown under it
     horizon = [("until the cold end", 0), *((f"the next {k}", k) for k in range(1, layers))]
     ways = ("cosine", "percentile", "ratio")
     drawn = [("for each token", "token"), ("once for the run", "run")]
@@ -71,7 +71,7 @@ def made(predictor: Predictor) -> dict[str, Any]:
 
 
 def numbers(text: str) -> tuple[int, ...]:
-    """Layer numbers of a text; ValueError for anything else."""
+    """The layer numbers in a text; ValueError for any other text."""
     try:
         return tuple(int(part) for part in text.replace(",", " ").split())
     except ValueError:

@@ -1,4 +1,4 @@
-"""One state of a tuner on a model: text after each prompt, token by token, then the task's score."""
+"""The run of one state of a tuner: text after each prompt, token by token, then the task's score."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ from ..worker import model_lock
 from .passage_diff import agreed, collapsed, divergence
 from .states import Asked, Passage, Result, Score, State
 
-_EVERY = 0.1  # seconds between two pictures of a text that is being written
-_CHOSEN = {"policy", "temperature", "top_p", "seed"}  # what `generate` says of a run and `record` does not
-TOGETHER = 8  # examples scored between two looks at Cancel
+_EVERY = 0.1  # seconds between two updates of a text that is being written
+_CHOSEN = {"policy", "temperature", "top_p", "seed"}  # provenance of `generate` that `record` does not write
+TOGETHER = 8  # examples scored between two checks for Cancel
 
 
 class Written(NamedTuple):
-    """Passages of all prompts with what they cost; no ledger for the dense model."""
+    """Passages of all prompts with their ledger and speed; the ledger is None for the dense model."""
 
     passages: tuple[Passage, ...]
     ledger: Ledger | None
@@ -42,7 +42,7 @@ class Written(NamedTuple):
 
 @dataclass(eq=False)
 class Bench:
-    """A model and what it is asked; every call takes turns with other widgets on the same model."""
+    """A model and its prompts; every call takes turns with other widgets on the same model."""
 
     model: PreTrainedModel
     tokenizer: Any
@@ -56,9 +56,9 @@ class Bench:
         show: Callable[[int, Passage], None] = lambda prompt, passage: None,
         stopped: Callable[[], bool] = lambda: False,
     ) -> Written | None:
-        """Continue every prompt, one at a time, that of number `first` before the others; None where stopped.
+        """Continue every prompt, one at a time, beginning with number `first`; None where stopped.
 
-        What is drawn at random depends on how many prompts came before, so that those policies keep to the order.
+        A random policy keeps the given order, since its draws depend on the number of prompts before.
         """
         order = list(range(len(self.asked.prompts)))
         if not isinstance(policy, RandomFFN):
@@ -78,14 +78,14 @@ class Bench:
         return Written(tuple(found[number] for number in sorted(found)), ledger, runs.tokens_per_second)
 
     def record(self, on_token: Callable[[int, int], bool | None]) -> Trace:
-        """What `saturation.record` gives for the prompts, told of each new token; partial where that returns True."""
+        """The dense trace of the prompts, as `saturation.record` gives it; partial where `on_token` returned True."""
         trace = self._generate(self.asked.prompts, record=True, batch_size=8, on_token=on_token).trace
         assert trace is not None
         about = {name: value for name, value in trace.provenance.items() if name not in _CHOSEN}
         return replace(trace, provenance=about)
 
     def record_in_turn(self, show: Callable[[int], None], stopped: Callable[[], bool]) -> Trace | None:
-        """The same, told of the number of tokens, when other widgets leave the model; None where stopped."""
+        """The trace of `record`, made once other widgets release the model; None where stopped."""
         count = 0
 
         def one_more(prompt: int, token: int) -> bool:
@@ -109,7 +109,7 @@ class Bench:
         return mean if isfinite(mean) else inf
 
     def loss(self, passages: Sequence[Passage], stopped: Callable[[], bool]) -> float | None:
-        """Loss of passages under the dense model, nats per token; None where stopped, or where nothing was written."""
+        """Loss of passages under the dense model, nats per token; None where stopped, or without new tokens."""
         rows, starts, new = self._behind(passages)
         with self._turn(stopped) as ours:
             if not ours or not new:
@@ -119,7 +119,7 @@ class Bench:
         return float(table["nll"].sum() / table["tokens"].sum())
 
     def _behind(self, passages: Sequence[Passage]) -> tuple[list[list[int]], list[int], int]:
-        """Ids of the first prompts, each with its passage; where that begins; and how many new tokens there are."""
+        """Ids of each prompt with its passage, the index where each passage begins, and the number of new tokens."""
         asked = self.asked
         prompts, _ = encode(self.model, self.tokenizer, asked.prompts[: len(passages)], chat=asked.chat)
         rows = [row + list(one.ids) for row, one in zip(prompts, passages, strict=True)]
@@ -127,7 +127,7 @@ class Bench:
 
     @contextmanager
     def _turn(self, stopped: Callable[[], bool]) -> Iterator[bool]:
-        """Wait for other widgets, and for whoever skips in the model; False where that was stopped."""
+        """Wait until no other widget runs the model and no `skip` is active in it; yields False where stopped."""
         lock = model_lock(self.model)
         while not (locked := lock.acquire(timeout=_EVERY)) and not stopped():
             pass
@@ -146,7 +146,7 @@ class Bench:
         show: Callable[[int], None] = lambda done: None,
         stopped: Callable[[], bool] = lambda: False,
     ) -> pd.DataFrame | None:
-        """The rows of the task's examples; None where stopped, or without references."""
+        """The task's scores, one row per example; None where stopped, or without references."""
         if (task := self.asked.task) is None or not has_references(task):
             return None
         tables: list[pd.DataFrame] = []
@@ -167,7 +167,7 @@ class Bench:
 
 @dataclass(eq=False)
 class _Stream:
-    """Shows the passage that is being written, a few times a second."""
+    """Shows the passage that is being written, at most ten times a second."""
 
     tokenizer: Any
     order: list[int]
@@ -179,7 +179,7 @@ class _Stream:
     shown: float = 0.0
 
     def __call__(self, turn: int, token: int) -> bool:
-        """Take one more token; True stops the run."""
+        """Add a token; returns True to stop the run."""
         own = self.ids.setdefault(turn, [])
         own.append(token)
         if time.monotonic() - self.shown > _EVERY and not self.stopped():
@@ -190,7 +190,7 @@ class _Stream:
 
 
 def result_of(state: State, written: Written, dense: Sequence[Passage], predicted: SkipRatios) -> Result:
-    """What was written in a state, held against the dense model's passages; its score is still missing."""
+    """The result of a state without its score, compared with the dense model's passages."""
     ledger, passages = written.ledger, written.passages
     return Result(
         state,
@@ -206,7 +206,7 @@ def result_of(state: State, written: Written, dense: Sequence[Passage], predicte
 
 
 def passage(pieces: Pieces, ids: Sequence[int], ledger: Ledger | None, sequence: int) -> Passage:
-    """New tokens with their texts and the layers that the pass which wrote each of them left out."""
+    """A passage: new tokens, their texts, and the layers skipped in the pass that wrote each."""
     return Passage(tuple(ids), tuple(pieces.of(ids)), tuple(_left_out(ledger, sequence, len(ids))))
 
 
@@ -217,25 +217,25 @@ def _left_out(ledger: Ledger | None, sequence: int, count: int) -> list[tuple[in
     tokens = ledger.tokens
     own = tokens["sequence"].to_numpy() == sequence
     rows, generated = ledger.skipped[own], tokens["generated"].to_numpy()[own]  # [token, layer], [token]
-    writing = rows[max(int((generated == 0).sum()) - 1, 0) :][:count]  # the last of prefill, and the decode steps
+    writing = rows[max(int((generated == 0).sum()) - 1, 0) :][:count]  # the end of prefill, and the decode steps
     found = [tuple(np.flatnonzero(row).tolist()) for row in writing]
-    return found + [()] * (count - len(found))  # the pass under way is not in the ledger yet
+    return found + [()] * (count - len(found))  # the ledger lacks the current pass
 
 
 def has_references(task: Task | None) -> bool:
-    """Whether a task can be scored without a judge; a conversation where some turn has a reference reply."""
+    """Whether a task can be scored without a judge; a conversation can if some turn has a reference reply."""
     if task is None or task.score != "conversation":
         return task is not None
     return any(any(example.replies) for example in task)
 
 
 def primary(task: Task) -> str:
-    """The score of a task that stands for its quality."""
+    """The name of the score that measures the quality of a task."""
     return {"summary": "rouge_L", "conversation": "rouge_L", "text": "nll"}.get(task.score, "correct")
 
 
 def quality(table: pd.DataFrame, task: Task) -> Score:
-    """The task's score with its interval, the mean itself where a single example has none."""
+    """The task's score with its interval, whose ends are the mean where a single example gives none."""
     found = summarise(table)
     row = found[found["score"] == primary(task)].iloc[0]
     mean, low, high = (float(row[name]) for name in ("mean", "low", "high"))

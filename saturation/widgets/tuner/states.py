@@ -1,4 +1,4 @@
-"""What a tuner is asked, in which state its controls are, and what came of it: plain numbers and texts."""
+"""The data of a tuner: what it is asked, the states of its controls, and their results, as plain numbers and texts."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ FFN, CAUSAL, STATIC, RANDOM, DENSE = RULES = (
 
 @dataclass(frozen=True)
 class Asked:
-    """What every state of a tuner is measured on.
+    """The prompts and the task that every state of a tuner is measured on.
 
     Attributes
     ----------
     prompts
-        Whose continuations are shown.
+        Prompts whose continuations are shown.
     task
-        What quality is scored on; None where there are no references.
+        Task that measures quality; None without references.
     max_new_tokens
-        New tokens per prompt at most.
+        Maximum number of new tokens per prompt.
     chat
         Whether prompts are wrapped in the tokenizer's chat template.
     """
@@ -41,7 +41,7 @@ class Asked:
 
 @dataclass(frozen=True)
 class State:
-    """Where the controls stand: the policy as JSON, "" for the dense model, and whether a chat template is applied."""
+    """A state of the controls: the policy as JSON, "" for the dense model, and whether a chat template is applied."""
 
     rule: str
     json: str = ""
@@ -49,22 +49,22 @@ class State:
 
     @classmethod
     def of(cls, policy: Policy | None, chat: bool = False) -> State:
-        """The state whose policy this is."""
+        """The state of a policy."""
         return cls(DENSE, chat=chat) if policy is None else cls(rule_of(policy), policy.to_json(), chat)
 
     @property
     def dense(self) -> State:
-        """The dense model's state, asked in the same way."""
+        """The dense model's state with the same use of the chat template."""
         return State(DENSE, chat=self.chat)
 
     @property
     def key(self) -> str:
-        """What tells a state from others that are asked in the same way."""
+        """A text that identifies the state among those with the same use of the chat template."""
         return self.json or DENSE
 
     @cached_property
     def policy(self) -> Policy | None:
-        """The policy itself."""
+        """The policy; None for the dense model."""
         return from_json(self.json) if self.json else None
 
     def describe(self) -> str:
@@ -73,7 +73,7 @@ class State:
 
 
 def rule_of(policy: Policy | None) -> str:
-    """The entry of the policy menu to which a policy belongs."""
+    """The entry of the policy menu for a policy; ValueError for a policy without controls."""
     if policy is None:
         return DENSE
     if isinstance(policy, FFNSkip):
@@ -90,16 +90,16 @@ def rule_of(policy: Policy | None) -> str:
 
 @dataclass(frozen=True)
 class Passage:
-    """What was written after one prompt.
+    """The text generated after one prompt.
 
     Attributes
     ----------
     ids
         The new tokens.
     pieces
-        The text that each of them adds.
+        The text that each token adds.
     skipped
-        The layers whose FFN was left out in the pass that wrote each of them.
+        For each token, the layers whose FFN was skipped in the pass that wrote it.
     """
 
     ids: tuple[int, ...] = ()
@@ -125,28 +125,29 @@ class Score:
 
 @dataclass(frozen=True)
 class Result:
-    """What a state gave.
+    """The measurements of a state.
 
     Attributes
     ----------
     state
-        Whose result this is.
+        The measured state.
     passages
         One per prompt.
     predicted, actual
         The three skip ratios over the recorded trace, and over the passages.
     speed, ideal
-        Decoded tokens per second at batch size 1, and the speed-up if time were the bytes of weights read.
+        Decoded tokens per second at batch size 1, and the speed-up if time were proportional to the bytes of weights
+        read.
     agreement
-        Share of tokens that are the dense model's, with its interval over prompts.
+        Share of tokens equal to the dense model's, with its interval over prompts.
     divergence
-        Per prompt, the place of the first token that is not the dense model's; None where all are.
+        Per prompt, the index of the first token that differs from the dense model's; None where all are equal.
     collapsed
         Number of passages that loop.
     quality
         The task's score; None without references.
     loss
-        Of the passages under the dense model, nats per token; None where there are none, or none was measured.
+        Loss of the passages under the dense model, nats per token; None without new tokens, or where not measured.
     """
 
     state: State
@@ -163,5 +164,5 @@ class Result:
 
     @property
     def ordinate(self) -> Score:
-        """What a Pareto plot has along y: the quality, or the agreement where there are no references."""
+        """The score on the y axis of a Pareto plot: the quality, or the agreement without references."""
         return self.quality or self.agreement

@@ -10,18 +10,18 @@ from .states import Passage
 
 
 def pane(prompt: str, passage: Passage, other: Passage | None = None, *, layers: int = 0, stale: bool = False) -> str:
-    """A prompt and what was written after it.
+    """The HTML of a prompt and of the passage after it.
 
     Parameters
     ----------
     prompt, passage
-        Any text; it is escaped and shown as it is.
+        Any text; it is escaped and shown literally.
     other
-        The passage beside it: tokens that are not in it are underlined, the first divergence has a bar.
+        The passage to compare with: tokens that it lacks are underlined, and the first difference has a bar.
     layers
-        Of the model: a token is the darker, the more of their FFNs were skipped to write it.
+        Number of layers of the model; a token is darker the more of their FFNs were skipped to write it.
     stale
-        Whether the text no longer belongs to the controls.
+        Whether the text belongs to an earlier state of the controls.
     """
     ours = kept(passage, other) if other is not None else set(range(len(passage.ids)))
     first = divergence(passage, other) if other is not None else None
@@ -47,7 +47,7 @@ def _token(piece: str, left_out: tuple[int, ...], layers: int, *, new: bool, fir
 
 
 def ranges(layers: Iterable[int]) -> str:
-    """Numbers of layers, neighbours as a range: "layer 4", "layers 4-7, 9"."""
+    """Layer numbers in words, neighbours as a range: "layer 4", "layers 4-7, 9"."""
     runs: list[list[int]] = []
     for layer in sorted(layers):
         if runs and layer == runs[-1][-1] + 1:

@@ -1,4 +1,4 @@
-"""Slide a threshold; see what it skips at once, and what it costs when the hand rests."""
+"""The tuner widget: it shows what a threshold skips while a slider moves, and what it costs afterwards."""
 
 from __future__ import annotations
 
@@ -33,52 +33,53 @@ from .view import TunerView
 from .wanted_state import Screen
 
 _LINKED = {"threshold": "limit"} | {same: same for same in ("sink", "cold_start", "cold_end", "warmup", "prefill")}
-_REST = 0.2  # seconds without a move after which the hand rests
+_REST = 0.2  # seconds without a change before a state is measured
 
 
 class ThresholdTuner(Pictured, ipw.VBox):
-    """Controls of a policy beside what it skips, writes, costs and saves.
+    """The controls of a policy with the blocks that it skips, the text that it generates, and its quality and speed.
 
-    While a slider moves, the recorded trace shows which blocks would be skipped. When it rests, the model writes on
-    after the prompts in the background, beside the dense text, and is scored. Every state visited is a point of a
-    plot; a click brings it back. Other code may use the model meanwhile and gets the dense one.
+    While a slider moves, the recorded trace shows which blocks would be skipped. When it rests, the model continues
+    the prompts in the background and is scored; the text is shown beside the dense one. Every state visited is a point
+    of a plot, and a click on it restores the state. Other code may use the model at the same time and gets the dense
+    one.
 
     Parameters
     ----------
     model, tokenizer
-        As `load` gives them.
+        As returned by `load`.
     prompts
-        A task, a text, or several texts; left out, those of the session.
+        A task, a text, or several texts; None takes those of the session.
     trace
         A dense trace of this model; None records the prompts with `max_new_tokens`.
     policy
-        Where the controls stand at first; None tries the paper's rule at a tenth of the FFNs on the dense model's text
-        and takes a gentler setting where that one breaks it (`first_setting.BOUND`).
+        The first policy of the controls. None tries the paper's rule at a tenth of the FFNs on the dense model's text,
+        and takes a gentler setting where that rule breaks the text (`first_setting.BOUND`).
     max_new_tokens
-        New tokens per prompt; the task's own number by default, else 48.
+        New tokens per prompt; by default the task's own number, or 48 for texts.
     shown
-        Prompts whose texts are written in every state.
+        Number of prompts that are continued in every state.
     examples
-        Examples of the task that quality is scored on.
+        Number of the task's examples that quality is scored on.
     chat
-        Whether prompts are wrapped as a user's turn, as the switch beside them has it at first; None wraps texts and
-        conversations where the tokenizer has a chat template, and no other tasks.
+        Whether prompts are wrapped in the chat template as a user's turn, which the switch beside them can change; None
+        wraps texts and conversations where the tokenizer has a chat template, and no other tasks.
     session
-        A file that *save session* wrote: its states are here again.
+        A file that *Save session* wrote; its states are restored.
 
     Attributes
     ----------
     controls : PolicyControls
         The controls of the policy; each is an attribute of the tuner too, such as `threshold`.
     explorer : SaturationExplorer
-        The trace.
+        The canvas of the trace.
     view : TunerView
-        What results are written to, and the buttons.
+        The widgets that show results, and the buttons.
 
     Raises
     ------
     ValueError
-        For a trace or a session of another model, no prompts, and as for `generate`.
+        For a trace or a session of another model, for no prompts, and as for `generate`.
     """
 
     def __init__(
@@ -122,7 +123,7 @@ class ThresholdTuner(Pictured, ipw.VBox):
         return f"<ThresholdTuner of {self.kept.name!r}: {len(self.results)} states>"
 
     def __getattr__(self, name: str) -> Any:
-        """The controls are at hand under their own names."""
+        """The control of this name."""
         controls = self.__dict__.get("controls")
         if name.startswith("_") or controls is None or not isinstance(found := vars(controls).get(name), ipw.Widget):
             raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
@@ -132,83 +133,83 @@ class ThresholdTuner(Pictured, ipw.VBox):
 
     @property
     def policy(self) -> Policy | None:
-        """The policy that the controls stand for; setting it moves them."""
+        """The policy that the controls define; setting it moves them."""
         return self.controls.policy()
 
     @policy.setter
     def policy(self, policy: Policy | None) -> None:
-        with self._screen.lock:  # the worker may be about to move them to the first setting
+        with self._screen.lock:  # the worker may be moving them to the first setting
             self.controls.put(policy)
             self._measuring.choosing = False
             self._turn(delay=0)
 
     @property
     def results(self) -> dict[State, Result]:
-        """What every state visited gave, in order; the dense model's first."""
+        """The result of every state visited, in order; the dense model is first."""
         return self._screen.results
 
     @property
     def result(self) -> Result | None:
-        """What is shown; it may be of a state before (`stale`)."""
+        """The result that is shown; it may be of an earlier state (`stale`)."""
         return self._screen.shown
 
     @property
     def stale(self) -> bool:
-        """Whether what is shown no longer belongs to the controls."""
+        """Whether the result shown is of another state than that of the controls."""
         return self._screen.stale
 
     def settle(self, timeout: float | None = None) -> bool:
-        """Wait until the background has nothing to do.
+        """Wait until the background has finished.
 
         Returns
         -------
         bool
-            False if that took longer than so many seconds. True says nothing of a state whose measurement was
-            cancelled, or of controls that stand for no policy: then `stale` is True.
+            False if `timeout` seconds passed before that. True does not mean that the controls' state was measured: it
+            may have been cancelled, or the controls may define no policy; then `stale` is True.
 
         Raises
         ------
         RuntimeError
-            Where the state of the controls could not be measured, from the error that stopped it.
+            Where the state of the controls could not be measured; the cause is the error that stopped it.
         """
         return self._measuring.settle(timeout)
 
     def close(self) -> None:
-        """Stop the background, take the widget off the page, and let go of model and trace."""
-        if "_links" in vars(self):  # not there where the constructor refused
-            with self._screen.lock:  # nothing is written to a widget that is being closed
+        """Stop the background, remove the widget from the page, and release the model."""
+        if "_links" in vars(self):  # missing where the constructor raised
+            with self._screen.lock:  # the worker must not write to a closing widget
                 self._measuring.close()
             for widget in (*self._links, *list(within(self))[1:]):
                 widget.close()
-            self.bench.model = self.kept._model = weakly(self.bench.model)  # a notebook's Out may hold this tuner
+            self.bench.model = self.kept._model = weakly(self.bench.model)  # a notebook's Out may keep this tuner
         super().close()
 
     def _pictured(self) -> str | None:
-        """What was measured so far and the text, else what the rule would skip."""
+        """A PNG in base64 of the states and the text, or before those of the blocks that the rule would skip."""
         return of_tuner(self)
 
     def _draw_later(self) -> None:
-        """Draw the still picture anew once the hand has rested for a while: that is what the notebook's file keeps."""
+        """Draw the still picture anew after a pause without changes; a saved notebook keeps this picture."""
         shown = self.result
         at_rest(lambda: self.redraw() if self.comm is not None and self.result is shown and not self.stale else None)
 
     def table(self) -> pd.DataFrame:
-        """A row for each state visited: its policy, shares skipped, scores and speed."""
+        """A table with a row for each state visited: its policy, shares skipped, scores and speed."""
         return self.kept.table(list(self.results.values()))
 
     def figure(self, what: str = "both") -> Figure:
-        """A figure of what is shown, for paper and code hosts; no model runs for it.
+        """A matplotlib figure of what is shown, for papers and code hosts; runs no model.
 
         Parameters
         ----------
         what
-            "pareto", the plot of all states measured so far; "text", the text after the prompt shown, under each token
-            the blocks that were skipped to write it; or "both".
+            "pareto", the plot of all states measured so far; "text", the text after the prompt shown, with the blocks
+            that were skipped to write each token; or "both".
 
         Raises
         ------
         ValueError
-            Before any state has been measured, and for a text that no longer belongs to the controls (`stale`).
+            Before any state was measured, and for the text of another state than that of the controls (`stale`).
         """
         if what not in ("pareto", "text", "both"):
             raise ValueError(f"expected 'pareto', 'text' or 'both', got {what!r}; choose one")
@@ -226,7 +227,7 @@ class ThresholdTuner(Pictured, ipw.VBox):
 
     @property
     def script(self) -> str:
-        """A Python script that makes the state of the controls again."""
+        """A Python script that reproduces the state of the controls."""
         return self.kept.script(State.of(self.policy, self.bench.asked.chat), self.bench.asked)
 
     def save_session(self, path: str | Path) -> None:
@@ -235,7 +236,7 @@ class ThresholdTuner(Pictured, ipw.VBox):
         Session(self.kept.identity(), self.bench.asked, list(self.results.values()), now).save(path)
 
     def restore(self, state: State) -> None:
-        """Go back to a state visited: controls, texts and numbers, without computing anything."""
+        """Go back to a state visited: controls, texts and numbers, without measuring it again."""
         if state not in self.results:
             raise ValueError(f"expected one of the {len(self.results)} states visited, got {state.describe()!r}")
         with self._screen.lock, self.view.cancel.hold_sync():  # a job that is being stopped writes nothing in between
@@ -251,10 +252,10 @@ class ThresholdTuner(Pictured, ipw.VBox):
                 self._measuring.hear(state)
         self._draw_later()
 
-    # When something moves --------------------------------------------------------------------------------------
+    # Reacting to changes ---------------------------------------------------------------------------------------
 
     def _link(self) -> None:
-        """Connect controls and buttons; where the picture can follow in the browser, it does so there."""
+        """Connect controls and buttons; what the explorer can follow is linked in the browser."""
         self._links = [
             ipw.jslink((getattr(self.controls, name), "value"), (self.explorer, trait))
             for name, trait in _LINKED.items()
@@ -270,11 +271,11 @@ class ThresholdTuner(Pictured, ipw.VBox):
     def _moved(self, linked: bool) -> None:
         before = self._screen.wanted
         self._turn(delay=_REST, linked=linked)
-        if self._screen.wanted != before:  # and no echo from the browser
+        if self._screen.wanted != before:  # else it is an echo from the browser
             self._measuring.choosing = False
 
     def _turn(self, *, delay: float, linked: bool = False) -> None:
-        """Show at once what the controls' policy would skip, and measure it when they have rested."""
+        """Show at once what the controls' policy would skip, and measure it after `delay` seconds without a change."""
         try:
             policy = self.controls.policy()
             if policy is not None:
@@ -298,8 +299,8 @@ class ThresholdTuner(Pictured, ipw.VBox):
         return None
 
     def _picture(self, policy: Policy | None, linked: bool) -> None:
-        """The explorer's rule from here: what no link in the browser sets."""
-        if isinstance(policy, FFNSkip) and policy.threshold is None:  # where a slider stands is never None
+        """Set the parts of the explorer's rule that no link in the browser sets."""
+        if isinstance(policy, FFNSkip) and policy.threshold is None:  # a slider is never at None
             policy = replace(policy, threshold=cosine(self.controls.threshold.min))
         place = self.controls.threshold.value
         if not isinstance(policy, FFNSkip):
@@ -318,7 +319,7 @@ class ThresholdTuner(Pictured, ipw.VBox):
                 self.restore(state)
 
     def _cancel(self) -> None:
-        """End what goes on, or begin it again."""
+        """Cancel the measurement, or start it again where none runs."""
         if not self._measuring.busy:
             return self._turn(delay=0)
         with self._screen.lock:

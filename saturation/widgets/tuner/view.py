@@ -1,4 +1,4 @@
-"""What a tuner shows, and where: it renders what it is given and decides nothing."""
+"""The visible parts of a tuner and their layout, which show given values and decide nothing."""
 
 from __future__ import annotations
 
@@ -17,38 +17,38 @@ from .pareto import CopyButton, ParetoPlot
 from .states import DENSE, RULES, Passage, Result, Score
 from .text_html import pane
 
-_LINES = ("FFN-SkipLLM", "FFN-SkipLLM, causal", "static FFN", "random FFN", DENSE)  # as figures know the RULES
+_LINES = ("FFN-SkipLLM", "FFN-SkipLLM, causal", "static FFN", "random FFN", DENSE)  # names of the RULES in figures
 _LOOKS = dict(zip(RULES, looks(_LINES).values(), strict=True))
 _NAMES = {"correct": "accuracy", "rouge_L": "ROUGE-L", "nll": "loss (nats per token)", "agreement": "agreement"}
-_ENDLESS = log(100_000)  # nats per token, from which a number has too many digits to say anything
+_ENDLESS = log(100_000)  # nats per token; the perplexity of a greater loss has too many digits
 _STALE = ' <span class="st-badge">stale</span>'
 
 
 class TunerView:
-    """The widgets that results are written to, and the buttons.
+    """The widgets that show results, and the buttons.
 
     Attributes
     ----------
     prompt, before, after
         The prompt menu and the buttons beside it.
     chat
-        The switch of the chat template.
+        The checkbox of the chat template.
     note
-        Why the controls stand where they do at first.
+        The reason for the first setting.
     status, progress, cancel
-        What goes on, how far it is, and the button that ends it, or begins it again after it was ended.
+        The current work, its progress, and the button that cancels it or, after that, starts it again.
     frame
-        What looks after all of these in the browser.
+        The hidden widget that handles the browser side of all of these.
     numbers, dense, sparse, dense_title, sparse_title, numbers_title
-        HTML.
+        HTML with the measurements, with both texts, and with their titles.
     pareto
         The plot of all states visited.
     copy, keep_policy, keep_session, export
         Buttons.
     path, what, venue, width
-        Where and how files are written.
+        Path, content and size of the files to write.
     said, code
-        What the buttons did, and the script to copy.
+        The outcome of the last button, and the script to copy.
     """
 
     def __init__(self, prompts: Iterable[str], where: str, chat: bool | None = None) -> None:
@@ -97,7 +97,7 @@ class TunerView:
         self.said, self.code = ipw.HTML(), ipw.HTML()
 
     def arranged(self, controls: PolicyControls, picture: ipw.Widget) -> list[ipw.Widget]:
-        """Everything in its place, from top to bottom."""
+        """All parts of the tuner in their layout, from top to bottom."""
         half, wraps = ipw.Layout(**_beside("1 1 260px")), {"flex_flow": "row wrap"}
         wide = ipw.Layout(**_beside("100 1 400px") | {"margin": "0", "overflow": "hidden"})
         above = ipw.HBox([controls, ipw.VBox([picture], layout=wide)], layout=wraps)
@@ -118,7 +118,7 @@ class TunerView:
         self.prompt.value = (self.prompt.value + by) % len(self.prompt.options)
 
     def name_prompts(self, prompts: Iterable[str]) -> None:
-        """Label the menu by the prompts as they are asked now; the one that is chosen stays chosen."""
+        """Label the menu with the prompts as they are asked now; the chosen prompt stays chosen."""
         if tuple(labels := _labels(prompts)) != tuple(self.prompt.options):
             chosen = self.prompt.value
             self.prompt.options = labels
@@ -127,7 +127,7 @@ class TunerView:
     # Texts -----------------------------------------------------------------------------------------------------
 
     def show_texts(self, prompt: str, dense: Passage | None, sparse: Passage | None, **how: Any) -> None:
-        """Both texts after one prompt; how: layers, name, stale, writing."""
+        """Show both texts after one prompt; `how` has layers, name, stale and writing."""
         layers, stale, writing = how["layers"], how["stale"], how["writing"]
         blank = Passage()
         other = dense if sparse and dense and not writing else None
@@ -138,13 +138,13 @@ class TunerView:
         self.sparse_title.value = _title(how["name"], state)
 
     def _asked_how(self) -> str:
-        """How the prompts are put to the model, where there are two ways."""
+        """Words for the use of the chat template; empty where the tokenizer has none."""
         if self.chat.disabled:
             return ""
         return " · answers a user's turn (chat template)" if self.chat.value else " · continues plain text"
 
     def explain(self, why: str) -> None:
-        """A sentence on the first setting; no room is taken where there is none."""
+        """Show the reason for the first setting; hide the note where the reason is empty."""
         self.note.value = f'<div class="st-quiet">{escape(why)}</div>' if why else ""
         self.note.layout.display = None if why else "none"
         self.tell(why)
@@ -152,14 +152,14 @@ class TunerView:
     # Numbers ---------------------------------------------------------------------------------------------------
 
     def show_numbers(self, result: Result | None, dense: Result | None, *, stale: bool, unscored: str) -> None:
-        """The table of a result beside the dense model's; what stands in it where there is no score."""
+        """Show the table of a result and the dense model's; `unscored` is shown in place of a missing score."""
         self.numbers_title.value = _title("measured", _STALE if stale else "")
         rows = "" if result is None or dense is None else "".join(_rows(result, dense, unscored))
         dim = " st-stale" if stale else ""
         self.numbers.value = f'<table class="st-numbers{dim}">{rows}</table>'
 
     def show_points(self, results: Iterable[Result], current: Result | None) -> None:
-        """Every state visited; the one that is shown has a ring."""
+        """Plot every state visited; the state shown gets a ring."""
         results = list(results)
         self.pareto.points = [_point(result) for result in results if isfinite(result.ordinate.mean)]
         self.pareto.current = "" if current is None else current.state.key
@@ -167,17 +167,17 @@ class TunerView:
             score = results[-1].ordinate
             self.pareto.ylabel, self.pareto.rising = _NAMES[score.name], score.name != "nll"
 
-    # What goes on ----------------------------------------------------------------------------------------------
+    # Progress and messages -------------------------------------------------------------------------------------
 
     def show_status(self, text: str, *, share: float = 0.0, busy: bool = False) -> None:
-        """One line, how far it is, and whether something goes on that can be cancelled."""
+        """Show a line of status, the share that is done, and whether work runs that can be cancelled."""
         self.status.value = f'<span class="st-quiet">{escape(text)}</span>'
-        self.tell(text.partition(",")[0])  # a phase, not each of its steps
+        self.tell(text.partition(",")[0])  # only the phase, not its numbers
         self.progress.value, self._busy = share, busy
         self._name_cancel()
 
     def offer(self, unmeasured: bool) -> None:
-        """Whether the controls' state is still to be measured: where nothing goes on, *Cancel* becomes *Measure*."""
+        """Set whether the controls' state is still unmeasured; then *Cancel* becomes *Measure* while no work runs."""
         self._unmeasured = unmeasured
         self._name_cancel()
 
@@ -186,22 +186,22 @@ class TunerView:
         self.cancel.disabled = not (self._busy or self._unmeasured)
 
     def say(self, text: str) -> None:
-        """What a button did, or why it could not; nothing once something else is done."""
+        """Show the outcome of a button under the buttons; an empty text clears it."""
         self.said.value = f'<div class="st-quiet">{escape(text)}</div>' if text else ""
         self.tell(text)
 
     def tell(self, text: str) -> None:
-        """Say something aloud to those who hear the page; nothing where there is no text."""
+        """Announce a text to screen readers; an empty text announces nothing."""
         if text:
             self.frame.said = text
 
     def show_code(self, source: str) -> None:
-        """The script, to read and to copy by hand."""
+        """Show the script to read or copy by hand."""
         self.code.value = f'<pre class="st-code">{escape(source)}</pre>'
 
 
 def _switch(chat: bool | None) -> ipw.Checkbox:
-    """Of the chat template; None where the tokenizer has none."""
+    """Checkbox of the chat template, disabled for None: a tokenizer without one."""
     said = "chat template: each prompt is a user's turn" if chat is not None else "this tokenizer has no chat template"
     options: dict[str, Any] = {"indent": False, "disabled": chat is None, "tooltip": said}
     return ipw.Checkbox(bool(chat), description="chat template", layout={"width": "132px"}, **options)
@@ -213,17 +213,17 @@ def _menu(name: str, options: list[str], width: str) -> ipw.Dropdown:
 
 
 def _beside(flex: str) -> dict[str, str]:
-    """Layout of one of several things beside each other, and below each other where the page is narrow."""
+    """Layout of one of several parts side by side, which wrap on a narrow page."""
     return {"flex": flex, "min_width": "0", "width": "auto", "margin": "0 4px"}
 
 
 def label(score: Score) -> str:
-    """What a score is called on an axis."""
+    """The name of a score on an axis."""
     return _NAMES[score.name]
 
 
 def summary(result: Result) -> str:
-    """A result in a line."""
+    """A result in one line of text."""
     score = result.ordinate
     return f"{result.state.describe()}: {result.actual.decode:.1%} skipped, {label(score)} {_interval(score)}"
 
@@ -258,14 +258,14 @@ _RATIOS = {
 
 
 def _perplexity(result: Result) -> str:
-    """Of a result's own texts under the dense model: low for what that would have written, or for what loops."""
+    """Perplexity of a result's texts under the dense model; it is low for dense-like texts, and for texts that loop."""
     if result.loss is None:
         return ""
     return f"{exp(result.loss):.2f}" if result.loss < _ENDLESS else f"over {exp(_ENDLESS):.0f}"
 
 
 def _pace(result: Result) -> str:
-    """Of one short run: too noisy to be divided by another's."""
+    """Tokens per second of one short run, which is too noisy to compute a speed-up from."""
     return f"{result.speed:.0f}" if result.speed else "nothing decoded"
 
 
@@ -289,14 +289,14 @@ def _point(result: Result) -> dict[str, Any]:
         "low": score.low,
         "high": score.high,
         "label": said,
-        "colour": seen.colour if result.state.rule != DENSE else "currentColor",  # grey on white as on black
+        "colour": seen.colour if result.state.rule != DENSE else "currentColor",  # visible on white and on black
         "marker": seen.marker,
         "hollow": seen.hollow,
     }
 
 
 def _start(dense: Passage | None, sparse: Passage | None) -> Passage | None:
-    """So much of the dense text as has been written of the other, to hold it against."""
+    """The first tokens of the dense passage, as many as the other has so far, for comparison."""
     if dense is None or sparse is None:
         return None
     count = len(sparse.ids)
@@ -308,7 +308,7 @@ def _title(name: str, more: str = "") -> str:
 
 
 def _labels(prompts: Iterable[str]) -> list[tuple[str, int]]:
-    """Of the prompts' menu, counted from 1."""
+    """Labels and values of the prompts' menu; labels count from 1."""
     return [(f"{number + 1}: {_short(text)}", number) for number, text in enumerate(prompts)]
 
 

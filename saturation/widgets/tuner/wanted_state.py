@@ -1,4 +1,4 @@
-"""What a tuner shows at a time: which state is wanted, whose result stands there, and what is being written."""
+"""The display state of a tuner: the state wanted, the result shown, and the text being written."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from .view import TunerView, summary
 
 
 class Screen:
-    """The only writer of a view's panels; any thread may call it.
+    """Writes to the panels of a view, as the only object that does; any thread may call it.
 
     Attributes
     ----------
     results
-        Of every state visited, in order.
+        Results of every state visited, in order.
     wanted
-        The controls' state; None where they stand for no policy.
+        The controls' state; None where they define no policy.
     shown
-        The result on the panels, perhaps of a state before.
+        The result on the panels, perhaps of an earlier state.
     """
 
     def __init__(self, view: TunerView, asked: Asked, layers: int, script: Callable[..., str]) -> None:
@@ -30,18 +30,18 @@ class Screen:
         self.results: dict[State, Result] = {}
         self.wanted: State | None = None
         self.shown: Result | None = None
-        self._whole: Result | None = None  # the last one with its score
-        self._live: dict[int, Passage] = {}  # prompt -> what has been written of it
-        self._since = time.monotonic()  # when the controls' state was asked for
+        self._whole: Result | None = None  # the last complete result, with its score
+        self._live: dict[int, Passage] = {}  # prompt -> the passage written so far
+        self._since = time.monotonic()  # time of the last change of the controls
         self.lock = threading.RLock()
 
     @property
     def stale(self) -> bool:
-        """Whether what is shown no longer belongs to the controls."""
+        """Whether the result shown is of another state than that of the controls."""
         return self.shown is not None and self.shown.state != self.wanted
 
     def aim(self, state: State | None) -> None:
-        """The controls stand for this state now."""
+        """Set the wanted state, after a change of the controls."""
         with self.lock:
             self.wanted, self._live, self._since = state, {}, time.monotonic()
             self.view.say("")
@@ -49,20 +49,20 @@ class Screen:
             self.paint()
 
     def begin(self, status: str) -> None:
-        """A text is going to be written anew."""
+        """Clear the text being written before a new one starts."""
         with self.lock:
             self._live = {}
             self.going(status)
             self.paint()
 
     def going(self, status: str, share: float = 0.0) -> None:
-        """What goes on, how far it is, and for how many seconds it has."""
+        """Show the current work, the share that is done, and the seconds since the last change."""
         with self.lock:
             seconds = time.monotonic() - self._since
             self.view.show_status(f"{status}, {seconds:.0f} s", share=share, busy=True)
 
     def write(self, state: State, prompt: int, passage: Passage) -> None:
-        """One more piece of a text that is being written."""
+        """Show a text while it is being written."""
         with self.lock:
             self._live[prompt] = passage
             done, count = len(self._live), len(self._asked.prompts)
@@ -71,20 +71,20 @@ class Screen:
             self.paint()
 
     def show(self, result: Result | None, status: str = "", *, scored: bool = True) -> None:
-        """Put a result on the panels; one whose score is still missing goes again where that fails."""
+        """Show a result on the panels; one without its score is taken back where scoring fails."""
         with self.lock:
             self.shown, self._live = result, {}
             if scored:
                 self._whole = result
             self.paint()
             if scored:
-                self._offer_script(anew=True)  # the model that was just measured may have been changed since
+                self._offer_script(anew=True)  # the model may have changed since the last script
                 self.view.show_status(status)
                 if result is not None and not self.stale:
                     self.view.tell(summary(result))
 
     def ask(self, asked: Asked) -> None:
-        """The prompts are asked in this way now."""
+        """Set how the prompts are asked, and label the menu with them."""
         with self.lock:
             self._asked = asked
             self.view.name_prompts(asked.prompts)
@@ -94,11 +94,11 @@ class Screen:
         self.view.copy.text = none if self.wanted is None else self._script(self.wanted, self._asked, anew=anew)
 
     def give_up(self, status: str) -> None:
-        """Go back to the last whole result, and say why."""
+        """Go back to the last complete result, and show why."""
         self.show(self._whole, status)
 
     def paint(self) -> None:
-        """Bring every panel up to date; whoever paints last has seen the latest."""
+        """Update every panel under the lock, so that the last update shows the latest values."""
         with self.lock:
             shown = self.shown
             dense = self.results.get(State(DENSE, chat=self._asked.chat))
@@ -110,7 +110,7 @@ class Screen:
 
     def _paint_texts(self, prompt: int, dense: Result | None) -> None:
         live, shown = self._live.get(prompt), self.shown
-        first = dense is None  # then it is the dense text that is being written
+        first = dense is None  # then the dense text is being written
         ours = shown.passages[prompt] if shown else None
         state = self.wanted if shown is None or (live and not first) else shown.state
         self.view.show_texts(
@@ -125,7 +125,7 @@ class Screen:
 
 
 def _unscored(task: Task | None) -> str:
-    """What stands in place of a score that is not there: it comes, or why it does not."""
+    """The text in place of a missing score: an ellipsis while it is computed, or why there is none."""
     if has_references(task):
         return "…"
     return "no references" if task is None else "no reference replies"
