@@ -39,8 +39,8 @@ def picture(explorer: Any) -> str | None:
 class Pictured:
     """A mixin that shows a still picture under the live view, as a separate output.
 
-    Without a kernel JupyterLab shows an error in place of a live view, even where the same output holds a picture. So
-    the picture is a second output. The style sheet of the live view hides it wherever a live view is shown.
+    Without its kernel JupyterLab shows a message in place of a live view, even where the same output holds a picture.
+    So the picture is a second output. The style sheet of the live view hides it wherever a live view is shown.
     """
 
     _still: Any = None  # IPython's display handle of the picture, once it is shown
