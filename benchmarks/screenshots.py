@@ -13,7 +13,7 @@ from saturation.loading import cached
 from .browser import chromium
 from .lab import Lab, jupyterlab
 from .notebook import Notebook, written
-from .tuning import REAL_TUNER, TunerPage
+from .tuning import REAL_MODEL, TunerPage
 
 # Layers one after the other, and the paper's rule, beside the setting at which the tuner begins.
 REAL_VISITS = """
@@ -88,7 +88,12 @@ def widgets(browser: Browser, lab: Lab, out: Path) -> None:
 def real_model(browser: Browser, lab: Lab, path: Path) -> None:
     """The tuner on SmolLM2, after a few other settings."""
     page = browser.new_page(viewport=SIZE)
-    notebook = written(page, lab, "real.ipynb", [REAL_TUNER, REAL_VISITS])
+    notebook = written(
+        page,
+        lab,
+        "real.ipynb",
+        [REAL_MODEL + "tuner = ThresholdTuner(model, tokenizer, questions, max_new_tokens=64)\ntuner", REAL_VISITS],
+    )
     page.keyboard.press("Control+b")
     notebook.run_all()
     tuner = TunerPage(notebook.root.locator(".st-tuner"))

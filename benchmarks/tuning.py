@@ -28,13 +28,16 @@ prompts = [example.prompt for example in st.tasks.bundled("stories").examples[:2
 tuner = ThresholdTuner(model, tokenizer, prompts, max_new_tokens=48, chat=False)  # the openings of stories
 tuner
 """
-REAL_TUNER = """
+REAL_MODEL = """
 import saturation as st
 from saturation.widgets import ThresholdTuner
 
 model, tokenizer = st.load("smollm2")
 questions = ["Who wrote Don Quixote?", "Why is the sky blue? Explain it to a child.", "Write two lines about the sea."]
-tuner = ThresholdTuner(model, tokenizer, questions, max_new_tokens=48)
+"""
+# At a threshold that can be moved: by itself it begins at a static choice there.
+REAL_TUNER = """
+tuner = ThresholdTuner(model, tokenizer, questions, policy=st.FFNSkip(0.999, warmup=0), max_new_tokens=48)
 tuner
 """
 # Seconds from the slider's last event to a text that is neither the one before nor marked as stale.
@@ -140,7 +143,7 @@ class TunerPage:
 
 def moves(number: int = MOVES) -> pd.DataFrame:
     """Seconds from rest to the first words, over moves to thresholds not visited before."""
-    cells = {"the bundled model": TUNER} | ({"SmolLM2 135M": REAL_TUNER} if cached("smollm2") else {})
+    cells = {"the bundled model": TUNER} | ({"SmolLM2 135M": REAL_MODEL + REAL_TUNER} if cached("smollm2") else {})
     rows = []
     with tempfile.TemporaryDirectory() as folder, chromium() as browser, jupyterlab(Path(folder)) as lab:
         for name, cell in cells.items():
