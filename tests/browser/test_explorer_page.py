@@ -1,4 +1,4 @@
-"""The explorer under the hand, in a plain page: every control, pointer, keys, and text that means harm."""
+"""The explorer used by hand, in a plain page: every control, pointer, keys, and text that means harm."""
 
 from __future__ import annotations
 
