@@ -16,7 +16,7 @@ from ..prediction import Predictor
 from .rules import rules
 from .slider_steps import Places, between
 from .sliders import digits, line, made
-from .states import CAUSAL, FFN, rule_of
+from .states import CAUSAL, FFN, FITTED, RULES, rule_of
 
 _LINKED = (
     "threshold",
@@ -26,6 +26,7 @@ _LINKED = (
     "warmup",
     "prefill",
 )  # the explorer in the browser follows these by itself
+_UNREAD = "; which ones, a router decides from the residual stream, not read yet"
 
 
 class _Quiet(local):
@@ -40,7 +41,8 @@ class PolicyControls(ipw.VBox):
     Attributes
     ----------
     rule
-        The policy menu: FFN-SkipLLM, causal FFN-SkipLLM, static, random or dense.
+        The policy menu: FFN-SkipLLM, causal FFN-SkipLLM, static, random or dense, and token table or router once such a
+        policy was put.
     by
         How the threshold is given: as a "cosine", a "percentile" of the recorded similarity, or a target "ratio".
     threshold
@@ -54,7 +56,8 @@ class PolicyControls(ipw.VBox):
     predictor, layer_count, places
         Predictor on the trace shown, number of layers of the model, and the exact numbers of the sliders.
     count, layers
-        Static: the number of most similar layers, and their numbers (a text such as "4, 5, 7").
+        Static: the number of most similar layers, and their numbers (a text such as "4, 5, 7"). For a token table and
+        a router `count` is the number of blocks that each token skips.
     share, per, seed
         Random: as for `RandomFFN`.
     """
@@ -92,16 +95,24 @@ class PolicyControls(ipw.VBox):
 
         Raises ValueError where the policy does not fit the model; then no control has changed.
         """
+        name = rule_of(policy)
         if policy is not None:
-            rule_of(policy)
-            policy.check(self.layer_count)
+            self._rules[name].check(policy)
         with self._unheard():
-            self.rule.value = rule_of(policy)
+            self._offer(name)
+            self.rule.value = name
             if policy is not None:
                 self.sink.max = max(self.sink.max, policy.sink)
                 self.sink.value = policy.sink
             self._rules[self.rule.value].put(policy)
         self._arrange()
+
+    def _offer(self, name: str) -> None:
+        """Add a rule to the menu, where it stands once a policy of this kind was fitted."""
+        if name not in self.rule.options:
+            chosen, there = self.rule.value, {*self.rule.options, name}
+            self.rule.options = [one for one in (*RULES[:-1], *FITTED, RULES[-1]) if one in there]
+            self.rule.value = chosen
 
     def predict_by(self, predictor: Predictor) -> None:
         """Fit targets to another trace of the same model from now on; no control changes."""
@@ -143,12 +154,17 @@ class PolicyControls(ipw.VBox):
             number = log_scale.cosine(owner.value) if of_cosines else owner.value
             self.places.put(owner, owner.value, number)
 
-    def show_predicted(self, ratios: SkipRatios | None, trouble: str = "") -> None:
-        """Show what a replay of the trace skips with the controls' policy, or why they define none."""
+    def show_predicted(self, ratios: SkipRatios | None, trouble: str = "", *, unread: bool = False) -> None:
+        """Show what a replay of the trace skips with the controls' policy, or why they define none.
+
+        `unread` says that only the number of blocks is known yet, since the residual stream was not read.
+        """
         if ratios is None:
             self.predicted.value = f'<span class="st-quiet" role="alert">{escape(trouble)}</span>'
         else:
-            self.predicted.value = f'<span class="st-quiet">predicted <b>{ratios.decode:.1%}</b> of FFNs skipped</span>'
+            self.predicted.value = (
+                f'<span class="st-quiet">predicted <b>{ratios.decode:.1%}</b> of FFNs skipped{_UNREAD * unread}</span>'
+            )
 
     def _follow(self, change: dict[str, Any]) -> None:
         """Update the controls that depend on the one that changed."""
@@ -193,6 +209,7 @@ class PolicyControls(ipw.VBox):
             shown = None if there else "none"
             if getattr(self, name).layout.display != shown:
                 getattr(self, name).layout.display = shown
+        self.count.description = "per token" if rule in FITTED else "layers"
         long = self.predictor.long  # then slow updates wait until the slider is released
         self.ratio.continuous_update = not (long and (self.horizon.value or rule == CAUSAL))
         self.share.continuous_update = not long

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 import ipywidgets as ipw
 
-from ...policies import FFNSkip, Policy, RandomFFN, StaticFFN
+from ...policies import FFNSkip, Policy, RandomFFN, RoutedFFN, StaticFFN, TokenFFN
 from .sliders import numbers
-from .states import CAUSAL, DENSE, FFN, RANDOM, STATIC
+from .states import CAUSAL, DENSE, FFN, FITTED, RANDOM, STATIC
 
 
 class Rule:
@@ -35,6 +36,10 @@ class Rule:
     def policy(self) -> Policy | None:
         """The policy that the controls define; ValueError where they define none."""
         return None
+
+    def check(self, policy: Policy) -> None:
+        """Raise ValueError for a policy of another model."""
+        policy.check(self.controls.layer_count)
 
     def put(self, policy: Any) -> None:
         """Set the controls of this rule to a policy."""
@@ -172,6 +177,45 @@ class Random(Rule):
         to.prefill.value = not policy.decode_only
 
 
+class Fitted(Rule):
+    """A token table or a router: the controls choose how many blocks each token skips of a policy fitted before."""
+
+    shown = ("count", "sink", "prefill")
+
+    def __init__(self, controls: Any) -> None:
+        super().__init__(controls)
+        self.fitted: TokenFFN | RoutedFFN | None = None
+
+    def policy(self) -> Policy | None:
+        """The fitted policy with the options of the controls; ValueError where none was fitted."""
+        controls, fitted = self.controls, self.fitted
+        if fitted is None:
+            raise ValueError(
+                f"expected a {controls.rule.value} that was fitted, got none; set one as the policy, such as "
+                "tuner.policy = st.TokenFFN.fit(st.harm(model, tokenizer, texts), count=1)"
+            )
+        count = controls.count.value
+        known = fitted.predicted if count == fitted.count else None  # harm was predicted for that count only
+        options: dict[str, Any] = {"sink": controls.sink.value, "decode_only": not controls.prefill.value}
+        return replace(fitted, count=count, predicted=known, **options)
+
+    def check(self, policy: Policy) -> None:
+        """Raise ValueError for a policy that was fitted on another model."""
+        super().check(policy)
+        policy.fits(self.controls.predictor.trace.model, getattr(policy, "vocabulary", 0))
+
+    def put(self, policy: TokenFFN | RoutedFFN) -> None:
+        """Keep the policy, and set the number of blocks."""
+        to, self.fitted = self.controls, policy
+        to.count.max = policy.most
+        to.count.value, to.prefill.value = policy.count, not policy.decode_only
+
+    def follow(self, owner: Any) -> None:
+        """Bound the number of blocks by those that the policy may skip."""
+        if self.fitted is not None and owner is self.controls.rule:
+            self.controls.count.max = self.fitted.most
+
+
 def rules(controls: ipw.Widget) -> Mapping[str, Rule]:
     """The rules of the menu by name; both forms of FFN-SkipLLM share the controls of a threshold."""
     threshold = ByThreshold(controls)
@@ -181,4 +225,5 @@ def rules(controls: ipw.Widget) -> Mapping[str, Rule]:
         STATIC: Static(controls),
         RANDOM: Random(controls),
         DENSE: Rule(controls),
+        **{name: Fitted(controls) for name in FITTED},
     }
