@@ -53,8 +53,9 @@ class ThresholdTuner(Pictured, ipw.VBox):
     trace
         A dense trace of this model; None records the prompts with `max_new_tokens`.
     policy
-        The first policy of the controls; it may be a fitted `TokenFFN` or `RoutedFFN`. None tries the paper's rule at a tenth of the FFNs on the dense model's text,
-        and takes a gentler setting where that rule breaks the text (`first_setting.BOUND`).
+        The first policy of the controls; it may be a fitted `TokenFFN` or `RoutedFFN`. None tries the paper's rule at a
+        tenth of the FFNs on the dense model's text, and takes a gentler setting where that rule breaks the text
+        (`first_setting.BOUND`).
     max_new_tokens
         New tokens per prompt; by default the task's own number, or 48 for texts.
     shown
