@@ -26,9 +26,9 @@ def demo():
 def fitted(demo):
     """Policies by their entry in the menu."""
     harm = st.harm(*demo, TEXTS, progress=False)
-    table = st.TokenFFN.fit(harm, count=3, hold_out=0.5)
+    table = st.TokenFFN.fit(harm, count=3, hold_out=0.5, pseudo=0.01)
     router = st.RoutedFFN.fit(harm, streams(*demo, TEXTS, 2, progress=False), reads=2, count=3, hold_out=0.5)
-    steep = router.weights["weight"] * 1000  # so little text gives weights so small that every token skips the same
+    steep = router.weights["weight"] * 1000  # on so little text the fit is nearly constant
     router = replace(router, weights=st.policies.Arrays({"weight": steep, "bias": router.weights["bias"]}))
     return {TOKEN: table, ROUTER: router}
 
