@@ -106,6 +106,7 @@ def test_cancel_keeps_the_state_before(tuner):
     tuner.count.value = 2
     tuner.view.cancel.click()
     assert tuner.settle(PATIENCE) and tuner.result is before and tuner.stale
+    assert "cancelled" in tuner.view.status.value and tuner.view.cancel.description == "Measure"
 
 
 def test_a_session_holds_the_arrays(measured, tuner):
