@@ -283,7 +283,7 @@ def test_each_control_is_an_option_of_a_baseline(controls, rule, control, value,
     getattr(controls, control).value = value
     if control == "count":
         cold = {"cold_start": controls.cold_start.value, "cold_end": controls.cold_end.value}
-        expected = StaticFFN.fit(controls._predictor.trace, count=2, **cold).layers
+        expected = StaticFFN.fit(controls.predictor.trace, count=2, **cold).layers
     assert getattr(controls.policy(), option) == expected
 
 
@@ -302,9 +302,9 @@ def test_a_target_moves_the_threshold(controls, by, value):
     controls.by.value = by
     getattr(controls, by).value = value
     options = {"cold_start": 2, "cold_end": 1, "warmup": 3}
-    assert controls.policy() == FFNSkip.fit(controls._predictor.trace, **{by: value}, **options)
+    assert controls.policy() == FFNSkip.fit(controls.predictor.trace, **{by: value}, **options)
     controls.cold_start.value = 4  # the target is met anew
-    assert controls.policy() == FFNSkip.fit(controls._predictor.trace, **{by: value}, **(options | {"cold_start": 4}))
+    assert controls.policy() == FFNSkip.fit(controls.predictor.trace, **{by: value}, **(options | {"cold_start": 4}))
 
 
 def test_unfolded_thresholds_are_one_per_layer_and_move_together(controls):
@@ -356,7 +356,7 @@ def test_a_cell_may_put_a_slider_between_two_steps(controls, control, value):
     elif control == "threshold":
         assert policy.threshold == cosine(value)
     else:
-        assert policy == FFNSkip.fit(controls._predictor.trace, **{control: value}, **wanted)
+        assert policy == FFNSkip.fit(controls.predictor.trace, **{control: value}, **wanted)
     by_hand(slider, slider.value + 1e-15)
     assert controls.policy() == policy
 

@@ -9,6 +9,7 @@ from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
@@ -89,7 +90,7 @@ def save(policy: Policy, path: str | os.PathLike[str]) -> None:
     """
     path = _json(path)
     places = [path, path.with_suffix(_BESIDE)]
-    tensors = {f"{number}/{name}": array for number, one in enumerate(_arrays(policy)) for name, array in one.items()}
+    tensors = tensors_of(arrays_of(policy))
     with writing_together(places if tensors else places[:1], "the policy") as parts:
         parts[0].write_text(policy.to_json(), encoding="utf-8")
         if tensors:
@@ -125,6 +126,11 @@ def beside(path: str | os.PathLike[str]) -> list[Arrays]:
     return [Arrays(one) for one in found.values()]
 
 
+def tensors_of(arrays: Iterable[Arrays]) -> dict[str, np.ndarray]:
+    """Arrays by the names that `beside` reads; the content of a safetensors file."""
+    return {f"{number}/{name}": array for number, one in enumerate(arrays) for name, array in one.items()}
+
+
 def _json(path: str | os.PathLike[str]) -> Path:
     path = located(path)
     if path.suffix != ".json":
@@ -132,7 +138,7 @@ def _json(path: str | os.PathLike[str]) -> Path:
     return path
 
 
-def _arrays(holder: Any) -> list[Arrays]:
+def arrays_of(holder: Any) -> list[Arrays]:
     """All arrays of a policy and of its action."""
     found = []
     for one in fields(holder):
@@ -140,5 +146,5 @@ def _arrays(holder: Any) -> list[Arrays]:
         if isinstance(value, Arrays):
             found.append(value)
         elif is_dataclass(value):
-            found += _arrays(value)
+            found += arrays_of(value)
     return found

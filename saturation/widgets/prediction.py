@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ..policies import FFNSkip, Policy, SkipRatios, Steps, replay
+from ..policies import FFNSkip, Policy, Replay, RoutedFFN, SkipRatios, Steps, replay
 from ..policies.critical_thresholds import cosines, critical
 from ..policies.skip_ratios import ratios_of
 from ..trace import Trace
@@ -25,10 +25,16 @@ class Predictor:
     ----------
     trace
         A trace of a dense run.
+
+    Attributes
+    ----------
+    streams
+        By layer, the residual stream in front of its block for the rows of the trace, which a router reads.
     """
 
     def __init__(self, trace: Trace) -> None:
         self.trace = trace
+        self.streams: dict[int, np.ndarray] = {}
         self.steps = Steps.of(trace)
         self._sorted: Any = lru_cache(_REMEMBERED)(self._sort)
 
@@ -37,11 +43,26 @@ class Predictor:
         if policy is None:
             return SkipRatios(0.0, 0.0, 0.0)
         if not isinstance(policy, FFNSkip) or not _one_comparison(policy):
-            return replay(policy, self.trace).ratios
+            return self._counted(policy) if self.lacks(policy) else self.replayed(policy).ratios
         decoded, prefill = self._sorted(replace(policy, threshold=None))
         limit = -np.inf if policy.threshold is None else _single(1 - policy.threshold)  # type: ignore[operator]
         d, p = (float(np.searchsorted(part, limit, "right")) for part in (decoded, prefill))
         return ratios_of(d, d + p, self.steps, policy, self.trace.layers)
+
+    def lacks(self, policy: Policy | None) -> bool:
+        """Whether a replay needs a residual stream that is not in `streams`."""
+        return isinstance(policy, RoutedFFN) and policy.reads not in self.streams
+
+    def replayed(self, policy: Policy) -> Replay:
+        """The replay of a policy; ValueError where it needs a stream that is not in `streams`."""
+        return replay(policy, self.trace, stream=self.streams.get(getattr(policy, "reads", -1)))
+
+    def _counted(self, policy: Policy) -> SkipRatios:
+        """The ratios of a router without its stream: it skips the same number of blocks at every token."""
+        assert isinstance(policy, RoutedFFN)
+        acts, decode = policy.eligible(self.steps), self.steps.decode
+        decoded, every = (policy.count * int(rows.sum()) for rows in (acts & decode, acts))
+        return ratios_of(decoded, every, self.steps, policy, self.trace.layers)
 
     def fitted(self, policy: FFNSkip, *, ratio: float | None = None, percentile: float | None = None) -> FFNSkip:
         """The policy that `FFNSkip.fit` returns with the other options of `policy`; raises ValueError as `fit` does."""
@@ -69,7 +90,7 @@ class Predictor:
         """Mask of the blocks that a replay skips, bool [token, layer]."""
         if policy is None:
             return np.zeros((len(self.trace), self.trace.layers), dtype=bool)
-        return replay(policy, self.trace).skipped
+        return self.replayed(policy).skipped
 
     def _sort(self, policy: FFNSkip) -> tuple[np.ndarray, np.ndarray]:
         """The critical distances of all blocks, ascending: those of decoded tokens, and those of prefill."""

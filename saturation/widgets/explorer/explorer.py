@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import traitlets
 
-from ...policies import SINK, FFNSkip, Policy, SkipRatios, StaticFFN, Steps, replay, skip_ratios
+from ...policies import SINK, FFNSkip, Policy, Replay, SkipRatios, StaticFFN, Steps, replay, skip_ratios
 from ...policies.ffnskip import Threshold
 from ...trace import Trace
 from ...trace.validation import GROUPS
@@ -136,7 +136,14 @@ class SaturationExplorer(Pictured, anywidget.AnyWidget):
         if isinstance(policy, FFNSkip):
             self._set_rule(policy)
         else:
-            self._set_mask(policy)
+            self.stand_for(policy, replay(policy, self._trace))
+
+    def stand_for(self, policy: Policy, replayed: Replay) -> None:
+        """Show the skips of a policy from its replay, which may have read more than the trace."""
+        shares = {name: float(share) for name, share in replayed.ratios._asdict().items()}
+        self._put(mask=np.packbits(replayed.skipped).tobytes(), predicted=shares, sink=policy.sink)
+        self._other = policy
+        self._put(_label=policy.describe())
 
     def show(self, trace: Trace) -> None:
         """Show another trace in the same canvas with the same rule.
@@ -156,9 +163,9 @@ class SaturationExplorer(Pictured, anywidget.AnyWidget):
 
     def ratios(self) -> SkipRatios:
         """The predicted skip ratios, from a replay of the policy on the trace."""
-        if self.mask is not None and self._other is None:
-            every = StaticFFN(layers=tuple(range(self._trace.layers)))
-            return skip_ratios(self.skipped, Steps.of(self._trace), every, self._trace.layers)
+        if self.mask is not None:
+            masked = self._other or StaticFFN(layers=tuple(range(self._trace.layers)))
+            return skip_ratios(self.skipped, Steps.of(self._trace), masked, self._trace.layers)
         return replay(self.policy, self._trace).ratios
 
     @property
@@ -236,13 +243,6 @@ class SaturationExplorer(Pictured, anywidget.AnyWidget):
         self._put(mask=None, _exact=exact, **chosen, **{name: getattr(policy, name) for name in _OPTIONS})
         self._rule = policy
 
-    def _set_mask(self, policy: Policy) -> None:
-        replayed = replay(policy, self._trace)
-        shares = {name: float(share) for name, share in replayed.ratios._asdict().items()}
-        self._put(mask=np.packbits(replayed.skipped).tobytes(), predicted=shares, sink=policy.sink)
-        self._other = policy
-        self._put(_label=policy.describe())
-
     def _put(self, **traits: Any) -> None:
         """Set traits with a single message to the browser."""
         with self.hold_sync(), self.hold_trait_notifications():
@@ -251,7 +251,7 @@ class SaturationExplorer(Pictured, anywidget.AnyWidget):
 
     @traitlets.observe("mask")
     def _masked(self, change: Any) -> None:
-        self._other = None  # `_set_mask` stores its policy afterwards
+        self._other = None  # `stand_for` stores its policy afterwards
         self._put(_label="")
 
     @traitlets.validate("limits", "cold_start", "cold_end")

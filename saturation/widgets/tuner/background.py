@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from ...policies import Policy
+from ...policies import BehindLayer, Policy
 from ..prediction import Predictor
 from ..worker import Job, Latest
 from .first_setting import PROMPTS, SECONDS, Tried, choose, reason, settings
@@ -74,7 +74,7 @@ class Measuring:
 
     def _hear(self, state: State, job: Job) -> None:
         self._at = state, job
-        if self._recorded(state, job):
+        if self._recorded(state, job) and self._read(state, job):
             with self._screen.lock:
                 if not job.stopped:
                     self._screen.show(self._screen.results[state], "as measured before")
@@ -110,7 +110,7 @@ class Measuring:
     def _measure(self, state: State, job: Job) -> None:
         """Measure a state, and before it the dense model where that is missing."""
         self._at = state, job
-        if not self._recorded(state, job):
+        if not (self._recorded(state, job) and self._read(state, job)):
             return
         for wanted in (state.dense, state):
             if wanted == state and self.choosing:
@@ -142,6 +142,20 @@ class Measuring:
             if not job.stopped:
                 self._predictors[state.chat] = Predictor(trace)
                 self._follow(self._predictors[state.chat])
+        return not job.stopped
+
+    def _read(self, state: State, job: Job) -> bool:
+        """Read the residual stream that a state's router decides from, unless that was done; False where stopped."""
+        predictor, policy = self._predictors[state.chat], state.policy
+        if isinstance(policy, BehindLayer) and predictor.lacks(policy):
+            with self._screen.lock:
+                if not job.stopped:
+                    self._screen.going(f"{state.rule}: reading the residual stream")
+            stream = self._bench.stream(predictor.trace, policy.reads, lambda: job.stopped)
+            with self._screen.lock:
+                if stream is not None and not job.stopped:
+                    predictor.streams[policy.reads] = stream
+                    self._follow(predictor)
         return not job.stopped
 
     def heard(self, chat: bool) -> Predictor | None:

@@ -44,7 +44,9 @@ class Buttons:
 
     def save_policy(self) -> str:
         """Write the controls' policy as JSON; returns the message to show."""
-        return self.tuner.kept.save_policy(self.tuner.policy, self._path("policy.json"))
+        said: str = self.tuner.kept.save_policy(self.tuner.policy, self._path("policy.json"))
+        self.tuner._screen.offer_script(anew=False)  # the script of a fitted policy reads the file
+        return said
 
     def save_session(self) -> str:
         """Write every state visited as JSON; returns the message to show."""

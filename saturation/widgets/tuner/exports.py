@@ -13,10 +13,10 @@ from transformers import PreTrainedModel
 
 from ... import figures
 from ...anatomy import unwrapped
-from ...atomic import writing
 from ...figures import style
 from ...loading import origin
-from ...policies import Policy
+from ...policies import Policy, save
+from ...policies.serialization import arrays_of
 from ...recording import called
 from ...sweeps import cell_keys
 from .passage_trace import passes
@@ -40,6 +40,7 @@ class Keeping:
     def __init__(self, model: PreTrainedModel, tokenizer: Any) -> None:
         self._model, self._tokenizer = unwrapped(model), tokenizer
         self._origin = origin(self._model)  # read now: a closed tuner holds its model only weakly
+        self._files: dict[frozenset[str], Path] = {}  # hashes of arrays -> the file of a policy that has them
         self._read = ("", "")  # a sample of the weights, and their fingerprint
         self.name = called(self._model)
         self.revision: str | None = getattr(self._model.config, "_commit_hash", None)
@@ -66,7 +67,8 @@ class Keeping:
         """The Python script of a state; `anew=False` takes the hashes that were computed last, which is fast."""
         if anew or not self._read[1]:
             self._look()
-        return source(state, asked, self._model_of())
+        file = self._files.get(frozenset(one.digest for one in state.arrays)) if state.arrays else None
+        return source(state, asked, self._model_of(), file)
 
     def _model_of(self) -> Model:
         device, usual = self._model.device.type, "cuda" if torch.cuda.is_available() else "cpu"
@@ -120,9 +122,12 @@ class Keeping:
         """Write a policy that `policies.from_json` reads; returns the message to show."""
         if policy is None:
             raise ValueError("expected a policy to save, got the dense model; choose another in the menu")
-        with writing(path, "the policy") as part:
-            part.write_text(policy.to_json(), encoding="utf-8")
-        return f"saved {policy.describe()} in {path}; saturation.policies.from_json reads it"
+        save(policy, path)
+        self._files = {arrays: file for arrays, file in self._files.items() if file != path.resolve()}
+        if not (arrays := arrays_of(policy)):
+            return f"saved {policy.describe()} in {path}; saturation.policies.from_json reads it"
+        self._files[frozenset(one.digest for one in arrays)] = path.resolve()
+        return f"saved {policy.describe()} in {path}, its arrays beside it; saturation.policies.load reads both"
 
     def export(self, figure: Figure, path: Path, **options: Any) -> str:
         """Write a figure and its numbers at a venue's width, as `figures.save` does; returns the message to show."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import Any
 
-from ...policies import Policy
+from ...policies import BehindLayer, Policy, StaticFFN
 from ..prediction import Predictor
 from .inputs import asked_as
 from .states import State
@@ -45,9 +45,15 @@ class PromptMode:
         tuner = self.tuner
         tuner.controls.predict_by(predictor)
         tuner._predictor, tuner.trace = predictor, predictor.trace
-        tuner.explorer.show(predictor.trace)
+        if isinstance(tuner.explorer.policy, BehindLayer):  # a replay on another trace needs that trace's stream
+            tuner.explorer.policy = StaticFFN()
+        if tuner.explorer.trace is not predictor.trace:
+            tuner.explorer.show(predictor.trace)
         with suppress(ValueError):  # the controls define no policy
-            tuner.controls.show_predicted(predictor.ratios(tuner.policy))
+            policy = tuner.policy
+            tuner.controls.show_predicted(predictor.ratios(policy), unread=predictor.lacks(policy))
+            if isinstance(policy, BehindLayer):
+                tuner._picture(policy, linked=False)
 
     def begin_at(self, policy: Policy, why: str) -> None:
         """Move to the first setting, and show the reason for it."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 
 from ...loading import Origin
 from ...tasks import Task, bundled, names
@@ -16,6 +18,11 @@ _IN_MEMORY = (
     "notebook that has it, call "
     "model.save_pretrained(FOLDER) and tokenizer.save_pretrained(FOLDER), and set FOLDER here to that folder"
 )
+_UNSAVED = (
+    "the arrays of this fitted policy are in no file yet: press Save policy in the tuner, and copy this script again, "
+    "or set POLICY here to the file of the policy"
+)
+_OTHER = "POLICY holds another policy than the tuner had: save that one again and copy this script again"
 
 
 @dataclass(frozen=True)
@@ -45,7 +52,7 @@ class Model:
     device: str | None = None
 
 
-def source(state: State, asked: Asked, model: Model) -> str:
+def source(state: State, asked: Asked, model: Model, file: Path | None = None) -> str:
     """A script that loads and verifies the model, generates text with the state's policy and scores it.
 
     Parameters
@@ -54,19 +61,29 @@ def source(state: State, asked: Asked, model: Model) -> str:
         The state to reproduce, and what it was measured on.
     model
         The model of the state.
+    file
+        A saved policy with the arrays of the state's policy; None where there is none.
 
     Returns
     -------
     str
         Python source, which prints its results.
     """
-    lines = [*_importing(asked), *_loading(model), "", *_writing(state, asked), *_scoring(state, asked), ""]
+    lines = [
+        *_importing(state, asked),
+        *_loading(model),
+        "",
+        *_writing(state, asked, file),
+        *_scoring(state, asked),
+        "",
+    ]
     return "\n".join(lines)
 
 
-def _importing(asked: Asked) -> Iterator[str]:
+def _importing(state: State, asked: Asked) -> Iterator[str]:
     scored = has_references(asked.task)
-    yield from ["from dataclasses import replace", "", "import pandas as pd", ""] * scored
+    yield from ["from dataclasses import replace", ""] * (scored or bool(state.arrays))
+    yield from ["import pandas as pd", ""] * scored
     yield "import saturation as st"
     yield from ["from saturation.tasks import Example, Task"] * (asked.task is not None and not _on_shelf(asked.task))
     yield ""
@@ -91,9 +108,12 @@ def _loading(model: Model) -> Iterator[str]:
     yield f"st.sweeps.verify(model, tokenizer, weights={model.weights!r}, words={model.words!r})"
 
 
-def _writing(state: State, asked: Asked) -> Iterator[str]:
+def _writing(state: State, asked: Asked, file: Path | None) -> Iterator[str]:
     policy = state.policy
-    yield f"policy = {'None  # the dense model' if policy is None else f'st.{policy!r}'}"
+    if state.arrays:
+        yield from _fitted(state, file)
+    else:
+        yield f"policy = {'None  # the dense model' if policy is None else f'st.{policy!r}'}"
     yield from _questions(asked)
     room = f"'max_new_tokens': {asked.max_new_tokens}, 'chat': {asked.chat}"
     yield f"options = {{{room}, 'batch_size': 1, 'record': False}}"
@@ -107,6 +127,17 @@ def _writing(state: State, asked: Asked) -> Iterator[str]:
     ]
     if policy is not None:
         yield "print(runs.ledger.ratios, f'ideal speed-up {runs.ledger.ideal:.3f}')"
+
+
+def _fitted(state: State, file: Path | None) -> Iterator[str]:
+    """Lines that load a fitted policy from its file, set its numbers, and verify that it is the state's."""
+    given = json.loads(state.json)
+    options = "".join(f", {name}={given[name]!r}" for name in ("count", "predicted", "decode_only", "sink"))
+    yield f"POLICY = {str(file or '')!r}"
+    yield from ["if not POLICY:", f"    raise SystemExit({_UNSAVED!r})"] * (file is None)
+    yield f"policy = replace(st.policies.load(POLICY){options})"
+    yield f"if policy.to_json() != {state.json!r}:"
+    yield f"    raise SystemExit({_OTHER!r})"
 
 
 def _questions(asked: Asked) -> Iterator[str]:

@@ -1,18 +1,21 @@
-"""Saving and loading of a tuner's states as one JSON file."""
+"""Saving and loading of a tuner's states as a JSON file, with the arrays of fitted policies in a file beside it."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from ...atomic import located, writing
-from ...policies import SkipRatios, from_json
+from safetensors.numpy import save_file
+
+from ...atomic import located, writing_together
+from ...policies import Arrays, SkipRatios, from_json
+from ...policies.serialization import beside, tensors_of
 from ...tasks import Example, Task
-from .states import Asked, Passage, Result, Score, State
+from .states import DENSE, Asked, Passage, Result, Score, State
 
 _FORMAT = "saturation.tuner 1"
 
@@ -39,17 +42,26 @@ class Session:
     current: State
 
     def save(self, path: str | Path) -> None:
-        """Write one JSON file, whole or not at all; OSError where that fails."""
+        """Write a JSON file, and the arrays of fitted policies, if any, as a safetensors file of the same name.
+
+        Both are written whole or not at all; OSError where that fails.
+        """
+        path = located(path)
+        states = [result.state for result in self.results] + [self.current]
+        tensors = tensors_of({one.digest: one for state in states for one in state.arrays}.values())
+        places = [path, path.with_suffix(".safetensors")]
         content = {
             "format": _FORMAT,
             "versions": {name: version(name) for name in ("torch", "transformers")},
             "model": dict(self.model),
             "asked": asdict(self.asked),
-            "current": asdict(self.current),
+            "current": _stated(self.current),
             "results": [_written(result) for result in self.results],
         }
-        with writing(path, "the session") as part:
-            part.write_text(json.dumps(content, ensure_ascii=False, indent=1), encoding="utf-8")
+        with writing_together(places if tensors else places[:1], "the session") as parts:
+            parts[0].write_text(json.dumps(content, ensure_ascii=False, indent=1), encoding="utf-8")
+            if tensors:
+                save_file(tensors, parts[1])
 
     @classmethod
     def load(cls, path: str | Path) -> Session:
@@ -62,11 +74,12 @@ class Session:
             if content["format"] != _FORMAT:
                 raise ValueError(f"its format is {content['format']!r}, not {_FORMAT!r}")
             asked = _asked(content["asked"])
-            results = [_read(result, asked.chat) for result in content["results"]]
+            arrays = beside(path)
+            results = [_read(result, asked.chat, arrays) for result in content["results"]]
             model = {name: content["model"][name] for name in ("name", "revision", "dtype", "fingerprint")}
             if any(len(result.passages) != len(asked.prompts) for result in results):
                 raise ValueError(f"it has not a text of each of its {len(asked.prompts)} prompts in every state")
-            return cls(model, asked, results, _state(content["current"], asked.chat))
+            return cls(model, asked, results, _state(content["current"], asked.chat, arrays))
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ValueError(
                 f"expected {path} to be a session that a tuner saved, but reading it gave {type(error).__name__}: "
@@ -93,13 +106,18 @@ class Session:
 def _written(result: Result) -> dict[str, Any]:
     """A result as JSON data; named tuples become dicts."""
     ratios = {name: getattr(result, name)._asdict() for name in ("predicted", "actual")}
-    return asdict(result) | ratios
+    return asdict(replace(result, state=State(DENSE))) | ratios | {"state": _stated(result.state)}
 
 
-def _read(given: dict[str, Any], chat: bool) -> Result:
+def _stated(state: State) -> dict[str, Any]:
+    """A state as JSON data, without its arrays."""
+    return {name: getattr(state, name) for name in ("rule", "json", "chat")}
+
+
+def _read(given: dict[str, Any], chat: bool, arrays: Sequence[Arrays]) -> Result:
     quality = given["quality"]
     read: dict[str, Any] = {
-        "state": _state(given["state"], chat),
+        "state": _state(given["state"], chat, arrays),
         "passages": tuple(_passage(one) for one in given["passages"]),
         "predicted": SkipRatios(**given["predicted"]),
         "actual": SkipRatios(**given["actual"]),
@@ -110,9 +128,9 @@ def _read(given: dict[str, Any], chat: bool) -> Result:
     return Result(**(given | read))
 
 
-def _state(given: dict[str, Any], chat: bool) -> State:
+def _state(given: dict[str, Any], chat: bool, arrays: Sequence[Arrays]) -> State:
     """A state from JSON data; older files have no `chat` per state and use that of the session."""
-    return State.of(from_json(given["json"]) if given["json"] else None, given.get("chat", chat))
+    return State.of(from_json(given["json"], arrays) if given["json"] else None, given.get("chat", chat))
 
 
 def _passage(given: dict[str, Any]) -> Passage:

@@ -18,7 +18,7 @@ from ...generation import Runs, generate
 from ...policies import Policy, RandomFFN, SkipRatios
 from ...quality import evaluate, losses, summarise
 from ...quality.drift_from_dense import divergences
-from ...recording import encode
+from ...recording import encode, streams
 from ...recording.text_pieces import Pieces
 from ...skipping import Ledger, free, skip
 from ...tasks import Task
@@ -97,6 +97,19 @@ class Bench:
         with self._turn(stopped) as ours:
             trace = self.record(one_more) if ours else None
         return None if stopped() else trace
+
+    def stream(self, trace: Trace, layer: int, stopped: Callable[[], bool]) -> np.ndarray | None:
+        """The residual stream in front of a layer's block for every row of a trace, float; None where stopped."""
+        sequence, ids = trace.tokens["sequence"].to_numpy(), trace.tokens["token_id"].to_numpy()
+        rows = [np.flatnonzero(sequence == number) for number in np.unique(sequence)]
+        with self._turn(stopped) as ours:
+            if not ours:
+                return None
+            texts = [ids[own].tolist() for own in rows]
+            read = streams(self.model, self.tokenizer, texts, layer, progress=False)
+        found = np.empty_like(read)  # [token, hidden]
+        found[np.concatenate(rows)] = read
+        return found
 
     def harm(self, policy: Policy, dense: Sequence[Passage], stopped: Callable[[], bool]) -> float | None:
         """KL(dense || skipping) on the dense model's texts, nats per token, as `quality.drift`; None where stopped."""

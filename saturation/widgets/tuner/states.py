@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
-from ...policies import FFNSkip, Policy, RandomFFN, SkipRatios, StaticFFN, from_json
+from ...policies import Arrays, FFNSkip, Policy, RandomFFN, RoutedFFN, SkipRatios, StaticFFN, TokenFFN, from_json
+from ...policies.serialization import arrays_of
 from ...tasks import Task
 
 FFN, CAUSAL, STATIC, RANDOM, DENSE = RULES = (
@@ -15,6 +16,7 @@ FFN, CAUSAL, STATIC, RANDOM, DENSE = RULES = (
     "random",
     "dense",
 )
+TOKEN, ROUTER = FITTED = ("token table", "router")  # in the menu once such a policy was fitted
 
 
 @dataclass(frozen=True)
@@ -41,16 +43,22 @@ class Asked:
 
 @dataclass(frozen=True)
 class State:
-    """A state of the controls: the policy as JSON, "" for the dense model, and whether a chat template is applied."""
+    """A state of the controls: the policy as JSON, "" for the dense model, and whether a chat template is applied.
+
+    JSON names the arrays of a fitted policy by their hash, so `arrays` is not compared.
+    """
 
     rule: str
     json: str = ""
     chat: bool = False
+    arrays: tuple[Arrays, ...] = field(default=(), compare=False, repr=False)
 
     @classmethod
     def of(cls, policy: Policy | None, chat: bool = False) -> State:
         """The state of a policy."""
-        return cls(DENSE, chat=chat) if policy is None else cls(rule_of(policy), policy.to_json(), chat)
+        if policy is None:
+            return cls(DENSE, chat=chat)
+        return cls(rule_of(policy), policy.to_json(), chat, tuple(arrays_of(policy)))
 
     @property
     def dense(self) -> State:
@@ -65,7 +73,7 @@ class State:
     @cached_property
     def policy(self) -> Policy | None:
         """The policy; None for the dense model."""
-        return from_json(self.json) if self.json else None
+        return from_json(self.json, self.arrays) if self.json else None
 
     def describe(self) -> str:
         """A few words for a tooltip."""
@@ -82,9 +90,11 @@ def rule_of(policy: Policy | None) -> str:
         return STATIC
     if isinstance(policy, RandomFFN):
         return RANDOM
+    if isinstance(policy, TokenFFN | RoutedFFN):
+        return TOKEN if isinstance(policy, TokenFFN) else ROUTER
     raise ValueError(
-        f"expected a policy that the tuner has controls for, one of FFNSkip, StaticFFN and RandomFFN, got "
-        f"{type(policy).__name__}; run it with saturation.generate and saturation.quality.evaluate"
+        f"expected a policy that the tuner has controls for, one of FFNSkip, StaticFFN, RandomFFN, TokenFFN "
+        f"and RoutedFFN, got {type(policy).__name__}; run it with saturation.generate and saturation.quality.evaluate"
     )
 
 

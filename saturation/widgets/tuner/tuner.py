@@ -53,8 +53,9 @@ class ThresholdTuner(Pictured, ipw.VBox):
     trace
         A dense trace of this model; None records the prompts with `max_new_tokens`.
     policy
-        The first policy of the controls. None tries the paper's rule at a tenth of the FFNs on the dense model's text,
-        and takes a gentler setting where that rule breaks the text (`first_setting.BOUND`).
+        The first policy of the controls; it may be a fitted `TokenFFN` or `RoutedFFN`. None tries the paper's rule at a
+        tenth of the FFNs on the dense model's text, and takes a gentler setting where that rule breaks the text
+        (`first_setting.BOUND`).
     max_new_tokens
         New tokens per prompt; by default the task's own number, or 48 for texts.
     shown
@@ -244,11 +245,12 @@ class ThresholdTuner(Pictured, ipw.VBox):
             self.controls.put(state.policy)
             self._measuring.choosing = False
             self._mode.ask(state.chat)
-            self.controls.show_predicted(self._predictor.ratios(state.policy))
+            unread = self._predictor.lacks(state.policy)
+            self.controls.show_predicted(self._predictor.ratios(state.policy), unread=unread)
             self._picture(state.policy, linked=False)
             self._screen.aim(state)
             self._screen.show(self.results[state], "as measured before")
-            if self._measuring.heard(state.chat) is None:
+            if (known := self._measuring.heard(state.chat)) is None or known.lacks(state.policy):
                 self._measuring.hear(state)
         self._draw_later()
 
@@ -288,7 +290,7 @@ class ThresholdTuner(Pictured, ipw.VBox):
                 self.view.show_status("")
                 return self._screen.aim(None)
         state, screen = State.of(policy, self.bench.asked.chat), self._screen
-        self.controls.show_predicted(predicted)
+        self.controls.show_predicted(predicted, unread=self._predictor.lacks(policy))
         if state == screen.wanted and (self._measuring.busy or (screen.shown and not screen.stale)):
             return None
         with screen.lock, self.view.cancel.hold_sync():  # a job that is being stopped writes nothing in between
@@ -304,7 +306,8 @@ class ThresholdTuner(Pictured, ipw.VBox):
             policy = replace(policy, threshold=cosine(self.controls.threshold.min))
         place = self.controls.threshold.value
         if not isinstance(policy, FFNSkip):
-            self.explorer.policy = policy if policy is not None else StaticFFN()
+            shown = StaticFFN() if policy is None or self._predictor.lacks(policy) else policy
+            self.explorer.stand_for(shown, self._predictor.replayed(shown))
             return
         self.explorer.follow(**{trait: getattr(self.controls, name).value for name, trait in _LINKED.items()})
         if isinstance(policy.threshold, tuple):

@@ -14,11 +14,18 @@ from ...policies import SkipRatios
 from .controls import PolicyControls
 from .frame import Frame
 from .pareto import CopyButton, ParetoPlot
-from .states import DENSE, RULES, Passage, Result, Score
+from .states import DENSE, FITTED, RULES, Passage, Result, Score
 from .text_html import pane
 
-_LINES = ("FFN-SkipLLM", "FFN-SkipLLM, causal", "static FFN", "random FFN", DENSE)  # names of the RULES in figures
-_LOOKS = dict(zip(RULES, looks(_LINES).values(), strict=True))
+_LINES = (
+    "FFN-SkipLLM",
+    "FFN-SkipLLM, causal",
+    "static FFN",
+    "random FFN",
+    DENSE,
+    *FITTED,
+)  # names of the rules in figures
+_LOOKS = dict(zip((*RULES, *FITTED), looks(_LINES).values(), strict=True))
 _NAMES = {"correct": "accuracy", "rouge_L": "ROUGE-L", "nll": "loss (nats per token)", "agreement": "agreement"}
 _ENDLESS = log(100_000)  # nats per token; the perplexity of a greater loss has too many digits
 _STALE = ' <span class="st-badge">stale</span>'

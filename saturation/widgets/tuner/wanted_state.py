@@ -45,7 +45,7 @@ class Screen:
         with self.lock:
             self.wanted, self._live, self._since = state, {}, time.monotonic()
             self.view.say("")
-            self._offer_script(anew=False)
+            self.offer_script(anew=False)
             self.paint()
 
     def begin(self, status: str) -> None:
@@ -78,7 +78,7 @@ class Screen:
                 self._whole = result
             self.paint()
             if scored:
-                self._offer_script(anew=True)  # the model may have changed since the last script
+                self.offer_script(anew=True)  # the model may have changed since the last script
                 self.view.show_status(status)
                 if result is not None and not self.stale:
                     self.view.tell(summary(result))
@@ -89,7 +89,8 @@ class Screen:
             self._asked = asked
             self.view.name_prompts(asked.prompts)
 
-    def _offer_script(self, *, anew: bool) -> None:
+    def offer_script(self, *, anew: bool) -> None:
+        """Put the script of the controls' state on the button that copies it; `anew` hashes the model again."""
         none = "# the controls stand for no policy"
         self.view.copy.text = none if self.wanted is None else self._script(self.wanted, self._asked, anew=anew)
 
