@@ -17,6 +17,7 @@ from .tuning import REAL_MODEL, TunerPage
 
 # Layers one after the other, and the paper's rule, beside the setting at which the tuner begins.
 REAL_VISITS = """
+tuner.settle()  # by then it stands at its first setting
 first = tuner.policy
 rules = [st.FFNSkip.fit(tuner.trace, ratio=0.05, warmup=0)]
 rules += [st.StaticFFN.fit(tuner.trace, count=count) for count in (2, 3)]
@@ -92,7 +93,7 @@ def real_model(browser: Browser, lab: Lab, path: Path) -> None:
         page,
         lab,
         "real.ipynb",
-        [REAL_MODEL + "tuner = ThresholdTuner(model, tokenizer, questions, max_new_tokens=64)\ntuner", REAL_VISITS],
+        [REAL_MODEL + "tuner = ThresholdTuner(model, tokenizer, questions, max_new_tokens=48)\ntuner", REAL_VISITS],
     )
     page.keyboard.press("Control+b")
     notebook.run_all()

@@ -98,10 +98,12 @@ def test_another_policy_is_shown_by_its_mask(explorer: SaturationExplorer, polic
     np.testing.assert_array_equal(explorer.skipped, wanted.skipped)
     assert explorer.ratios() == wanted.ratios
     assert explorer.predicted == wanted.ratios._asdict()
+    explorer.set_state({"predicted": {"decode": 0.9}})  # of the rule before, which the browser counted late
+    assert explorer.get_state("_shares") == {"_shares": wanted.ratios._asdict()}
     assert explorer.get_state("_label") == {"_label": policy.describe()}
     explorer.mask = None
     assert explorer.policy == FFNSkip(None)
-    assert explorer.get_state("_label") == {"_label": ""}
+    assert explorer.get_state(["_label", "_shares"]) == {"_label": "", "_shares": {}}
 
 
 def test_a_mask_of_ones_own_is_counted_over_all_layers(explorer: SaturationExplorer) -> None:

@@ -72,7 +72,7 @@ function render({ model, el }) {
         mask: unpackBits(numbers(Uint8Array, packed), scene.trace.rows * scene.trace.layers),
         eligible: null,
         critical: null,
-        ratios: model.get("predicted"),
+        ratios: model.get("_shares"),
       };
     } else {
       scene.decided = scene.trace.decider.apply(scene.rule);
@@ -193,7 +193,7 @@ function render({ model, el }) {
     ["change:_data", () => schedule("data")],
     ...VIEW.map((name) => [`change:${name}`, () => schedule("view")]),
     ...[...RULE, "mask", "_label"].map((name) => [`change:${name}`, () => schedule("rule")]),
-    ["change:predicted", () => scene.masked && schedule("rule")],
+    ["change:_shares", () => scene.masked && schedule("rule")],
     ["change:controls", showControls],
   ];
   for (const [name, listener] of listeners) model.on(name, listener);

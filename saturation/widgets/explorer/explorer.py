@@ -100,6 +100,7 @@ class SaturationExplorer(Pictured, anywidget.AnyWidget):
     _data = traitlets.Dict(read_only=True).tag(sync=True)
     _exact = traitlets.List(traitlets.List(), read_only=True).tag(sync=True)  # [limit, cosine] not of four digits
     _label = traitlets.Unicode(read_only=True).tag(sync=True)  # the mask's policy in words
+    _shares = traitlets.Dict(read_only=True).tag(sync=True)  # its skip ratios; the browser writes `predicted` late
 
     _esm = assets.module(*assets.EXPLORER)
     _css = assets.style()
@@ -143,7 +144,7 @@ class SaturationExplorer(Pictured, anywidget.AnyWidget):
         shares = {name: float(share) for name, share in replayed.ratios._asdict().items()}
         self._put(mask=np.packbits(replayed.skipped).tobytes(), predicted=shares, sink=policy.sink)
         self._other = policy
-        self._put(_label=policy.describe())
+        self._put(_label=policy.describe(), _shares=shares)
 
     def show(self, trace: Trace) -> None:
         """Show another trace in the same canvas with the same rule.
@@ -252,7 +253,7 @@ class SaturationExplorer(Pictured, anywidget.AnyWidget):
     @traitlets.observe("mask")
     def _masked(self, change: Any) -> None:
         self._other = None  # `stand_for` stores its policy afterwards
-        self._put(_label="")
+        self._put(_label="", _shares={})
 
     @traitlets.validate("limits", "cold_start", "cold_end")
     def _fits(self, proposal: Any) -> Any:
