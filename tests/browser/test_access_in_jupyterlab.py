@@ -101,6 +101,7 @@ def test_the_notebook_does_not_hear_what_the_explorer_is_told(notebook: Notebook
 
 @pytest.mark.parametrize("place", TUNED.values(), ids=TUNED)
 def test_the_notebook_does_not_hear_what_the_tuner_is_told(notebook: Notebook, place: str) -> None:
+    TunerPage(tuner(notebook)).rest()  # points are drawn anew until then
     assert_kept(notebook, tuner(notebook).locator(place))
 
 
